@@ -1,0 +1,170 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/rseq-go/rseq"
+	"github.com/rseq-go/rseq/internal/kernel"
+	"github.com/rseq-go/rseq/internal/tramp"
+)
+
+func kernelRelease() string {
+	var u unix.Utsname
+	if err := unix.Uname(&u); err != nil {
+		return "Linux"
+	}
+	return "Linux " + unix.ByteSliceToString(u.Release[:])
+}
+
+// checks runs every check, the ones that the others build on first.
+func checks() []check {
+	info, err := rseq.Query()
+	list := []check{checkKernel(), checkArea(info, err)}
+	if err == nil {
+		list = append(list, checkConfirmed(info), checkThreads(info), checkConcurrencyID(info))
+	}
+	return append(list, checkCPUs())
+}
+
+func checkKernel() check {
+	const name = "the kernel has rseq(2)"
+	err := kernel.Supported()
+	switch {
+	case err == nil:
+		return newCheck(name, "yes", "", "")
+	case errors.Is(err, unix.ENOSYS):
+		return newCheck(name, "", "no: "+err.Error(),
+			"use Linux 4.18 or later built with CONFIG_RSEQ, or a container whose seccomp profile allows rseq")
+	}
+	return newCheck(name, "", "a filter answers instead: "+err.Error(), "allow rseq in the seccomp profile")
+}
+
+func checkArea(info rseq.Info, err error) check {
+	const name = "an area is registered"
+	if err != nil {
+		return newCheck(name, "", strings.TrimPrefix(err.Error(), "rseq: "), "see `rseq show`; until then CPU and node come from getcpu(2)")
+	}
+	return newCheck(name, fmt.Sprintf("by %s, at %+d from the thread pointer, %d bytes of fields: %s",
+		info.Owner, info.Offset, info.Size, info.Features), "", "")
+}
+
+func checkConfirmed(info rseq.Info) check {
+	const name = "the kernel confirms it"
+	switch info.Confirmed {
+	case rseq.Confirmed:
+		return newCheck(name, fmt.Sprintf("length %d, mode %v", info.RegisteredLen, info.Mode), info.Reason,
+			"another library registers with its own signature: find it with `rseq inspect`")
+	case rseq.CouldNotAsk:
+		return newCheck(name, "", info.Reason, "allow rseq in the seccomp profile")
+	}
+	return newCheck(name, "", info.Reason, "report it, with the output of `rseq show --json`")
+}
+
+// checkThreads has the kernel confirm the area of threads made for the purpose.
+func checkThreads(info rseq.Info) check {
+	const name, threads = "every thread is registered", 16
+	var (
+		wg      sync.WaitGroup
+		mu      sync.Mutex
+		problem string
+		start   = make(chan struct{})
+	)
+	for range threads {
+		wg.Go(func() {
+			runtime.LockOSThread() // and never unlocked: the thread ends here
+			<-start                // so that no two goroutines share a thread
+			area := uintptr(tramp.ThreadPointer()) + uintptr(info.Offset)
+			if r := kernel.Ask(area, info.Signature, info.RegisteredLen); r.State != kernel.Registered {
+				mu.Lock()
+				defer mu.Unlock()
+				problem = fmt.Sprintf("thread %d is not registered at %#x (%v)", unix.Gettid(), area, r.Errno)
+			}
+		})
+	}
+	close(start)
+	wg.Wait()
+	return newCheck(name, fmt.Sprintf("%d of %d new ones", threads, threads), problem,
+		"report it, with the output of `rseq show --json`")
+}
+
+// checkCPUs compares the answers with where the thread is pinned.
+func checkCPUs() check {
+	const name = "CPU and node are right"
+	var problem string
+	var asked int
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread() // and never unlocked: its affinity dies with it
+		var allowed unix.CPUSet
+		if err := unix.SchedGetaffinity(0, &allowed); err != nil {
+			problem = "sched_getaffinity: " + err.Error()
+			return
+		}
+		for cpu := range len(allowed) * 64 {
+			if !allowed.IsSet(cpu) {
+				continue
+			}
+			var one unix.CPUSet
+			one.Set(cpu)
+			if err := unix.SchedSetaffinity(0, &one); err != nil {
+				continue // taken offline, or out of the cpuset, meanwhile
+			}
+			asked++
+			got, err := rseq.CPU()
+			gotNode, nodeErr := rseq.NodeID()
+			_, node, _ := kernel.Getcpu()
+			if err := errors.Join(err, nodeErr); err != nil {
+				problem = err.Error()
+			} else if got != cpu || gotNode != node {
+				problem = fmt.Sprintf("pinned to CPU %d of node %d, read CPU %d, node %d", cpu, node, got, gotNode)
+			}
+		}
+	}()
+	<-done
+	if problem == "" && asked == 0 {
+		problem = "this thread could be pinned to no CPU"
+	}
+	return newCheck(name, fmt.Sprintf("on each of %d allowed CPUs", asked), problem,
+		"report it, with the output of `rseq show --json`")
+}
+
+// checkConcurrencyID looks whether the id is in its range.
+func checkConcurrencyID(info rseq.Info) check {
+	const name = "the concurrency id is right"
+	if !info.Features.Has(rseq.FeatureMMCID) {
+		return newCheck(name, "not provided: Linux before 6.3", "", "")
+	}
+	possible, err := possibleCPUs()
+	if err != nil {
+		return newCheck(name, "not checked: "+err.Error(), "", "")
+	}
+	id, err := rseq.ConcurrencyID()
+	problem := ""
+	if err != nil {
+		problem = err.Error()
+	} else if id >= possible {
+		problem = fmt.Sprintf("%d, with %d possible CPUs", id, possible)
+	}
+	return newCheck(name, fmt.Sprintf("%d, below the %d possible CPUs", id, possible), problem,
+		"report it, with the output of `rseq show --json`")
+}
+
+// possibleCPUs returns one more than the highest number a CPU may get.
+func possibleCPUs() (int, error) {
+	data, err := os.ReadFile("/sys/devices/system/cpu/possible")
+	if err != nil {
+		return 0, err
+	}
+	list := strings.TrimSpace(string(data))
+	last, err := strconv.Atoi(list[strings.LastIndexAny(list, "-,")+1:])
+	return last + 1, err
+}

@@ -1,0 +1,287 @@
+//go:build linux
+
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// result is how the command ended.
+type result struct {
+	status         int
+	stdout, stderr string
+}
+
+// rseqCommand runs the command in a process of its own: this test binary,
+// which testscript.Main lets act as "rseq" under that name.
+func rseqCommand(t *testing.T, args ...string) result {
+	t.Helper()
+	var o, e bytes.Buffer
+	cmd := exec.Command("rseq", args...)
+	cmd.Stdout, cmd.Stderr = &o, &e
+	err := cmd.Run()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		t.Fatal(err)
+	}
+	return result{cmd.ProcessState.ExitCode(), o.String(), e.String()}
+}
+
+// refused checks that inspecting pid fails with status 1 and a sentence that
+// has all of words.
+func refused(t *testing.T, pid int, words ...string) {
+	t.Helper()
+	r := rseqCommand(t, "inspect", fmt.Sprint(pid))
+	if r.status != exitNo || r.stdout != "" || strings.Count(r.stderr, "\n") != 1 {
+		t.Errorf("%+v", r)
+	}
+	for _, w := range words {
+		if !strings.Contains(r.stderr, w) {
+			t.Errorf("%q does not say %q", r.stderr, w)
+		}
+	}
+}
+
+// start starts a process that nobody here wrote and waits until it runs.
+func start(t *testing.T, name string, args ...string) int {
+	t.Helper()
+	cmd := exec.Command(name, args...)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		cmd.Process.Kill()
+		cmd.Wait()
+	})
+	waitState(t, cmd.Process.Pid, "S")
+	return cmd.Process.Pid
+}
+
+// waitState waits until the process is in one of the states of /proc/PID/stat.
+func waitState(t *testing.T, pid int, states string) {
+	t.Helper()
+	var now string
+	for range 500 {
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		if err != nil {
+			t.Fatal(err)
+		}
+		now = string(stat[bytes.LastIndexByte(stat, ')')+2])
+		if strings.Contains(states, now) {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Fatalf("process %d is in state %s, expected one of %s", pid, now, states)
+}
+
+type inspected struct {
+	PID     int
+	Threads []struct {
+		TID       int
+		Name      string
+		Address   uint64
+		Length    uint32
+		Signature uint32
+	}
+}
+
+func inspectJSON(t *testing.T, pid int) (got inspected) {
+	t.Helper()
+	r := rseqCommand(t, "inspect", "--json", fmt.Sprint(pid))
+	if r.status != exitOK {
+		t.Fatalf("%+v", r)
+	}
+	if err := json.Unmarshal([]byte(r.stdout), &got); err != nil {
+		t.Fatal(err)
+	}
+	return got
+}
+
+func tracerOf(t *testing.T, pid int) string {
+	t.Helper()
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(data), "TracerPid:\t")
+	tracer, _, _ := strings.Cut(rest, "\n")
+	return tracer
+}
+
+func TestInspectStranger(t *testing.T) {
+	pid := start(t, "sleep", "100")
+	got := inspectJSON(t, pid)
+	if got.PID != pid || len(got.Threads) != 1 || got.Threads[0].TID != pid || got.Threads[0].Name != "sleep" {
+		t.Errorf("%+v", got)
+	}
+	if r := rseqCommand(t, "inspect", fmt.Sprint(pid)); !strings.Contains(r.stdout, "sleep") {
+		t.Errorf("%+v", r)
+	}
+	waitState(t, pid, "S")
+	if tracer := tracerOf(t, pid); tracer != "0" {
+		t.Errorf("still traced by %s", tracer)
+	}
+}
+
+// TestInspectThreads looks at an interpreter with threads, if there is one.
+func TestInspectThreads(t *testing.T) {
+	if _, err := exec.LookPath("python3"); err != nil {
+		t.Skip(err)
+	}
+	pid := start(t, "python3", "-c", `
+import threading, time
+for i in range(10): threading.Thread(target=time.sleep, args=(100,), daemon=True).start()
+time.sleep(100)`)
+	for range 500 {
+		if tasks, _ := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid)); len(tasks) == 11 {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	got := inspectJSON(t, pid)
+	if len(got.Threads) != 11 {
+		t.Errorf("%d threads, want 11", len(got.Threads))
+	}
+	for _, th := range got.Threads {
+		if (th.Address == 0) != (got.Threads[0].Address == 0) {
+			t.Errorf("%+v differs from the first thread, %+v", th, got.Threads[0])
+		}
+	}
+}
+
+// TestInspectStopped: a stopped process is looked at and stays stopped.
+func TestInspectStopped(t *testing.T) {
+	pid := start(t, "sleep", "100")
+	if err := unix.Kill(pid, unix.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	waitState(t, pid, "T")
+	inspectJSON(t, pid)
+	time.Sleep(10 * time.Millisecond)
+	waitState(t, pid, "T")
+}
+
+func TestInspectRefused(t *testing.T) {
+	refused(t, 999999999, "there is no process 999999999")
+	if stat, err := os.ReadFile("/proc/2/comm"); err == nil && string(stat) == "kthreadd\n" {
+		refused(t, 2, "process 2 is a kernel thread")
+	}
+}
+
+func TestInspectTraced(t *testing.T) {
+	pid := start(t, "sleep", "100")
+	done, release := make(chan error), make(chan struct{})
+	go func() {
+		runtime.LockOSThread()
+		done <- unix.PtraceSeize(pid)
+		<-release
+		// The thread ends with this goroutine, and with it the tracing.
+	}()
+	if err := <-done; err != nil {
+		t.Skipf("cannot trace here: %v", err)
+	}
+	refused(t, pid, "is traced already, by thread ")
+	close(release)
+}
+
+// TestInspectForeign: another user's process.
+func TestInspectForeign(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("only root can run the command as somebody else")
+	}
+	pid := start(t, "sleep", "100")
+	path, err := exec.LookPath("rseq")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(path, "inspect", fmt.Sprint(pid))
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	var e bytes.Buffer
+	cmd.Stderr = &e
+	err = cmd.Run()
+	if errors.Is(err, os.ErrPermission) {
+		t.Skipf("the test's folder is not for everybody: %v", err)
+	}
+	if cmd.ProcessState.ExitCode() != exitNo || !strings.Contains(e.String(), "belongs to user 0") {
+		t.Errorf("%v: %s", err, e.String())
+	}
+}
+
+// TestInspectEnding: processes that end while they are looked at give a
+// sentence or an answer, never a failure of the command.
+func TestInspectEnding(t *testing.T) {
+	for i := range 30 {
+		cmd := exec.Command("sleep", fmt.Sprintf("0.00%d", i%10))
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		go cmd.Wait()
+		r := rseqCommand(t, "inspect", fmt.Sprint(cmd.Process.Pid))
+		if r.status != exitOK && r.status != exitNo {
+			t.Errorf("%+v", r)
+		}
+		if r.status == exitNo && !strings.Contains(r.stderr, "process") {
+			t.Errorf("%+v", r)
+		}
+	}
+}
+
+// TestInspectChurn: threads that come and go while the process is looked at.
+func TestInspectChurn(t *testing.T) {
+	stop := make(chan struct{})
+	defer close(stop)
+	for range 4 {
+		go func() {
+			for {
+				done := make(chan struct{})
+				go func() {
+					runtime.LockOSThread() // the thread ends with the goroutine
+					close(done)
+				}()
+				<-done
+				select {
+				case <-stop:
+					return
+				default:
+				}
+			}
+		}()
+	}
+	for range 10 {
+		if got := inspectJSON(t, os.Getpid()); len(got.Threads) == 0 {
+			t.Error("no threads")
+		}
+	}
+}
+
+// TestInspectInterrupted: the command is interrupted at any moment; the
+// process runs on, untraced.
+func TestInspectInterrupted(t *testing.T) {
+	pid := start(t, "sleep", "100")
+	for i := range 20 {
+		cmd := exec.Command("rseq", "inspect", fmt.Sprint(pid))
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Duration(i) * time.Millisecond)
+		cmd.Process.Signal(os.Interrupt)
+		cmd.Wait()
+		waitState(t, pid, "S")
+		if tracer := tracerOf(t, pid); tracer != "0" {
+			t.Errorf("still traced by %s", tracer)
+		}
+	}
+}

@@ -1,0 +1,41 @@
+package rseq
+
+import "github.com/rseq-go/rseq/internal/tramp"
+
+// CPU returns the number of the CPU that the calling goroutine runs on, which
+// may be another one by the time that the caller looks: use it to spread work,
+// not to exclude others. It may be called from any goroutine. It costs a
+// function call where the thread is registered, a system call where it is not.
+// The error is not nil only outside Linux and where a filter refuses getcpu(2);
+// the number is then -1.
+func CPU() (int, error) {
+	c := tramp.CPU()
+	if c < 0 {
+		return -1, errGetcpu
+	}
+	return int(c), nil
+}
+
+// NodeID returns the NUMA node that the calling goroutine runs on, like [CPU]
+// already stale when it returns. Before Linux 6.3 it costs a system call.
+func NodeID() (int, error) {
+	n := tramp.NodeID()
+	if n < 0 {
+		return -1, errGetcpu
+	}
+	return int(n), nil
+}
+
+// ConcurrencyID returns the concurrency id of the thread that the calling
+// goroutine runs on: unique among the threads of this process that run at this
+// moment, and smaller than both their number and the number of CPUs they may
+// use, whichever is less. Like [CPU] it is stale when it returns. Without a
+// registered area, and before Linux 6.3, nothing tells it: the id is -1 and the
+// error matches [ErrNotSupported].
+func ConcurrencyID() (int, error) {
+	c := tramp.ConcurrencyID()
+	if c < 0 {
+		return -1, errConcurrencyID
+	}
+	return int(c), nil
+}

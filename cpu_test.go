@@ -1,0 +1,211 @@
+//go:build linux
+
+package rseq_test
+
+import (
+	"errors"
+	"runtime"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/rseq-go/rseq"
+	"github.com/rseq-go/rseq/internal/kernel"
+	"github.com/rseq-go/rseq/internal/testutil"
+)
+
+// readers are the ways to ask on a locked thread; the answers must agree.
+func readers(t *testing.T, th *rseq.Thread) (cpu, node int) {
+	t.Helper()
+	pairs := [][2]func() (int, error){{rseq.CPU, th.CPU}, {rseq.NodeID, th.NodeID}}
+	var got [2]int
+	for i, p := range pairs {
+		a, errA := p[0]()
+		b, errB := p[1]()
+		if errA != nil || errB != nil || a != b {
+			t.Errorf("reader %d: function says %d, %v; method says %d, %v", i, a, errA, b, errB)
+		}
+		got[i] = a
+	}
+	return got[0], got[1]
+}
+
+// TestPinned pins a thread to each CPU that it may use; every way of asking
+// must then answer with that CPU and its node.
+func TestPinned(t *testing.T) {
+	for _, cpu := range testutil.AllowedCPUs(t) {
+		testutil.OnThread(func() {
+			testutil.Pin(t, cpu)
+			th, err := rseq.LockThread()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer th.Unlock()
+			gotCPU, gotNode := readers(t, th)
+			_, node, err := kernel.Getcpu()
+			if gotCPU != cpu || gotNode != node || err != nil {
+				t.Errorf("pinned to CPU %d of node %d (%v), got %d, %d", cpu, node, err, gotCPU, gotNode)
+			}
+		})
+	}
+}
+
+// TestMigration keeps goroutines moving between threads and CPUs: each pins its
+// thread somewhere else again and again while GOMAXPROCS changes.
+func TestMigration(t *testing.T) {
+	rounds := 50
+	if testutil.Long() {
+		rounds = 2000
+	}
+	cpus := testutil.AllowedCPUs(t)
+	procs := runtime.GOMAXPROCS(0)
+	defer runtime.GOMAXPROCS(procs)
+	var wg sync.WaitGroup
+	for g := range 64 {
+		wg.Go(func() {
+			for i := range rounds {
+				cpu := cpus[(g+i)%len(cpus)]
+				testutil.OnThread(func() {
+					testutil.Pin(t, cpu)
+					for range 10 {
+						if got, err := rseq.CPU(); got != cpu || err != nil {
+							t.Errorf("pinned to %d, read %d, %v", cpu, got, err)
+						}
+						runtime.Gosched()
+					}
+				})
+			}
+		})
+	}
+	stop := make(chan struct{})
+	var changer sync.WaitGroup
+	changer.Go(func() {
+		for n := 1; ; n++ {
+			select {
+			case <-stop:
+				return
+			case <-time.After(time.Millisecond):
+				runtime.GOMAXPROCS(1 + n%(2*procs))
+			}
+		}
+	})
+	wg.Wait()
+	close(stop)
+	changer.Wait()
+}
+
+// TestConcurrencyID: the ids that threads hold at one moment differ, so among n
+// threads that are pinned to one CPU in turn an id below the CPUs is seen.
+func TestConcurrencyID(t *testing.T) {
+	info, _ := rseq.Query()
+	th, err := rseq.LockThread()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer th.Unlock()
+	id, err := rseq.ConcurrencyID()
+	methodID, methodErr := th.ConcurrencyID()
+	if !info.Features.Has(rseq.FeatureMMCID) {
+		for _, err := range []error{err, methodErr} {
+			if !errors.Is(err, rseq.ErrNotSupported) {
+				t.Errorf("no mm_cid here, but the error is %v", err)
+			}
+		}
+		if id != -1 || methodID != -1 {
+			t.Errorf("%d and %d, want -1", id, methodID)
+		}
+		return
+	}
+	if err != nil || methodErr != nil {
+		t.Fatal(err, methodErr)
+	}
+	if id < 0 || id >= 1<<20 || methodID < 0 {
+		t.Errorf("%d, %d", id, methodID)
+	}
+}
+
+// TestConcurrencyIDsDiffer holds two threads on two CPUs at once: both run, so
+// their ids differ.
+func TestConcurrencyIDsDiffer(t *testing.T) {
+	info, _ := rseq.Query()
+	cpus := testutil.AllowedCPUs(t)
+	if !info.Features.Has(rseq.FeatureMMCID) || len(cpus) < 2 {
+		t.Skipf("features %v, %d CPUs", info.Features, len(cpus))
+	}
+	// The ids are read between two meetings at which both threads spin, so
+	// each is running then unless the machine took its CPU away: retry.
+	for try := range 100 {
+		if a, b := idsOfTwo(t, cpus[:2]); a != b {
+			return
+		} else if try == 99 {
+			t.Errorf("two running threads had id %d both, 100 times", a)
+		}
+	}
+}
+
+func idsOfTwo(t *testing.T, cpus []int) (a, b int) {
+	var ids [2]int
+	var wg, ready sync.WaitGroup
+	ready.Add(2)
+	for i := range ids {
+		wg.Go(func() {
+			testutil.OnThread(func() {
+				testutil.Pin(t, cpus[i])
+				ready.Done()
+				ready.Wait()
+				for end := time.Now().Add(2 * time.Millisecond); time.Now().Before(end); {
+					ids[i], _ = rseq.ConcurrencyID()
+				}
+			})
+		})
+	}
+	wg.Wait()
+	return ids[0], ids[1]
+}
+
+// TestUnlocked: after Unlock a Thread is useless, not wrong.
+func TestUnlocked(t *testing.T) {
+	th, err := rseq.LockThread()
+	if err != nil {
+		t.Fatal(err)
+	}
+	th.Unlock()
+	th.Unlock()
+	for i, ask := range []func() (int, error){th.CPU, th.NodeID, th.ConcurrencyID} {
+		if n, err := ask(); n != -1 || err == nil {
+			t.Errorf("method %d: %d, %v", i, n, err)
+		}
+	}
+}
+
+// TestTwoReads: the compiler may not merge two readings into one.
+func TestTwoReads(t *testing.T) {
+	cpus := testutil.AllowedCPUs(t)
+	if len(cpus) < 2 {
+		t.Skip("one CPU")
+	}
+	testutil.OnThread(func() {
+		testutil.Pin(t, cpus[0])
+		th, err := rseq.LockThread()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer th.Unlock()
+		before, _ := th.CPU()
+		testutil.Pin(t, cpus[1])
+		if after, _ := th.CPU(); before != cpus[0] || after != cpus[1] {
+			t.Errorf("read %d, then %d; pinned to %v", before, after, cpus[:2])
+		}
+	})
+}
+
+func TestErrNotSupported(t *testing.T) {
+	if !errors.Is(rseq.ErrNotSupported, errors.ErrUnsupported) {
+		t.Error("ErrNotSupported does not match errors.ErrUnsupported")
+	}
+	if errors.Is(errors.ErrUnsupported, rseq.ErrNotSupported) {
+		t.Error("errors.ErrUnsupported matches ErrNotSupported")
+	}
+}

@@ -1,0 +1,179 @@
+package rseq
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+)
+
+// Owner says who registered the rseq areas of this process's threads. The
+// kernel takes one registration per thread, so there is one owner.
+type Owner uint8
+
+const (
+	// OwnerNone: nobody did; every call answers by a slower, portable way.
+	OwnerNone Owner = iota
+	// OwnerLibc: the C library (glibc 2.35 and later, and its backports).
+	OwnerLibc
+)
+
+func (o Owner) String() string { return name(o, "none", "libc") }
+
+// Confirmation is the kernel's word on what the C library says.
+type Confirmation uint8
+
+const (
+	// NotAsked: the kernel was not asked, since no area was found to ask about.
+	NotAsked Confirmation = iota
+	// Confirmed: the thread that asked is registered at exactly the address
+	// that Info describes, with length Info.RegisteredLen.
+	Confirmed
+	// Refuted: the thread that asked is not registered.
+	Refuted
+	// CouldNotAsk: a filter answers instead of the kernel, or an address
+	// elsewhere is registered; Info.Reason has what was answered.
+	CouldNotAsk
+)
+
+func (c Confirmation) String() string {
+	return name(c, "not asked", "confirmed", "refuted", "could not ask")
+}
+
+// Mode is how the kernel treats a registration.
+type Mode uint8
+
+const (
+	// ModeUnknown: there is no confirmed registration.
+	ModeUnknown Mode = iota
+	// ModeLegacy: a registration of the original 32 bytes; the fields are
+	// written at every preemption, as since Linux 4.18.
+	ModeLegacy
+	// ModeV2: a longer registration, Linux 7.1 and 7.0.10 and later: fewer
+	// writes, and a program that writes a read-only field is killed
+	// (Documentation/userspace-api/rseq.rst).
+	ModeV2
+)
+
+func (m Mode) String() string { return name(m, "unknown", "legacy", "v2") }
+
+// Features is the set of fields that the area provides.
+type Features uint32
+
+const (
+	FeatureCPUID     Features = 1 << iota // cpu_id, Linux 4.18
+	FeatureNodeID                         // node_id, Linux 6.3
+	FeatureMMCID                          // mm_cid, Linux 6.3
+	FeatureSliceCtrl                      // slice_ctrl, Linux 7.0
+)
+
+var featureNames = []string{"cpu_id", "node_id", "mm_cid", "slice_ctrl"}
+
+// Has reports whether all fields of g are in f.
+func (f Features) Has(g Features) bool { return f&g == g }
+
+// Names returns the fields' names as in the kernel's struct rseq.
+func (f Features) Names() []string {
+	names := []string{}
+	for i, n := range featureNames {
+		if f.Has(1 << i) {
+			names = append(names, n)
+		}
+	}
+	return names
+}
+
+func (f Features) String() string { return strings.Join(f.Names(), " ") }
+
+// The bytes that struct rseq must have for a feature to be there, and where
+// the fields are: include/uapi/linux/rseq.h of Linux 4.18 (d7822b1e24f2), 6.3
+// (cbae6bac29a8, f7b01bb0b57f) and 7.0. A kernel that knows slice_ctrl says 33,
+// so that its size differs from the 32 that glibc 2.35 exports on any kernel.
+const (
+	offsetCPUID = 4
+	offsetNode  = 20
+	offsetMMCID = 24
+
+	sizeCPUID     = 20
+	sizeNodeID    = 24
+	sizeMMCID     = 28
+	sizeSliceCtrl = 33
+
+	legacyLen   = 32 // length of a registration in legacy mode
+	legacyAlign = 32 // alignment of struct rseq in Linux 4.18
+)
+
+func featuresOf(size uint32) (f Features) {
+	for i, need := range []uint32{sizeCPUID, sizeNodeID, sizeMMCID, sizeSliceCtrl} {
+		if size >= need {
+			f |= 1 << i
+		}
+	}
+	return f
+}
+
+// Info describes the rseq area of this process's threads and how each thing
+// about it is known.
+type Info struct {
+	Owner Owner // who registered it
+	// Via is how the owner's area was found: "dlsym", "direct" (a reference
+	// resolved by a static link), or empty.
+	Via    string
+	Libc   string // the C library and its version, "glibc 2.36"
+	Offset int    // bytes from the thread pointer to the area (__rseq_offset)
+	// LibcSize is __rseq_size as exported: 32 or 20 up to glibc 2.40 whatever
+	// the kernel provides, the size of the fields from glibc 2.41, 0 if the C
+	// library registered nothing.
+	LibcSize uint32
+	Size     uint32 // bytes of fields that may be read
+	// RegisteredLen is the length that the kernel holds, in bytes; 0 unless
+	// Confirmed.
+	RegisteredLen uint32
+	AlignRequired uint32 // alignment that the kernel wants, in bytes
+	AlignActual   uint32 // largest power of two that divides the address asked about
+	Flags         uint32 // __rseq_flags, the flags of the registration
+	// Signature precedes every abort handler; 0 unless Confirmed with ours.
+	Signature         uint32
+	KernelFeatureSize uint32 // AT_RSEQ_FEATURE_SIZE, 0 before Linux 6.3
+	KernelAlign       uint32 // AT_RSEQ_ALIGN, 0 before Linux 6.3
+	Confirmed         Confirmation
+	Features          Features
+	Mode              Mode
+	// Reason says why the owner is none, or what is doubtful; else empty.
+	Reason string
+}
+
+// MarshalJSON encodes i with the keys that `rseq show --json` documents.
+func (i Info) MarshalJSON() ([]byte, error) {
+	return json.Marshal(struct {
+		Owner             string   `json:"owner"`
+		Via               string   `json:"via"`
+		Libc              string   `json:"libc"`
+		Offset            int      `json:"offset"`
+		LibcSize          uint32   `json:"libc_size"`
+		Size              uint32   `json:"size"`
+		RegisteredLen     uint32   `json:"registered_len"`
+		AlignRequired     uint32   `json:"align_required"`
+		AlignActual       uint32   `json:"align_actual"`
+		Flags             uint32   `json:"flags"`
+		Signature         uint32   `json:"signature"`
+		KernelFeatureSize uint32   `json:"kernel_feature_size"`
+		KernelAlign       uint32   `json:"kernel_align"`
+		Confirmed         bool     `json:"confirmed"`
+		Confirmation      string   `json:"confirmation"`
+		Features          []string `json:"features"`
+		Mode              string   `json:"mode"`
+		Reason            string   `json:"reason"`
+	}{
+		i.Owner.String(), i.Via, i.Libc, i.Offset, i.LibcSize, i.Size, i.RegisteredLen,
+		i.AlignRequired, i.AlignActual, i.Flags, i.Signature, i.KernelFeatureSize, i.KernelAlign,
+		i.Confirmed == Confirmed, i.Confirmed.String(), i.Features.Names(), i.Mode.String(), i.Reason,
+	})
+}
+
+// name returns the i-th of names, for the String methods.
+func name[T ~uint8](i T, names ...string) string {
+	if int(i) < len(names) {
+		return names[i]
+	}
+	return fmt.Sprintf("%T(%d)", i, i)
+}

@@ -1,0 +1,72 @@
+// Package testutil holds what this module's tests share: building programs,
+// running them with a bound, pinning threads.
+package testutil
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// Long reports whether the long storms were asked for.
+func Long() bool { return os.Getenv("RSEQ_LONG") != "" }
+
+// GoBuild builds the package at path with the go command's args and the
+// environment env added, and returns the file built.
+func GoBuild(t testing.TB, path string, env []string, args ...string) string {
+	t.Helper()
+	out := filepath.Join(t.TempDir(), "built")
+	Run(t, env, "go", append(append([]string{"build", "-o", out}, args...), path)...)
+	return out
+}
+
+// CC compiles with the C compiler that cgo uses and returns the program built.
+func CC(t testing.TB, args ...string) string {
+	t.Helper()
+	out := filepath.Join(t.TempDir(), "built")
+	cc := strings.Fields(Run(t, nil, "go", "env", "CC"))
+	Run(t, nil, cc[0], append(append(cc[1:], "-Wall", "-Wextra", "-Werror", "-o", out), args...)...)
+	return out
+}
+
+// Run runs a program that must end well within two minutes and returns its
+// standard output.
+func Run(t testing.TB, env []string, name string, args ...string) string {
+	t.Helper()
+	stdout, stderr, err := Try(env, name, args...)
+	if err != nil {
+		t.Fatalf("%s %s: %v\n%s%s", name, strings.Join(args, " "), err, stdout, stderr)
+	}
+	return stdout
+}
+
+// Try is Run for a program that may fail.
+func Try(env []string, name string, args ...string) (stdout, stderr string, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Env = append(os.Environ(), env...)
+	cmd.WaitDelay = time.Second
+	var o, e bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &o, &e
+	err = cmd.Run()
+	if ctx.Err() != nil {
+		err = ctx.Err()
+	}
+	return o.String(), e.String(), err
+}
+
+// Decode decodes one JSON value.
+func Decode[T any](t testing.TB, text string) (v T) {
+	t.Helper()
+	if err := json.Unmarshal([]byte(text), &v); err != nil {
+		t.Fatalf("not JSON: %v\n%s", err, text)
+	}
+	return v
+}

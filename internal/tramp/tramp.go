@@ -1,0 +1,43 @@
+// Package tramp reads the calling thread's rseq area from Go assembly: no cgo
+// transition, one load relative to the thread pointer. A reader that finds no
+// field jumps to the slow way, Slow, with its caller none the wiser; that keeps
+// the Go function around it small enough to be inlined.
+//
+// It is a package of its own because the go command refuses Go assembly in a
+// package that uses cgo. Assembly functions are not preempted asynchronously,
+// so the thread cannot change between two loads of one call.
+//
+// On a platform without the assembly every reader goes the slow way.
+package tramp
+
+import "sync/atomic"
+
+// NotRegistered is the kernel's cpu_id of an area that is not registered
+// (RSEQ_CPU_ID_UNINITIALIZED); -2, RSEQ_CPU_ID_REGISTRATION_FAILED, is glibc's
+// for one whose registration failed. Any negative result means "not known".
+const NotRegistered = -1
+
+// Distances in bytes from the thread pointer to the field, the same in every
+// thread. Zero means the field may not be read; no area can begin where it
+// would make a field's distance zero, because the thread control block is
+// there on both architectures.
+var cpuID, nodeID, mmCID uintptr
+
+// SetOffsets tells the readers where the fields are; zeros switch them off.
+// node_id and mm_cid are read only together with cpu_id.
+func SetOffsets(cpu, node, cid uintptr) {
+	atomic.StoreUintptr(&nodeID, node)
+	atomic.StoreUintptr(&mmCID, cid)
+	atomic.StoreUintptr(&cpuID, cpu)
+}
+
+// Slow is what the readers call where this thread has no area, or the area no
+// such field; set before the first use. A negative result means "not known".
+var Slow struct{ CPU, NodeID, ConcurrencyID func() int32 }
+
+// The assembly jumps to these.
+var _ = []func() int32{slowCPU, slowNodeID, slowConcurrencyID}
+
+func slowCPU() int32           { return Slow.CPU() }
+func slowNodeID() int32        { return Slow.NodeID() }
+func slowConcurrencyID() int32 { return Slow.ConcurrencyID() }

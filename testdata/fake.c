@@ -1,0 +1,50 @@
+/* Discovery under C libraries and kernels that this machine does not have:
+ * glibc.c with its sources of knowledge replaced.
+ *
+ * fake LIBC_SIZE FEATURE_SIZE ALIGN: LIBC_SIZE below 0 means no symbols.
+ * Prints via, libc_size, size, kernel_feature_size, kernel_align. */
+#define getauxval fake_getauxval
+#define dlsym fake_dlsym
+#define __rseq_offset absent_offset
+#define __rseq_size absent_size
+#define __rseq_flags absent_flags
+#include "../glibc.c"
+#undef getauxval
+#undef dlsym
+#include <stdlib.h>
+#include <string.h>
+
+static long libc_size = -1, feature_size, align;
+
+unsigned long fake_getauxval(unsigned long type)
+{
+	return type == 27 ? feature_size : type == 28 ? align : 0;
+}
+
+void *fake_dlsym(void *handle, const char *name)
+{
+	static ptrdiff_t offset = -160;
+	static unsigned int size, flags;
+
+	(void)handle;
+	size = libc_size;
+	if (libc_size < 0)
+		return NULL;
+	return !strcmp(name, "__rseq_offset") ? (void *)&offset :
+	       !strcmp(name, "__rseq_size")   ? (void *)&size :
+						(void *)&flags;
+}
+
+int main(int argc, char **argv)
+{
+	if (argc != 4)
+		return 2;
+	libc_size = atol(argv[1]);
+	feature_size = atol(argv[2]);
+	align = atol(argv[3]);
+	find();
+	const struct rseqgo_info *i = rseqgo_discover();
+	printf("%d %u %u %u %u\n", i->via, i->libc_size, i->size,
+	       i->kernel_feature_size, i->kernel_align);
+	return 0;
+}

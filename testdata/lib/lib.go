@@ -1,0 +1,39 @@
+// Program lib is this package inside a C program's library or a Go plugin.
+package main
+
+// #include <stdlib.h>
+import "C"
+
+import (
+	"encoding/json"
+
+	"github.com/rseq-go/rseq"
+)
+
+// RseqJSON returns what Query says; the caller frees it.
+//
+//export RseqJSON
+func RseqJSON() *C.char { return C.CString(JSON()) }
+
+// RseqCPU returns the CPU number that the area holds, -1 for an error.
+//
+//export RseqCPU
+func RseqCPU() C.int {
+	cpu, err := rseq.CPU()
+	if err != nil {
+		return -1
+	}
+	return C.int(cpu)
+}
+
+// JSON is RseqJSON for a plugin.
+func JSON() string {
+	info, _ := rseq.Query()
+	data, err := json.Marshal(info)
+	if err != nil {
+		return err.Error()
+	}
+	return string(data)
+}
+
+func main() {}

@@ -1,0 +1,99 @@
+package rseq
+
+import (
+	"errors"
+	"runtime"
+	"sync/atomic"
+	"unsafe"
+
+	"github.com/rseq-go/rseq/internal/tramp"
+)
+
+// Thread reads the rseq area of the thread that a goroutine is locked to. Its
+// methods are for that goroutine alone, between [LockThread] and
+// [Thread.Unlock]; each inlines to one atomic load. (Atomic for the compiler,
+// which would merge two plain loads into one.)
+//
+// A goroutine that ends while locked takes its thread along: no other
+// goroutine may hold its Thread.
+type Thread struct {
+	// Fields of the area, in the C library's thread-local storage, or absent.
+	cpuID, nodeID, mmCID *int32
+	unlocked             bool
+}
+
+// absent stands for a field that the area does not have.
+var absent int32 = tramp.NotRegistered
+
+var errUnlocked = errors.New("rseq: this Thread was unlocked")
+
+// LockThread locks the calling goroutine to its thread, as
+// [runtime.LockOSThread] does, and returns a reader of that thread's area.
+// Where the thread is not registered its methods ask getcpu(2). The error
+// matches [ErrNotSupported] where there is nothing to ask; the goroutine is
+// then not locked.
+func LockThread() (*Thread, error) {
+	runtime.LockOSThread()
+	if _, err := CPU(); err != nil {
+		runtime.UnlockOSThread()
+		return nil, err
+	}
+	t := &Thread{cpuID: &absent, nodeID: &absent, mmCID: &absent}
+	if found.Owner != OwnerNone && atomic.LoadInt32(field(offsetCPUID)) >= 0 {
+		t.cpuID = field(offsetCPUID)
+		if found.Features.Has(FeatureNodeID) {
+			t.nodeID = field(offsetNode)
+		}
+		if found.Features.Has(FeatureMMCID) {
+			t.mmCID = field(offsetMMCID)
+		}
+	}
+	return t, nil
+}
+
+// field returns where in the calling thread's area the field at offset is.
+func field(offset int) *int32 {
+	return (*int32)(unsafe.Add(tramp.ThreadPointer(), found.Offset+offset))
+}
+
+// Unlock undoes LockThread. Afterwards every method returns -1 and an error. A
+// second Unlock does nothing.
+func (t *Thread) Unlock() {
+	if t.unlocked {
+		return
+	}
+	t.cpuID, t.nodeID, t.mmCID, t.unlocked = &absent, &absent, &absent, true
+	runtime.UnlockOSThread()
+}
+
+// CPU is like the function [CPU].
+func (t *Thread) CPU() (int, error) {
+	if c := atomic.LoadInt32(t.cpuID); c >= 0 {
+		return int(c), nil
+	}
+	return t.slow(CPU)
+}
+
+// NodeID is like the function [NodeID].
+func (t *Thread) NodeID() (int, error) {
+	if n := atomic.LoadInt32(t.nodeID); n >= 0 {
+		return int(n), nil
+	}
+	return t.slow(NodeID)
+}
+
+// ConcurrencyID is like the function [ConcurrencyID].
+func (t *Thread) ConcurrencyID() (int, error) {
+	if c := atomic.LoadInt32(t.mmCID); c >= 0 {
+		return int(c), nil
+	}
+	return t.slow(ConcurrencyID)
+}
+
+// slow is behind the methods' one load: it says no, or asks the portable way.
+func (t *Thread) slow(ask func() (int, error)) (int, error) {
+	if t.unlocked {
+		return -1, errUnlocked
+	}
+	return ask()
+}
