@@ -2,46 +2,85 @@ package rseq
 
 import (
 	"errors"
+	"fmt"
+	"runtime"
+	"sync/atomic"
 
 	"github.com/rseq-go/rseq/internal/kernel"
 	"github.com/rseq-go/rseq/internal/tramp"
 )
 
-// The portable answers: for a thread without an area and for fields that the
-// area does not have.
+// What the readers do where the thread has no area, or the area no such field:
+// give the thread an area if it never asked for one, and answer by getcpu(2) if
+// it can have none.
 
 func init() {
 	tramp.Slow.CPU = func() int32 {
+		if cpu := slow(offsetCPUID, FeatureCPUID); cpu >= 0 {
+			return cpu
+		}
 		cpu, _, _ := kernel.Getcpu()
 		return int32(cpu)
 	}
 	tramp.Slow.NodeID = func() int32 {
+		if node := slow(offsetNode, FeatureNodeID); node >= 0 {
+			return node
+		}
 		_, node, _ := kernel.Getcpu()
 		return int32(node)
 	}
-	tramp.Slow.ConcurrencyID = func() int32 { return -1 }
+	tramp.Slow.ConcurrencyID = func() int32 { return slow(offsetMMCID, FeatureMMCID) }
 }
 
-// Why a portable answer failed. They are variables, not made on the way, so
-// that the functions that return them are inlined.
+// slow returns the field at offset, negative if this thread has none even after
+// it asked for an area. A thread asks once; refused, it asks again only in
+// LockThread and Query.
+func slow(offset int, f Features) int32 {
+	if !known.Load().mayRegister() {
+		return tramp.NotRegistered
+	}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	cpu := atomic.LoadInt32(field(offsetCPUID))
+	if cpu == tramp.NotRegistered {
+		cpu = register()
+	}
+	if cpu < 0 || !known.Load().info.Features.Has(f) {
+		return tramp.NotRegistered
+	}
+	return atomic.LoadInt32(field(offset))
+}
+
+// The errors of the readers are values, not made on the way, so that the
+// readers are small enough to be inlined; their texts are made when asked for.
 var (
-	errGetcpu        = whyNoGetcpu()
-	errConcurrencyID = whyNoConcurrencyID()
+	errGetcpu        error = getcpuError{}
+	errConcurrencyID error = concurrencyIDError{}
 )
 
-func whyNoGetcpu() error {
-	if _, _, err := kernel.Getcpu(); errors.Is(err, errors.ErrUnsupported) {
+type getcpuError struct{}
+
+func (getcpuError) Unwrap() error {
+	_, _, err := kernel.Getcpu()
+	if errors.Is(err, errors.ErrUnsupported) {
 		return notSupportedError("only Linux tells the CPU and the node (getcpu(2))")
 	}
-	return errors.New("rseq: getcpu(2) was refused; does a seccomp filter stand in between?")
+	return fmt.Errorf("rseq: getcpu(2) was refused, by a seccomp filter? %w", err)
 }
 
-func whyNoConcurrencyID() error {
+func (e getcpuError) Error() string { return e.Unwrap().Error() }
+
+type concurrencyIDError struct{}
+
+func (concurrencyIDError) Unwrap() error {
+	k := known.Load()
 	switch {
-	case errFound != nil:
-		return errFound
-	case !found.Features.Has(FeatureMMCID):
-		return notSupportedError("the concurrency id needs Linux 6.3: this area has %d bytes of fields", found.Size)
+	case k.err != nil:
+		return k.err
+	case !k.info.Features.Has(FeatureMMCID):
+		return notSupportedError("the concurrency id needs Linux 6.3: this area has %d bytes of fields", k.info.Size)
 	}
 	return notSupportedError("the concurrency id: the calling thread is not registered")
 }
+
+func (e concurrencyIDError) Error() string { return e.Unwrap().Error() }

@@ -2,25 +2,42 @@
 
 /* SPDX-License-Identifier: MIT
  *
- * Finds the area that the C library registered. See glibc.h for what is found
- * and glibc.go for what becomes of it.
+ * Finds the area that the C library registered, and has the kernel confirm or
+ * find a registration. See glibc.h for what is found, fallback.c for what
+ * happens where the C library registered nothing.
  */
 #define _GNU_SOURCE
-#include "glibc.h"
+#include "internal.h"
 
 #include <dlfcn.h>
+#include <errno.h>
+#include <link.h>
 #include <stdio.h>
 #include <sys/auxv.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
 #ifdef __GLIBC__
 #include <gnu/libc-version.h>
+#endif
+
+#ifndef SYS_rseq /* headers before Linux 4.18 */
+#ifdef __x86_64__
+#define SYS_rseq 334
+#else
+#define SYS_rseq 293
+#endif
 #endif
 
 /* include/uapi/linux/auxvec.h since Linux 6.3 (317c8194e6ae). */
 enum { AUXV_RSEQ_FEATURE_SIZE = 27, AUXV_RSEQ_ALIGN = 28 };
 
-/* Sizes of struct rseq: as it was in Linux 4.18, without and with the padding
- * at its end. */
-enum { ORIGINAL_FEATURE_SIZE = 20, ORIGINAL_SIZE = 32 };
+/* Lengths up to this are tried; Linux 7.2 has 33. */
+enum { MAX_LEN = 256 };
+
+/* How far from the ends of the program's static TLS a C library's area is
+ * looked for: struct pthread has 2.3 KiB in glibc 2.36. */
+enum { LIBC_SPAN = 8192 };
 
 /* glibc's public symbols, version GLIBC_2.35. These references are for fully
  * static programs, where dlsym finds nothing. They are weak: no program needs
@@ -32,22 +49,155 @@ extern const ptrdiff_t __rseq_offset __attribute__((weak));
 extern const unsigned int __rseq_size __attribute__((weak));
 extern const unsigned int __rseq_flags __attribute__((weak));
 
-static struct rseqgo_info found;
+struct rseqgo_info rseqgo_found;
+ptrdiff_t rseqgo_symbol_offset;
 static int found_done;
 
-/* usable_size applies the rule of librseq's src/rseq.c: glibc 2.35 to 2.40
- * export 32 or 20 whatever the kernel provides (2.40: glibc 2e456ccf0c), so
- * those two mean what the kernel says, up to the 32 bytes that are registered.
- * Any other size comes from glibc 2.41 or later (93d0bfbe8f) and means itself. */
-static uint32_t usable_size(uint32_t libc_size, uint32_t kernel_feature_size)
+int rseqgo_call(const void *area, uint32_t len, int flags, uint32_t signature)
 {
-	if (libc_size != ORIGINAL_FEATURE_SIZE && libc_size != ORIGINAL_SIZE)
+	int saved = errno;
+	int result = 0;
+
+	if (syscall(SYS_rseq, area, len, flags, signature))
+		result = -errno;
+	errno = saved;
+	return result;
+}
+
+/* unregister_wrongly tries to unregister with a signature that is surely
+ * wrong: -EPERM if and only if address and length are the registered ones,
+ * -EINVAL otherwise, no effect in either case (kernel/rseq.c). The signature is
+ * drawn anew each time, since the right one, of another library that we know
+ * nothing of, would unregister. */
+static int unregister_wrongly(const void *area, uint32_t len)
+{
+	struct timespec now = { 0 };
+	uint32_t wrong;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	wrong = (uint32_t)now.tv_nsec * 2654435761U ^ (uint32_t)(uintptr_t)&now;
+	if (wrong == RSEQGO_SIG)
+		wrong++;
+	return rseqgo_call(area, len, RSEQGO_FLAG_UNREGISTER, wrong);
+}
+
+/* can_ask says whether it is the kernel that answers: a filter may say EPERM to
+ * everything, so ask first about an address that nobody can register. Returns
+ * zero or the errno that came instead. */
+static int can_ask(void)
+{
+	int e = unregister_wrongly(RSEQGO_KERNEL_ADDRESS, RSEQGO_ORIGINAL_LEN);
+
+	return e == -EINVAL ? 0 : -e;
+}
+
+/* registered_anywhere: a registration at a kernel address fails with EFAULT in
+ * an unregistered thread alone. EINVAL means registered, or a filter. */
+static struct rseqgo_registration registered_anywhere(void)
+{
+	int e = rseqgo_call(RSEQGO_KERNEL_ADDRESS, RSEQGO_ORIGINAL_LEN, 0,
+			    RSEQGO_SIG);
+	struct rseqgo_registration r = { .error = -e };
+
+	if (e == -EFAULT)
+		r = (struct rseqgo_registration){ .state = RSEQGO_NOT_REGISTERED };
+	return r;
+}
+
+/* try_len asks whether the thread is registered at exactly offset and len. */
+static int try_len(ptrdiff_t offset, uint32_t len, struct rseqgo_registration *r)
+{
+	const void *area = rseqgo_thread_pointer() + offset;
+
+	if (unregister_wrongly(area, len) != -EPERM)
+		return 0;
+	*r = (struct rseqgo_registration){ RSEQGO_REGISTERED, offset, len, 0, 0 };
+	/* Registered already: EBUSY for the right signature, EPERM for another. */
+	if (rseqgo_call(area, len, 0, RSEQGO_SIG) == -EBUSY)
+		r->signature = RSEQGO_SIG;
+	return 1;
+}
+
+struct rseqgo_registration rseqgo_ask(ptrdiff_t offset, uint32_t likely_len)
+{
+	struct rseqgo_registration r = { .error = can_ask() };
+
+	if (r.error || try_len(offset, likely_len, &r))
+		return r;
+	for (uint32_t len = RSEQGO_ORIGINAL_LEN; len <= MAX_LEN; len++)
+		if (try_len(offset, len, &r))
+			return r;
+	return registered_anywhere();
+}
+
+static int add_tls(struct dl_phdr_info *info, size_t size, void *sum)
+{
+	(void)size;
+	for (int i = 0; i < info->dlpi_phnum; i++)
+		if (info->dlpi_phdr[i].p_type == PT_TLS)
+			*(size_t *)sum += info->dlpi_phdr[i].p_memsz +
+					  info->dlpi_phdr[i].p_align;
+	return 0;
+}
+
+/* tls_size returns how many bytes the modules' TLS can take in a thread. In a
+ * library that a static program loaded, dl_iterate_phdr does not know the
+ * program, the auxiliary vector does. */
+static size_t tls_size(void)
+{
+	size_t sum = 0;
+	struct dl_phdr_info program = {
+		.dlpi_phdr = (const void *)getauxval(AT_PHDR),
+		.dlpi_phnum = getauxval(AT_PHNUM),
+	};
+
+	if (program.dlpi_phdr)
+		add_tls(&program, sizeof(program), &sum);
+	dl_iterate_phdr(add_tls, &sum);
+	return sum;
+}
+
+struct rseqgo_registration rseqgo_look(void)
+{
+	struct rseqgo_registration r = { .error = can_ask() };
+	uint32_t len = rseqgo_found.kernel_feature_size;
+	ptrdiff_t span;
+
+	if (r.error)
+		return r;
+	r = registered_anywhere();
+	if (r.state == RSEQGO_NOT_REGISTERED || r.error != EINVAL)
+		return r;
+	if (rseqgo_symbol_offset) {
+		r = rseqgo_ask(rseqgo_symbol_offset, RSEQGO_ORIGINAL_LEN);
+		if (r.state == RSEQGO_REGISTERED)
+			return r;
+	}
+	span = (tls_size() + LIBC_SPAN) & -(size_t)RSEQGO_ORIGINAL_ALIGN;
+	span -= (uintptr_t)rseqgo_thread_pointer() % RSEQGO_ORIGINAL_ALIGN;
+	for (ptrdiff_t at = -span; at < span; at += RSEQGO_ORIGINAL_ALIGN) {
+		if (try_len(at, RSEQGO_ORIGINAL_LEN, &r))
+			return r;
+		if (len > RSEQGO_ORIGINAL_LEN && try_len(at, len, &r))
+			return r;
+	}
+	return r;
+}
+
+/* The rule of librseq's src/rseq.c: glibc 2.35 to 2.40 export 32 or 20 whatever
+ * the kernel provides (2.40: glibc 2e456ccf0c), so those two mean what the
+ * kernel says, up to the 32 bytes that are registered. Any other size comes
+ * from glibc 2.41 or later (93d0bfbe8f) and means itself. */
+uint32_t rseqgo_usable_size(uint32_t libc_size, uint32_t kernel_feature_size)
+{
+	if (libc_size != RSEQGO_ORIGINAL_FEATURE_SIZE &&
+	    libc_size != RSEQGO_ORIGINAL_LEN)
 		return libc_size;
-	if (kernel_feature_size < ORIGINAL_FEATURE_SIZE)
-		return ORIGINAL_FEATURE_SIZE;
-	if (kernel_feature_size < ORIGINAL_SIZE)
+	if (kernel_feature_size < RSEQGO_ORIGINAL_FEATURE_SIZE)
+		return RSEQGO_ORIGINAL_FEATURE_SIZE;
+	if (kernel_feature_size < RSEQGO_ORIGINAL_LEN)
 		return kernel_feature_size;
-	return ORIGINAL_SIZE;
+	return RSEQGO_ORIGINAL_LEN;
 }
 
 /* find runs where dlsym can be called. That is while the loader runs this
@@ -58,44 +208,63 @@ static uint32_t usable_size(uint32_t libc_size, uint32_t kernel_feature_size)
  * that lock. */
 static __attribute__((constructor(101))) void find(void)
 {
+	struct rseqgo_info *f = &rseqgo_found;
 	const ptrdiff_t *offset = dlsym(RTLD_DEFAULT, "__rseq_offset");
 	const unsigned int *size = dlsym(RTLD_DEFAULT, "__rseq_size");
 	const unsigned int *flags = dlsym(RTLD_DEFAULT, "__rseq_flags");
+	const char *abi = dlsym(RTLD_DEFAULT, "__rseq_abi");
 
-	found.via = RSEQGO_VIA_DLSYM;
+	f->via = RSEQGO_VIA_DLSYM;
 	if (!offset || !size || !flags) {
 		offset = &__rseq_offset;
 		size = &__rseq_size;
 		flags = &__rseq_flags;
-		found.via = RSEQGO_VIA_DIRECT;
+		f->via = RSEQGO_VIA_DIRECT;
 	}
-	if (!offset || !size || !flags)
-		found.via = RSEQGO_VIA_NONE;
-
-	found.kernel_feature_size = (uint32_t)getauxval(AUXV_RSEQ_FEATURE_SIZE);
-	found.kernel_align = (uint32_t)getauxval(AUXV_RSEQ_ALIGN);
-	if (found.via != RSEQGO_VIA_NONE) {
-		found.offset = *offset;
-		found.libc_size = *size;
-		found.flags = *flags;
-		found.size = usable_size(*size, found.kernel_feature_size);
-	}
+	f->kernel_feature_size = getauxval(AUXV_RSEQ_FEATURE_SIZE);
+	f->kernel_align = getauxval(AUXV_RSEQ_ALIGN);
+	if (abi)
+		rseqgo_symbol_offset = abi - rseqgo_thread_pointer();
 #ifdef __GLIBC__
-	snprintf(found.libc, sizeof(found.libc), "glibc %s",
-		 gnu_get_libc_version());
+	snprintf(f->libc, sizeof(f->libc), "glibc %s", gnu_get_libc_version());
 #else
 	/* musl has neither a version macro nor a function that tells it. */
-	snprintf(found.libc, sizeof(found.libc), "not glibc (musl?)");
+	snprintf(f->libc, sizeof(f->libc), "not glibc (musl?)");
 #endif
+	if (offset && size && flags && *size) {
+		f->owner = RSEQGO_LIBC;
+		f->offset = *offset;
+		f->libc_size = *size;
+		f->flags = *flags;
+		f->size = rseqgo_usable_size(*size, f->kernel_feature_size);
+	} else if (offset && size && !*offset && !*size) {
+		/* Symbols that were never set: this is a library that a static
+		 * program loaded, with a second C library beside the program's
+		 * own, which registered the thread. */
+		struct rseqgo_registration r = rseqgo_look();
+
+		if (r.state == RSEQGO_REGISTERED) {
+			f->owner = RSEQGO_LIBC;
+			f->via = RSEQGO_VIA_KERNEL;
+			f->offset = r.offset;
+			f->len = r.len;
+			f->signature = r.signature;
+			f->size = rseqgo_usable_size(r.len,
+						     f->kernel_feature_size);
+		}
+	}
+	if (f->owner == RSEQGO_NONE) {
+		f->via = RSEQGO_VIA_NONE;
+		f->offset = rseqgo_own_offset();
+	}
 	found_done = 1;
 }
 
 const struct rseqgo_info *rseqgo_discover(void)
 {
-	/* Not yet set only where constructors do not run: the go command's
-	 * internal linking, which this package does not support, and a
-	 * constructor that runs before ours, on the loader's thread. */
+	/* Not yet set only in a constructor that runs before ours, on the
+	 * loader's thread. */
 	if (!found_done)
 		find();
-	return &found;
+	return &rseqgo_found;
 }

@@ -2,92 +2,139 @@
 
 package rseq
 
-// #cgo CFLAGS: -O2 -Wall -Wextra
-// #cgo LDFLAGS: -ldl
-// #include "glibc.h"
+// #cgo CFLAGS: -O2 -Wall
+// #cgo LDFLAGS: -ldl -lpthread
+// #include "internal.h"
 import "C"
 
 import (
 	"fmt"
-	"runtime"
+	"math/bits"
 	"sync/atomic"
+	"syscall"
+	"unsafe"
 
-	"github.com/rseq-go/rseq/internal/kernel"
 	"github.com/rseq-go/rseq/internal/tramp"
 )
 
-// signature is RSEQ_SIG.
-const signature = C.RSEQGO_SIG
+var vias = map[C.enum_rseqgo_via]string{
+	C.RSEQGO_VIA_DLSYM:  "dlsym",
+	C.RSEQGO_VIA_DIRECT: "direct",
+	C.RSEQGO_VIA_SYMBOL: "symbol",
+	C.RSEQGO_VIA_KERNEL: "kernel",
+	C.RSEQGO_VIA_OWN:    "own",
+}
 
-// discover asks the C part what it found when the program was loaded.
-func discover() (Info, error) {
+// discover says what the C part knows by now.
+func discover() knowledge {
 	c := C.rseqgo_discover()
-	info := Info{
+	k := knowledge{info: Info{
+		Owner:             Owner(c.owner),
+		Via:               vias[c.via],
 		Libc:              C.GoString(&c.libc[0]),
 		Offset:            int(c.offset),
 		LibcSize:          uint32(c.libc_size),
 		Size:              uint32(c.size),
+		Signature:         uint32(c.signature),
 		Flags:             uint32(c.flags),
 		KernelFeatureSize: uint32(c.kernel_feature_size),
 		KernelAlign:       uint32(c.kernel_align),
+	}}
+	if k.info.Owner != OwnerNone {
+		k.info.setRegisteredLen(uint32(c.len))
+		return k
 	}
-	switch c.via {
-	case C.RSEQGO_VIA_DLSYM:
-		info.Via = "dlsym"
-	case C.RSEQGO_VIA_DIRECT:
-		info.Via = "direct"
+	switch c.error {
+	case 0:
+		k.err = fmt.Errorf("rseq: the C library (%s) registered no area, and no thread has asked for one yet", k.info.Libc)
+	case C.int(syscall.ENOSYS):
+		k.final = true
+		k.err = notSupportedError("the kernel has no rseq(2): it needs Linux 4.18 and CONFIG_RSEQ, or a filter hides it (ENOSYS)")
+	case C.RSEQGO_KILLED:
+		k.final = true
+		k.err = notSupportedError("a seccomp filter kills whoever calls rseq(2), or forbids to find out")
+	case C.RSEQGO_ELSEWHERE:
+		k.err = fmt.Errorf("rseq: another registration exists whose area cannot be used: it is not at the same distance " +
+			"from every thread's pointer, or begins as if it were registered, or a filter answers EINVAL; " +
+			"`rseq inspect PID` shows what the kernel holds")
 	default:
-		return info, notSupportedError("the C library (%s) does not register an rseq area: glibc does since 2.35", info.Libc)
+		k.err = fmt.Errorf("rseq: rseq(2) was refused, by a seccomp filter? %w", syscall.Errno(c.error))
 	}
-	if info.Size == 0 {
-		return info, notSupportedError("%s registered no rseq area: either the tunable glibc.pthread.rseq is 0 "+
-			"(unset GLIBC_TUNABLES), or the kernel refused (Linux before 4.18, or a filter)", info.Libc)
-	}
-	info.Owner = OwnerLibc
-	return info, nil
+	return k
 }
 
-// confirm has the kernel say whether the calling thread is registered as i
-// says, and reports whether that answer is final for the process.
-func confirm(i Info) (_ Info, final bool) {
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	area := uintptr(tramp.ThreadPointer()) + uintptr(i.Offset)
-	i.AlignActual = uint32(area & -area)
-
-	// glibc 2.41 registers max(size, 32), earlier ones 32.
-	r := kernel.Ask(area, signature, max(i.LibcSize, legacyLen))
-	switch r.State {
-	case kernel.Registered:
-		i.Confirmed = Confirmed
-		i.RegisteredLen = r.Len
-		i.Mode = ModeLegacy
-		if r.Len > legacyLen {
-			i.Mode = ModeV2
-			i.AlignRequired = max(i.KernelAlign, legacyAlign)
-		}
-		if !r.Ours {
-			i.Reason = "the area is registered with another signature than glibc's"
-			return i, true
-		}
-		i.Signature = signature
-		return i, true
-
-	case kernel.NotRegistered:
-		i.Confirmed = Refuted
-		if atomic.LoadInt32(field(offsetCPUID)) < 0 { // this thread is not, others may be
-			i.Reason = "the calling thread is not registered, although the C library registers threads"
-			return i, false
-		}
-		// The area's memory pretends to be registered and would never change.
-		tramp.SetOffsets(0, 0, 0)
-		i.Owner, i.Size, i.Features = OwnerNone, 0, 0
-		i.Reason = fmt.Sprintf("%s says that it registered an area, the kernel says that this thread has none "+
-			"(a process restored without its registration?)", i.Libc)
-		return i, true
+// register gives the calling thread an area if it can have one, and returns its
+// CPU number, negative if it has none. The first thread of the process finds
+// out who the owner is; the others wait for that.
+func register() int32 {
+	if known.Load().info.Owner == OwnerNone {
+		learning.Lock()
+		defer learning.Unlock()
 	}
-	i.Confirmed = CouldNotAsk
-	i.Reason = fmt.Sprintf("the kernel could not be asked: rseq(2) answered %v; a filter stands in between, "+
-		"or the thread is registered elsewhere", r.Errno)
-	return i, false
+	cpu := int32(C.rseqgo_register_thread())
+	if k := known.Load(); k.info.Owner == OwnerNone && !k.final {
+		learn(discover())
+	}
+	return cpu
+}
+
+// setRegisteredLen sets what follows from the length that is registered; zero:
+// it is not known yet.
+func (i *Info) setRegisteredLen(n uint32) {
+	i.RegisteredLen = n
+	switch {
+	case n > C.RSEQGO_ORIGINAL_LEN:
+		i.Mode = ModeV2
+		i.AlignRequired = max(i.KernelAlign, C.RSEQGO_ORIGINAL_ALIGN)
+	case n > 0:
+		i.Mode = ModeLegacy
+		i.AlignRequired = C.RSEQGO_ORIGINAL_ALIGN
+	}
+}
+
+// confirm has the kernel say whether the calling thread, to which the goroutine
+// is locked, is registered as k says.
+func confirm(k knowledge) knowledge {
+	i := &k.info
+	area := uintptr(tramp.ThreadPointer()) + uintptr(i.Offset)
+	i.AlignActual = 1 << bits.TrailingZeros64(uint64(area))
+	// glibc 2.41 registers max(size, 32), earlier ones 32.
+	likely := max(i.RegisteredLen, i.LibcSize, C.RSEQGO_ORIGINAL_LEN)
+	r := C.rseqgo_ask(C.ptrdiff_t(i.Offset), C.uint32_t(likely))
+	switch {
+	case r.state == C.RSEQGO_REGISTERED:
+		k.final = true
+		i.Confirmed = Confirmed
+		i.Signature = uint32(r.signature)
+		i.setRegisteredLen(uint32(r.len))
+		if r.signature == 0 {
+			i.Reason = "the area is registered with another signature than ours: its fields are read, " +
+				"but a critical section would be killed"
+		}
+	case r.state == C.RSEQGO_COULD_NOT_ASK && i.Owner == OwnerSelf && syscall.Errno(r.error) == syscall.EINVAL:
+		i.Confirmed = Refuted
+		i.Reason = "the calling thread is registered by another library, elsewhere"
+	case r.state == C.RSEQGO_COULD_NOT_ASK:
+		i.Confirmed = CouldNotAsk
+		i.Reason = fmt.Sprintf("the kernel could not be asked: rseq(2) answered %q; a filter stands in between, "+
+			"or the thread is registered elsewhere", syscall.Errno(r.error))
+	case atomic.LoadInt32(field(offsetCPUID)) < 0:
+		i.Confirmed = Refuted
+		i.Reason = "the calling thread is not registered, others are"
+	default:
+		// The area's memory pretends to be registered and will never change.
+		C.rseqgo_disown()
+		k.final = true
+		*i = Info{Libc: i.Libc, LibcSize: i.LibcSize, Confirmed: Refuted, Offset: int(C.rseqgo_own_offset()),
+			KernelFeatureSize: i.KernelFeatureSize, KernelAlign: i.KernelAlign}
+		k.err = notSupportedError("the %s area says that it is registered, the kernel says that it is not: "+
+			"was this process restored without its registrations?", i.Libc)
+	}
+	return k
+}
+
+// field returns where in the calling thread's area the field at offset is. The
+// goroutine is locked to its thread.
+func field(offset int) *int32 {
+	return (*int32)(unsafe.Add(tramp.ThreadPointer(), known.Load().info.Offset+offset))
 }

@@ -9,7 +9,9 @@
  *	const struct rseqgo_info *info = rseqgo_discover();
  *	int cpu = rseqgo_cpu_id(info);
  *	if (cpu < 0)
- *		cpu = sched_getcpu();			// this thread has no area
+ *		cpu = rseqgo_register_thread();	// this thread's first use
+ *	if (cpu < 0)
+ *		cpu = sched_getcpu();		// this thread has no area
  *
  * Only the kernel writes the fields of a registered area; writing one yourself
  * ends the process on Linux 7.1 and later. A CPU number is stale as soon as it
@@ -26,9 +28,11 @@
 extern "C" {
 #endif
 
-/* In the linker's table the function's name carries the module's major
- * version, so that two versions of the module link into one program. */
+/* In the linker's table the functions' names carry the module's major version,
+ * so that two versions of the module link into one program. */
 #define rseqgo_discover rseqgo_v1_discover
+#define rseqgo_register_thread rseqgo_v1_register_thread
+#define RSEQGO_HIDDEN __attribute__((visibility("hidden")))
 
 /* RSEQGO_SIG is RSEQ_SIG: the four bytes in front of every abort handler, with
  * which glibc registers (its bits/rseq.h for x86 and aarch64, glibc 2.35). */
@@ -54,32 +58,64 @@ struct rseqgo_area {
 				  process's running threads */
 };
 
-/* How the C library's symbols were found. */
+/* Who registered the areas of this process's threads. */
+enum rseqgo_owner {
+	RSEQGO_NONE,    /* nobody, as far as known: see rseqgo_register_thread */
+	RSEQGO_LIBC,    /* the C library */
+	RSEQGO_SELF,    /* this package, each thread when it first asks */
+	RSEQGO_FOREIGN, /* another library of the program */
+};
+
+/* How the owner's area was found. */
 enum rseqgo_via {
-	RSEQGO_VIA_NONE,   /* there are none: glibc before 2.35, musl */
-	RSEQGO_VIA_DLSYM,  /* by dlsym */
-	RSEQGO_VIA_DIRECT, /* by a weak reference that a static link resolved */
+	RSEQGO_VIA_NONE,
+	RSEQGO_VIA_DLSYM,  /* __rseq_offset, by dlsym */
+	RSEQGO_VIA_DIRECT, /* __rseq_offset, resolved by a static link */
+	RSEQGO_VIA_SYMBOL, /* the thread-local symbol __rseq_abi, by dlsym */
+	RSEQGO_VIA_KERNEL, /* the kernel, asked along the thread's TLS */
+	RSEQGO_VIA_OWN,    /* it is this package's own */
+};
+
+/* Why there is none, beside an errno of rseq(2). */
+enum {
+	RSEQGO_ELSEWHERE = -1, /* another registration exists, not usable */
+	RSEQGO_KILLED = -2,    /* a seccomp filter kills for rseq(2) */
 };
 
 struct rseqgo_info {
-	ptrdiff_t offset;             /* __rseq_offset: bytes from the thread
-					 pointer */
+	enum rseqgo_owner owner;
+	enum rseqgo_via via;
+	ptrdiff_t offset;             /* bytes from the thread pointer to the
+					 area */
+	uint32_t size;                /* bytes of fields that may be read; 0:
+					 no area. Set last. */
+	uint32_t len;                 /* registered length; 0: the C library's,
+					 not known yet */
+	uint32_t signature;           /* registered signature; 0: not ours */
+	int error;                    /* why there is no owner: an errno or one
+					 of the above; 0: nobody asked */
 	uint32_t libc_size;           /* __rseq_size as the C library exports
 					 it; 0: it registered nothing */
-	uint32_t size;                /* bytes of fields that may be read; 0:
-					 no area */
 	uint32_t flags;               /* __rseq_flags: registration flags */
 	uint32_t kernel_feature_size; /* AT_RSEQ_FEATURE_SIZE; 0: before 6.3 */
 	uint32_t kernel_align;        /* AT_RSEQ_ALIGN; 0: before 6.3 */
-	enum rseqgo_via via;
 	char libc[32];                /* the C library, "glibc 2.36" */
 };
 
-/* rseqgo_discover says what was found when the program or library was loaded.
- * It makes no system call, takes no lock and never returns NULL; the result
- * stays as it is until the process ends. */
-__attribute__((visibility("hidden"))) const struct rseqgo_info *
-rseqgo_discover(void);
+/* rseqgo_discover says what is known. It takes no lock and never returns NULL;
+ * the result is the same pointer for the whole process. Only the owner can
+ * still change, once, from none to self or foreign. */
+RSEQGO_HIDDEN const struct rseqgo_info *rseqgo_discover(void);
+
+/* rseqgo_register_thread makes sure that the calling thread has an area if it
+ * can have one, and returns its CPU number. Where the C library registers it
+ * does nothing else. Elsewhere the first call of the process finds out whether
+ * another library registers, and if none does, each thread's first call
+ * registers an area of this package's own, which is unregistered when the
+ * thread ends. A negative result means that this thread has no area (then
+ * rseqgo_discover()->error may say why); a refused thread may ask again. Safe
+ * in any thread; in a signal handler it may return -1 without effect. */
+RSEQGO_HIDDEN int rseqgo_register_thread(void);
 
 /* rseqgo_thread_pointer returns what offset counts from. */
 static inline char *rseqgo_thread_pointer(void)
@@ -93,13 +129,13 @@ static inline char *rseqgo_thread_pointer(void)
 	return tp;
 }
 
-/* rseqgo_area returns the calling thread's area, or NULL where nobody
- * registered one. The area's memory exists in every thread; whether this thread
- * is registered is what a cpu_id that is not negative says. */
+/* rseqgo_area returns the calling thread's area, or NULL where there is none.
+ * The area's memory exists in every thread; whether this thread is registered
+ * is what a cpu_id that is not negative says. */
 static inline const volatile struct rseqgo_area *
 rseqgo_area(const struct rseqgo_info *info)
 {
-	if (!info->size)
+	if (!__atomic_load_n(&info->size, __ATOMIC_ACQUIRE))
 		return NULL;
 	return (const volatile struct rseqgo_area *)(rseqgo_thread_pointer() +
 						     info->offset);

@@ -13,11 +13,16 @@ type Owner uint8
 const (
 	// OwnerNone: nobody did; every call answers by a slower, portable way.
 	OwnerNone Owner = iota
-	// OwnerLibc: the C library (glibc 2.35 and later, and its backports).
+	// OwnerLibc: the C library (glibc 2.35 and later, and its backports), every
+	// thread when it starts.
 	OwnerLibc
+	// OwnerSelf: this package, each thread when it first asks.
+	OwnerSelf
+	// OwnerForeign: another library of the program.
+	OwnerForeign
 )
 
-func (o Owner) String() string { return name(o, "none", "libc") }
+func (o Owner) String() string { return name(o, "none", "libc", "self", "foreign") }
 
 // Confirmation is the kernel's word on what the C library says.
 type Confirmation uint8
@@ -97,9 +102,6 @@ const (
 	sizeNodeID    = 24
 	sizeMMCID     = 28
 	sizeSliceCtrl = 33
-
-	legacyLen   = 32 // length of a registration in legacy mode
-	legacyAlign = 32 // alignment of struct rseq in Linux 4.18
 )
 
 func featuresOf(size uint32) (f Features) {
@@ -115,23 +117,25 @@ func featuresOf(size uint32) (f Features) {
 // about it is known.
 type Info struct {
 	Owner Owner // who registered it
-	// Via is how the owner's area was found: "dlsym", "direct" (a reference
-	// resolved by a static link), or empty.
+	// Via is how the owner's area was found: "dlsym" or "direct" (__rseq_offset,
+	// by dlsym or resolved by a static link), "symbol" (the thread-local symbol
+	// __rseq_abi), "kernel" (asked along the thread's TLS), "own", or empty.
 	Via    string
 	Libc   string // the C library and its version, "glibc 2.36"
-	Offset int    // bytes from the thread pointer to the area (__rseq_offset)
+	Offset int    // bytes from the thread pointer to the area
 	// LibcSize is __rseq_size as exported: 32 or 20 up to glibc 2.40 whatever
 	// the kernel provides, the size of the fields from glibc 2.41, 0 if the C
 	// library registered nothing.
 	LibcSize uint32
 	Size     uint32 // bytes of fields that may be read
-	// RegisteredLen is the length that the kernel holds, in bytes; 0 unless
-	// Confirmed.
+	// RegisteredLen is the length that the kernel holds, in bytes; of the C
+	// library's areas 0 unless Confirmed.
 	RegisteredLen uint32
-	AlignRequired uint32 // alignment that the kernel wants, in bytes
+	AlignRequired uint32 // alignment that the kernel wants for that length, in bytes
 	AlignActual   uint32 // largest power of two that divides the address asked about
 	Flags         uint32 // __rseq_flags, the flags of the registration
-	// Signature precedes every abort handler; 0 unless Confirmed with ours.
+	// Signature stands before every abort handler; 0 if registered with another,
+	// and of the C library's areas unless Confirmed.
 	Signature         uint32
 	KernelFeatureSize uint32 // AT_RSEQ_FEATURE_SIZE, 0 before Linux 6.3
 	KernelAlign       uint32 // AT_RSEQ_ALIGN, 0 before Linux 6.3

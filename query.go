@@ -2,81 +2,82 @@ package rseq
 
 import (
 	"fmt"
+	"runtime"
 	"sync"
 	"sync/atomic"
 
 	"github.com/rseq-go/rseq/internal/tramp"
 )
 
-// found is what discovery says, before the kernel was asked; errFound is why
-// there is no area, nil if there is one.
-var found, errFound = discover()
-
-func init() {
-	if errFound != nil {
-		found.Reason = errFound.Error()
-		return
-	}
-	found.Features = featuresOf(found.Size)
-	found.AlignRequired = legacyAlign
-	enableReaders(found)
+// knowledge is what is known of the process's areas at one moment.
+type knowledge struct {
+	info  Info
+	err   error // why there is no owner; nil if there is one
+	final bool  // nothing more will be known: err, or the kernel's word, is for good
 }
 
-// enableReaders tells the assembly where the fields are that the area has.
-func enableReaders(i Info) {
+// known is replaced as a whole, under learning: from discovery, by the first
+// thread that asks where the C library registered nothing, by Query.
+var (
+	known    atomic.Pointer[knowledge]
+	learning sync.Mutex
+)
+
+func init() { learn(discover()) }
+
+// learn makes k known and tells the assembly where the fields are.
+func learn(k knowledge) {
+	i := &k.info
+	if k.err != nil {
+		i.Reason = k.err.Error()
+	} else {
+		i.Features = featuresOf(i.Size)
+	}
 	field := func(f Features, offset int) uintptr {
 		if !i.Features.Has(f) {
 			return 0
 		}
 		return uintptr(i.Offset + offset)
 	}
-	tramp.SetOffsets(
-		field(FeatureCPUID, offsetCPUID),
-		field(FeatureNodeID, offsetNode),
-		field(FeatureMMCID, offsetMMCID),
-	)
+	tramp.SetOffsets(uintptr(i.Offset+offsetCPUID),
+		field(FeatureNodeID, offsetNode), field(FeatureMMCID, offsetMMCID))
+	known.Store(&k)
 }
 
-// confirmed is Query's answer once the kernel gave it.
-var (
-	confirmed  atomic.Pointer[answer]
-	confirming sync.Mutex
-)
-
-type answer struct {
-	info Info
-	err  error
+// mayRegister reports whether register can give a thread an area.
+func (k *knowledge) mayRegister() bool {
+	return !k.final && k.info.Owner == OwnerNone || k.info.Owner == OwnerSelf
 }
 
-// Query describes the rseq area of this process's threads. The first call asks
-// the kernel about the calling thread, with system calls that change nothing;
-// once it got an answer, later calls make no system call.
+// Query describes the rseq areas of this process's threads. The first call asks
+// the kernel about the calling thread, with system calls that change nothing,
+// and where the C library registered none, registers one first, as [CPU] does.
+// Once the kernel answered, later calls make no system call.
 //
-// The error is nil if there is an area that this package reads. It matches
-// [ErrNotSupported] if there is none; Info is then filled as far as things are
-// known, and Info.Reason has the error's text. That the kernel could not be
-// asked (Info.Confirmed) is not an error.
+// The error is nil if there is an owner. It matches [ErrNotSupported] if there
+// cannot be one, and is what the kernel or a filter answered otherwise; Info is
+// then filled as far as things are known, and Info.Reason has the error's text.
+// That the kernel could not be asked (Info.Confirmed) is not an error.
 func Query() (Info, error) {
-	if errFound != nil {
-		return found, errFound
+	if k := known.Load(); k.final {
+		return k.info, k.err
 	}
-	if a := confirmed.Load(); a != nil {
-		return a.info, a.err
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	if known.Load().mayRegister() {
+		register()
 	}
-	confirming.Lock()
-	defer confirming.Unlock()
-	if a := confirmed.Load(); a != nil {
-		return a.info, a.err
+	learning.Lock()
+	defer learning.Unlock()
+	k := *known.Load()
+	if k.final || k.err != nil {
+		return k.info, k.err
 	}
-	info, final := confirm(found)
-	a := &answer{info: info}
-	if info.Owner == OwnerNone {
-		a.err = notSupportedError("%s", info.Reason)
+	k = confirm(k)
+	if k.final {
+		learn(k)
 	}
-	if final {
-		confirmed.Store(a)
-	}
-	return a.info, a.err
+	return k.info, k.err
 }
 
 // notSupportedError is an ErrNotSupported that says what is missing.

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"runtime"
 	"sync/atomic"
-	"unsafe"
 
 	"github.com/rseq-go/rseq/internal/tramp"
 )
@@ -39,21 +38,19 @@ func LockThread() (*Thread, error) {
 		return nil, err
 	}
 	t := &Thread{cpuID: &absent, nodeID: &absent, mmCID: &absent}
-	if found.Owner != OwnerNone && atomic.LoadInt32(field(offsetCPUID)) >= 0 {
+	if known.Load().mayRegister() && atomic.LoadInt32(field(offsetCPUID)) < 0 {
+		register()
+	}
+	if info := &known.Load().info; info.Owner != OwnerNone && atomic.LoadInt32(field(offsetCPUID)) >= 0 {
 		t.cpuID = field(offsetCPUID)
-		if found.Features.Has(FeatureNodeID) {
+		if info.Features.Has(FeatureNodeID) {
 			t.nodeID = field(offsetNode)
 		}
-		if found.Features.Has(FeatureMMCID) {
+		if info.Features.Has(FeatureMMCID) {
 			t.mmCID = field(offsetMMCID)
 		}
 	}
 	return t, nil
-}
-
-// field returns where in the calling thread's area the field at offset is.
-func field(offset int) *int32 {
-	return (*int32)(unsafe.Add(tramp.ThreadPointer(), found.Offset+offset))
 }
 
 // Unlock undoes LockThread. Afterwards every method returns -1 and an error. A
@@ -88,6 +85,16 @@ func (t *Thread) ConcurrencyID() (int, error) {
 		return int(c), nil
 	}
 	return t.slow(ConcurrencyID)
+}
+
+// Confirm has the kernel say whether this thread is registered where the
+// methods read, by system calls that change nothing.
+func (t *Thread) Confirm() Confirmation {
+	k := known.Load()
+	if t.unlocked || k.info.Owner == OwnerNone {
+		return NotAsked
+	}
+	return confirm(*k).info.Confirmed
 }
 
 // slow is behind the methods' one load: it says no, or asks the portable way.

@@ -2,7 +2,7 @@
  * glibc.c with its sources of knowledge replaced.
  *
  * fake LIBC_SIZE FEATURE_SIZE ALIGN: LIBC_SIZE below 0 means no symbols.
- * Prints via, libc_size, size, kernel_feature_size, kernel_align. */
+ * Prints owner, via, libc_size, size, kernel_feature_size, kernel_align. */
 #define getauxval fake_getauxval
 #define dlsym fake_dlsym
 #define __rseq_offset absent_offset
@@ -44,7 +44,7 @@ int main(int argc, char **argv)
 	align = atol(argv[3]);
 	find();
 	const struct rseqgo_info *i = rseqgo_discover();
-	printf("%d %u %u %u %u\n", i->via, i->libc_size, i->size,
+	printf("%d %d %u %u %u %u\n", i->owner, i->via, i->libc_size, i->size,
 	       i->kernel_feature_size, i->kernel_align);
 	return 0;
 }

@@ -1,8 +1,10 @@
 /* A C program with this package inside: linked in, or, with an argument, in the
- * library of that name. Pins itself to each CPU that it may use, compares, and
- * prints what Query says. */
+ * library of that name. With a second argument it starts that many threads
+ * before it loads the library. Each thread, and the program, pins itself to
+ * each CPU that it may use and compares; then it prints what Query says. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
+#include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,12 +14,39 @@ char *RseqJSON(void);
 int RseqCPU(void);
 #endif
 
+static int (*cpu)(void);
+static pthread_barrier_t loaded;
+
+static void *compare(void *wait)
+{
+	cpu_set_t allowed, one;
+
+	if (wait)
+		pthread_barrier_wait(&loaded);
+	sched_getaffinity(0, sizeof(allowed), &allowed);
+	for (int i = 0; i < CPU_SETSIZE; i++) {
+		if (!CPU_ISSET(i, &allowed))
+			continue;
+		CPU_ZERO(&one);
+		CPU_SET(i, &one);
+		sched_setaffinity(0, sizeof(one), &one);
+		if (cpu() != i) {
+			fprintf(stderr, "pinned to %d, read %d\n", i, cpu());
+			exit(1);
+		}
+	}
+	return NULL;
+}
+
 int main(int argc, char **argv)
 {
 	char *(*json)(void) = NULL;
-	int (*cpu)(void) = NULL;
-	cpu_set_t allowed, one;
+	int threads = argc > 2 ? atoi(argv[2]) : 0;
+	pthread_t *thread = calloc(threads + 1, sizeof(*thread));
 
+	pthread_barrier_init(&loaded, NULL, threads + 1);
+	for (int i = 0; i < threads; i++)
+		pthread_create(&thread[i], NULL, compare, &loaded);
 #ifdef LINKED
 	json = RseqJSON;
 	cpu = RseqCPU;
@@ -32,18 +61,10 @@ int main(int argc, char **argv)
 		json = (char *(*)(void))dlsym(lib, "RseqJSON");
 		cpu = (int (*)(void))dlsym(lib, "RseqCPU");
 	}
-	sched_getaffinity(0, sizeof(allowed), &allowed);
-	for (int i = 0; i < CPU_SETSIZE; i++) {
-		if (!CPU_ISSET(i, &allowed))
-			continue;
-		CPU_ZERO(&one);
-		CPU_SET(i, &one);
-		sched_setaffinity(0, sizeof(one), &one);
-		if (cpu() != i) {
-			fprintf(stderr, "pinned to %d, read %d\n", i, cpu());
-			return 1;
-		}
-	}
+	pthread_barrier_wait(&loaded);
+	for (int i = 0; i < threads; i++)
+		pthread_join(thread[i], NULL);
+	compare(NULL);
 	puts(json());
 	return 0;
 }

@@ -13,7 +13,6 @@ import (
 
 	"github.com/rseq-go/rseq"
 	"github.com/rseq-go/rseq/internal/kernel"
-	"github.com/rseq-go/rseq/internal/tramp"
 )
 
 func kernelRelease() string {
@@ -27,30 +26,17 @@ func kernelRelease() string {
 // checks runs every check, the ones that the others build on first.
 func checks() []check {
 	info, err := rseq.Query()
-	list := []check{checkKernel(), checkArea(info, err)}
+	list := []check{checkArea(info, err)}
 	if err == nil {
 		list = append(list, checkConfirmed(info), checkThreads(info), checkConcurrencyID(info))
 	}
 	return append(list, checkCPUs())
 }
 
-func checkKernel() check {
-	const name = "the kernel has rseq(2)"
-	err := kernel.Supported()
-	switch {
-	case err == nil:
-		return newCheck(name, "yes", "", "")
-	case errors.Is(err, unix.ENOSYS):
-		return newCheck(name, "", "no: "+err.Error(),
-			"use Linux 4.18 or later built with CONFIG_RSEQ, or a container whose seccomp profile allows rseq")
-	}
-	return newCheck(name, "", "a filter answers instead: "+err.Error(), "allow rseq in the seccomp profile")
-}
-
 func checkArea(info rseq.Info, err error) check {
 	const name = "an area is registered"
 	if err != nil {
-		return newCheck(name, "", strings.TrimPrefix(err.Error(), "rseq: "), "see `rseq show`; until then CPU and node come from getcpu(2)")
+		return newCheck(name, "", strings.TrimPrefix(err.Error(), "rseq: "), "allow rseq(2), or use Linux 4.18 or later; until then CPU and node come from getcpu(2)")
 	}
 	return newCheck(name, fmt.Sprintf("by %s, at %+d from the thread pointer, %d bytes of fields: %s",
 		info.Owner, info.Offset, info.Size, info.Features), "", "")
@@ -81,12 +67,13 @@ func checkThreads(info rseq.Info) check {
 		wg.Go(func() {
 			runtime.LockOSThread() // and never unlocked: the thread ends here
 			<-start                // so that no two goroutines share a thread
-			area := uintptr(tramp.ThreadPointer()) + uintptr(info.Offset)
-			if r := kernel.Ask(area, info.Signature, info.RegisteredLen); r.State != kernel.Registered {
-				mu.Lock()
-				defer mu.Unlock()
-				problem = fmt.Sprintf("thread %d is not registered at %#x (%v)", unix.Gettid(), area, r.Errno)
+			t, err := rseq.LockThread()
+			if err == nil && t.Confirm() == rseq.Confirmed {
+				return
 			}
+			mu.Lock()
+			defer mu.Unlock()
+			problem = fmt.Sprintf("the kernel does not confirm the area of thread %d: %v", unix.Gettid(), err)
 		})
 	}
 	close(start)

@@ -76,9 +76,9 @@ func showText(out io.Writer, i rseq.Info, r reading) {
 		fmt.Fprintf(w, "%s\t%v\t%s\t%s\n", key, value, meaning, source)
 	}
 	row("FIELD", "VALUE", "MEANING", "KNOWN FROM")
-	row("owner", i.Owner, owners[i.Owner], vias[i.Via])
-	row("libc", orDash(i.Libc), "the C library of this program", "the library's own function")
-	row("offset", fmt.Sprintf("%+d", i.Offset), "bytes from the thread pointer to the area", "__rseq_offset")
+	row("owner", i.Owner, owners[i.Owner], "via "+orDash(i.Via)+": "+vias[i.Via])
+	row("libc", orDash(i.Libc), "the C library of this program", "the C library")
+	row("offset", fmt.Sprintf("%+d", i.Offset), "bytes from the thread pointer to the area", vias[i.Via])
 	row("libc_size", i.LibcSize, "bytes of fields, as the C library says it", "__rseq_size")
 	row("size", i.Size, "bytes of fields that may be read", "libc_size; where it is 20 or 32, the kernel's up to 32")
 	row("features", orDash(i.Features.String()), "the fields that are there", "size")
@@ -105,14 +105,19 @@ func showText(out io.Writer, i rseq.Info, r reading) {
 }
 
 var owners = map[rseq.Owner]string{
-	rseq.OwnerNone: "nobody registered one; CPU and node come from getcpu(2)",
-	rseq.OwnerLibc: "the C library registered one for each thread",
+	rseq.OwnerNone:    "nobody registered one; CPU and node come from getcpu(2)",
+	rseq.OwnerLibc:    "the C library registered one for each thread",
+	rseq.OwnerSelf:    "nobody else did, so this package, for each thread that asks",
+	rseq.OwnerForeign: "another library of this program did",
 }
 
 var vias = map[string]string{
-	"":       "no symbol __rseq_offset was found",
-	"dlsym":  "dlsym found __rseq_offset",
-	"direct": "the static link resolved __rseq_offset",
+	"":       "no area was found",
+	"dlsym":  "__rseq_offset, found by dlsym",
+	"direct": "__rseq_offset, resolved by the static link",
+	"symbol": "the thread-local symbol __rseq_abi",
+	"kernel": "the kernel, asked along the thread's TLS",
+	"own":    "it is this package's own",
 }
 
 func number(n *int) any {

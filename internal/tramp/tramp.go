@@ -13,18 +13,19 @@ package tramp
 import "sync/atomic"
 
 // NotRegistered is the kernel's cpu_id of an area that is not registered
-// (RSEQ_CPU_ID_UNINITIALIZED); -2, RSEQ_CPU_ID_REGISTRATION_FAILED, is glibc's
-// for one whose registration failed. Any negative result means "not known".
+// (RSEQ_CPU_ID_UNINITIALIZED). Any negative cpu_id means that.
 const NotRegistered = -1
 
 // Distances in bytes from the thread pointer to the field, the same in every
-// thread. Zero means the field may not be read; no area can begin where it
-// would make a field's distance zero, because the thread control block is
-// there on both architectures.
+// thread. Package rseq sets cpuID before anything can call a reader, always to
+// a cpu_id: where nobody registered, to one that is negative. Zero for the
+// others means that the field may not be read; no area can begin where it would
+// make a field's distance zero, because the thread control block is there on
+// both architectures.
 var cpuID, nodeID, mmCID uintptr
 
-// SetOffsets tells the readers where the fields are; zeros switch them off.
-// node_id and mm_cid are read only together with cpu_id.
+// SetOffsets tells the readers where the fields are. node_id and mm_cid are
+// read only together with cpu_id.
 func SetOffsets(cpu, node, cid uintptr) {
 	atomic.StoreUintptr(&nodeID, node)
 	atomic.StoreUintptr(&mmCID, cid)

@@ -7,13 +7,11 @@
 #define FS BYTE $0x64
 
 // func CPU() int32
-//	if cpuID == 0 || *(fs + cpuID) < 0 { return slowCPU() }
+//	if *(fs + cpuID) < 0 { return slowCPU() }
 //	return *(fs + cpuID)
 // The jump leaves no frame behind: slowCPU returns to CPU's caller.
 TEXT ·CPU(SB), NOSPLIT, $0-4
 	MOVQ  ·cpuID(SB), AX
-	TESTQ AX, AX
-	JZ    slow
 	FS; MOVL (AX), AX
 	TESTL AX, AX
 	JL    slow
@@ -24,14 +22,12 @@ slow:
 
 // FIELD is the body of a reader of a field that only a registered thread's
 // area holds rightly:
-//	if offset == 0 || cpuID == 0 || *(fs + cpuID) < 0 { return slow() }
+//	if offset == 0 || *(fs + cpuID) < 0 { return slow() }
 //	return *(fs + offset)
 #define FIELD(offset, slow) \
 	MOVQ  offset(SB), AX; \
 	MOVQ  ·cpuID(SB), CX; \
 	TESTQ AX, AX;         \
-	JZ    absent;         \
-	TESTQ CX, CX;         \
 	JZ    absent;         \
 	FS; MOVL (CX), CX;    \
 	TESTL CX, CX;         \

@@ -5,12 +5,11 @@
 // The thread pointer is TPIDR_EL0, in Go code on a cgo thread as in C.
 
 // func CPU() int32
-//	if cpuID == 0 || *(tp + cpuID) < 0 { return slowCPU() }
+//	if *(tp + cpuID) < 0 { return slowCPU() }
 //	return *(tp + cpuID)
 // The jump leaves no frame behind: slowCPU returns to CPU's caller.
 TEXT ·CPU(SB), NOSPLIT, $0-4
 	MOVD ·cpuID(SB), R0
-	CBZ  R0, slow
 	MRS  TPIDR_EL0, R1
 	MOVW (R0)(R1), R0
 	TBNZ $31, R0, slow
@@ -21,13 +20,12 @@ slow:
 
 // FIELD is the body of a reader of a field that only a registered thread's
 // area holds rightly:
-//	if offset == 0 || cpuID == 0 || *(tp + cpuID) < 0 { return slow() }
+//	if offset == 0 || *(tp + cpuID) < 0 { return slow() }
 //	return *(tp + offset)
 #define FIELD(offset, slow) \
 	MOVD offset(SB), R0;     \
 	MOVD ·cpuID(SB), R2;     \
 	CBZ  R0, absent;         \
-	CBZ  R2, absent;         \
 	MRS  TPIDR_EL0, R1;      \
 	MOVW (R2)(R1), R2;       \
 	TBNZ $31, R2, absent;    \

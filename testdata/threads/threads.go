@@ -1,9 +1,12 @@
-// Program threads holds 32 goroutines on threads of their own, prints where
-// each one's rseq area is believed to be (thread id, address, length), and
-// waits for the end of its input.
+// Program threads is this package in a program with many threads. It prints
+// what Query says, then for each of its 32 locked threads where that one's area
+// is believed to be (thread id, address; zero: this thread has none), then
+// "ready", and waits for the end of its input. Each thread is pinned to a CPU
+// and must read that one, area or not.
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
 	"os"
@@ -16,27 +19,81 @@ import (
 	"github.com/rseq-go/rseq/internal/tramp"
 )
 
+// The main goroutine stays on the main thread, so no other one runs there.
+func init() { runtime.LockOSThread() }
+
 func main() {
-	info, err := rseq.Query()
+	// The owner is found by whichever thread asks first.
+	if len(os.Args) > 1 && os.Args[1] == "main" {
+		rseq.Query()
+	} else {
+		done := make(chan struct{})
+		go func() { runtime.LockOSThread(); rseq.Query(); close(done) }()
+		<-done
+	}
+	info, _ := rseq.Query()
+	data, err := json.Marshal(info)
 	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
+		fatal(err)
+	}
+	fmt.Println(string(data))
+
+	var allowed unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &allowed); err != nil {
+		fatal(err)
+	}
+	var cpus []int
+	for cpu := range len(allowed) * 64 {
+		if allowed.IsSet(cpu) {
+			cpus = append(cpus, cpu)
+		}
 	}
 	var ready sync.WaitGroup
-	for range 32 {
-		ready.Add(1)
-		go func() {
-			runtime.LockOSThread()
-			if _, err := rseq.CPU(); err != nil {
-				fmt.Fprintln(os.Stderr, err)
-			}
-			area := uintptr(tramp.ThreadPointer()) + uintptr(info.Offset)
-			fmt.Println(unix.Gettid(), area, info.RegisteredLen)
-			ready.Done()
-			select {}
-		}()
+	for i := range 32 {
+		ready.Go(func() { thread(cpus[i%len(cpus)], info.Offset) })
 	}
 	ready.Wait()
 	fmt.Println("ready")
 	io.Copy(io.Discard, os.Stdin)
+}
+
+// thread runs on a thread of its own that stays when it returns.
+func thread(cpu, offset int) {
+	started := make(chan struct{})
+	go func() {
+		runtime.LockOSThread()
+		var one unix.CPUSet
+		one.Set(cpu)
+		if err := unix.SchedSetaffinity(0, &one); err != nil {
+			fatal(err)
+		}
+		t, err := rseq.LockThread()
+		if err != nil {
+			fatal(err)
+		}
+		for range 100 {
+			a, errA := rseq.CPU()
+			b, errB := t.CPU()
+			if a != cpu || b != cpu || errA != nil || errB != nil {
+				fatal(fmt.Errorf("pinned to %d, read %d (%v) and %d (%v)", cpu, a, errA, b, errB))
+			}
+			if _, err := rseq.NodeID(); err != nil {
+				fatal(err)
+			}
+			rseq.ConcurrencyID()
+		}
+		area := uintptr(0)
+		if t.Confirm() == rseq.Confirmed {
+			area = uintptr(tramp.ThreadPointer()) + uintptr(offset)
+		}
+		fmt.Println(unix.Gettid(), area)
+		close(started)
+		select {}
+	}()
+	<-started
+}
+
+func fatal(err error) {
+	fmt.Fprintln(os.Stderr, err)
+	os.Exit(1)
 }

@@ -1,0 +1,303 @@
+//go:build linux && cgo && (amd64 || arm64)
+
+package rseq_test
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/rseq-go/rseq"
+	"github.com/rseq-go/rseq/internal/inspect"
+	"github.com/rseq-go/rseq/internal/testutil"
+)
+
+// anyOwner: it depends on which threads are asked, and does not matter.
+const anyOwner = rseq.Owner(255)
+
+const tunableOff = "GLIBC_TUNABLES=glibc.pthread.rseq=0"
+
+// ownerCase is a way to start testdata/threads and what must come of it. The
+// program itself checks that every reading is right, area or not.
+type ownerCase struct {
+	name    string
+	owner   rseq.Owner
+	via     string // empty: whatever truth.c's C library has
+	foreign string // flags of testdata/foreign.c, preloaded; empty: not
+	filter  string // what rseq(2) answers under testdata/filter; empty: no filter
+	first   string // "main": the main thread asks first; else a new one
+	areas   string // which of its threads have one it reads: "all", "some", "none"
+	reason  string // part of what Info says
+	ours    bool   // registered with our signature
+}
+
+// TestOwners is the table of who can own the area, each case a real program.
+func TestOwners(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts a program for each case; not with -short")
+	}
+	program := testutil.GoBuild(t, "./testdata/threads", nil)
+	filter := testutil.GoBuild(t, "./testdata/filter", []string{"CGO_ENABLED=0"})
+
+	const ours, other = "-DSIGNATURE=0x53053053", "-DSIGNATURE=0x12345678"
+	libc := ownerCase{owner: askTruth(t).registeredBy, areas: "all", ours: true}
+	for _, c := range []ownerCase{
+		{name: "tunable off", owner: rseq.OwnerSelf, via: "own", areas: "all", ours: true},
+		{name: "tunable off, main thread first", owner: rseq.OwnerSelf, via: "own", first: "main", areas: "all", ours: true},
+
+		{name: "preloaded, symbol", foreign: ours + " -DSYMBOL",
+			owner: rseq.OwnerForeign, via: "symbol", areas: "all", ours: true},
+		{name: "preloaded, no symbol", foreign: ours,
+			owner: rseq.OwnerForeign, via: "kernel", areas: "all", ours: true},
+		{name: "preloaded, no symbol, main thread first", foreign: ours, first: "main",
+			owner: rseq.OwnerForeign, via: "kernel", areas: "all", ours: true},
+		{name: "preloaded, no symbol, 20 KB away", foreign: ours + " -DFAR",
+			owner: rseq.OwnerForeign, via: "kernel", areas: "all", ours: true},
+		{name: "preloaded, symbol, other signature", foreign: other + " -DSYMBOL",
+			owner: rseq.OwnerForeign, via: "symbol", areas: "all", reason: "another signature"},
+		{name: "preloaded, no symbol, other signature", foreign: other,
+			owner: rseq.OwnerForeign, via: "kernel", areas: "all", reason: "another signature"},
+		{name: "preloaded, allocated areas", foreign: ours + " -DHEAP",
+			owner: rseq.OwnerNone, areas: "none", reason: "another registration exists"},
+		{name: "preloaded, areas begin as zeros", foreign: ours + " -DZEROS",
+			owner: rseq.OwnerNone, areas: "none", reason: "another registration exists"},
+		// Who asks first sees this thread and a new one: the owner may be the
+		// other library or this package, and every reading is right.
+		{name: "preloaded, main thread only, symbol", foreign: ours + " -DSYMBOL -DMAIN",
+			owner: rseq.OwnerSelf, via: "own", areas: "all", ours: true},
+		{name: "preloaded, main thread only, symbol, main thread first", foreign: ours + " -DSYMBOL -DMAIN", first: "main",
+			owner: rseq.OwnerForeign, via: "symbol", areas: "none", ours: true},
+		{name: "preloaded, main thread only, no symbol", foreign: ours + " -DMAIN",
+			owner: rseq.OwnerSelf, via: "own", areas: "all", ours: true},
+		{name: "preloaded, main thread only, no symbol, main thread first", foreign: ours + " -DMAIN", first: "main",
+			owner: rseq.OwnerSelf, via: "own", areas: "all", ours: true},
+		{name: "preloaded, every second thread", foreign: ours + " -DSECOND",
+			owner: anyOwner, areas: "some", ours: true},
+		{name: "preloaded, every second thread, symbol", foreign: ours + " -DSYMBOL -DSECOND",
+			owner: anyOwner, areas: "some", ours: true},
+
+		{name: "filter ENOSYS", filter: "ENOSYS", areas: "none", reason: "not supported: the kernel has no rseq(2)"},
+		{name: "filter EPERM", filter: "EPERM", areas: "none", reason: "operation not permitted"},
+		{name: "filter EACCES", filter: "EACCES", areas: "none", reason: "permission denied"},
+		{name: "filter EINVAL", filter: "EINVAL", areas: "none", reason: "a filter answers EINVAL"},
+		// glibc would be killed at its own registration: tunable off.
+		{name: "filter kill", filter: "kill", areas: "none", reason: "a seccomp filter kills"},
+		{name: "filter trap", filter: "trap", areas: "none", reason: "a seccomp filter kills"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			env := []string{tunableOff}
+			if c.foreign != "" {
+				flags := append(strings.Fields(signatureOf(c.foreign)), "-shared", "-fPIC", "testdata/foreign.c", "-ldl", "-lpthread")
+				env = append(env, "LD_PRELOAD="+testutil.CC(t, flags...))
+			}
+			args := []string{program, c.first}
+			if c.filter != "" {
+				args = append([]string{filter, c.filter}, args...)
+			}
+			checkOwner(t, c, env, args...)
+		})
+	}
+	t.Run("plain", func(t *testing.T) { checkOwner(t, libc, nil, program) })
+	if libc.owner == rseq.OwnerLibc {
+		t.Run("filter EPERM, glibc refused too", func(t *testing.T) {
+			checkOwner(t, ownerCase{areas: "none", reason: "operation not permitted"}, nil, filter, "EPERM", program)
+		})
+	}
+	for _, link := range []string{"-static", "-static-pie"} {
+		mode := map[string]string{"-static": "exe", "-static-pie": "pie"}[link]
+		static := testutil.GoBuild(t, "./testdata/threads", nil, "-buildmode="+mode, "-ldflags=-linkmode=external -extldflags="+link)
+		t.Run(link[1:], func(t *testing.T) { checkOwner(t, libc, nil, static) })
+		t.Run(link[1:]+", tunable off", func(t *testing.T) {
+			checkOwner(t, ownerCase{owner: rseq.OwnerSelf, via: "own", areas: "all", ours: true}, []string{tunableOff}, static)
+		})
+	}
+	if _, err := exec.LookPath("musl-gcc"); err != nil {
+		t.Logf("musl not tested: %v", err)
+		return
+	}
+	for name, flags := range map[string]string{"musl": "", "musl, static": "-static"} {
+		t.Run(name, func(t *testing.T) {
+			musl := testutil.GoBuild(t, "./testdata/threads", []string{"CC=musl-gcc"}, "-ldflags=-linkmode=external -extldflags="+flags)
+			checkOwner(t, ownerCase{owner: rseq.OwnerSelf, via: "own", areas: "all", ours: true}, nil, musl)
+		})
+	}
+}
+
+// signatureOf gives amd64's signature flags their meaning on this machine.
+func signatureOf(flags string) string {
+	return strings.Replace(flags, "0x53053053", "RSEQGO_SIG -include glibc.h", 1)
+}
+
+// checkOwner starts args, which is testdata/threads somehow, and holds what it
+// prints against c and against what the kernel says of each thread.
+func checkOwner(t *testing.T, c ownerCase, env []string, args ...string) {
+	t.Helper()
+	info, believed, kernel := runThreads(t, env, args...)
+	if c.owner != anyOwner && info.Owner != c.owner.String() || c.via != "" && info.Via != c.via || !strings.Contains(info.Reason, c.reason) {
+		t.Errorf("owner %s via %s (%s), want %v via %s (%s)", info.Owner, info.Via, info.Reason, c.owner, c.via, c.reason)
+	}
+	if (info.Signature != 0) != c.ours {
+		t.Errorf("signature %#x", info.Signature)
+	}
+	with := 0
+	for tid, area := range believed {
+		truth, ok := kernel[tid]
+		if !ok {
+			t.Errorf("the kernel does not know thread %d", tid)
+		}
+		if area == 0 {
+			continue
+		}
+		with++
+		if truth.Address != area || truth.Length != info.RegisteredLen || info.Signature != 0 && truth.Signature != info.Signature {
+			t.Errorf("thread %d: area at %#x, length %d; the kernel says %+v", tid, area, info.RegisteredLen, truth)
+		}
+	}
+	areas := "some"
+	if with == len(believed) {
+		areas = "all"
+	} else if with == 0 {
+		areas = "none"
+	}
+	if areas != c.areas || len(believed) == 0 {
+		t.Errorf("%d of %d threads have an area that is read, want %s", with, len(believed), c.areas)
+	}
+}
+
+// runThreads starts testdata/threads and asks the kernel about its threads.
+func runThreads(t *testing.T, env []string, args ...string) (info show, believed map[int]uint64, kernel map[int]inspect.Thread) {
+	t.Helper()
+	child := exec.Command(args[0], args[1:]...)
+	child.Env = append(os.Environ(), env...)
+	var stderr strings.Builder
+	child.Stderr = &stderr
+	stdin, err := child.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stdout, err := child.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := child.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		stdin.Close()
+		if err := child.Wait(); err != nil || stderr.Len() > 0 {
+			t.Errorf("%s: %v\n%s", filepath.Base(args[0]), err, stderr.String())
+		}
+	}()
+	believed = map[int]uint64{}
+	lines := bufio.NewScanner(stdout)
+	if !lines.Scan() {
+		t.Fatal("no output")
+	}
+	info = testutil.Decode[show](t, lines.Text())
+	for lines.Scan() && lines.Text() != "ready" {
+		var tid int
+		var area uint64
+		if _, err := fmt.Sscan(lines.Text(), &tid, &area); err != nil {
+			t.Fatalf("%q: %v", lines.Text(), err)
+		}
+		believed[tid] = area
+	}
+	threads, err := inspect.Process(context.Background(), child.Process.Pid)
+	if err != nil {
+		t.Error(err)
+	}
+	kernel = map[int]inspect.Thread{}
+	for _, th := range threads {
+		kernel[th.TID] = th
+	}
+	return info, believed, kernel
+}
+
+// TestStaticDlopen: the C part, loaded by a static C program, finds the area
+// that the program's own C library registered, although the symbols of the
+// loaded one read zero.
+func TestStaticDlopen(t *testing.T) {
+	shim := testutil.CC(t, "-shared", "-fPIC", "-I.", "testdata/shim.c", "glibc.c", "fallback.c", "-ldl", "-lpthread")
+	for _, far := range []string{"-UFAR", "-DFAR"} {
+		// -w and no -Werror: the linker warns that a static dlopen wants the
+		// same glibc at run time, which is the case here.
+		program := filepath.Join(t.TempDir(), "static")
+		testutil.Run(t, nil, "gcc", "-w", "-static", far, "-o", program, "testdata/staticdl.c", "-ldl")
+		var offset int
+		var size, owner, via, reported int
+		out := testutil.Run(t, nil, program, shim)
+		if _, err := fmt.Sscanf(out, "%d %d: owner %d via %d offset %d", &offset, &size, &owner, &via, &reported); err != nil {
+			t.Fatalf("%q: %v", out, err)
+		}
+		if size == 0 { // an old C library: nobody registered
+			if owner != int(rseq.OwnerNone) {
+				t.Error(out)
+			}
+			continue
+		}
+		if owner != int(rseq.OwnerLibc) || reported != offset {
+			t.Errorf("the program's area is at %d: %s", offset, out)
+		}
+		out = testutil.Run(t, []string{tunableOff}, program, shim)
+		if !strings.Contains(out, ": owner 0 ") {
+			t.Errorf("nothing was registered: %s", out)
+		}
+	}
+}
+
+// TestManyThreadsBeforeDlopen loads a c-shared library into a C program that
+// already runs 100 threads, each of which then asks.
+func TestManyThreadsBeforeDlopen(t *testing.T) {
+	if testing.Short() {
+		t.Skip("builds a c-shared library; not with -short")
+	}
+	library := testutil.GoBuild(t, "./testdata/lib", nil, "-buildmode=c-shared")
+	host := testutil.CC(t, "testdata/host.c", "-ldl", "-lpthread")
+	for env, owner := range map[string]rseq.Owner{"": askTruth(t).registeredBy, tunableOff: rseq.OwnerSelf} {
+		got := testutil.Decode[show](t, testutil.Run(t, []string{env}, host, library, "100"))
+		if got.Owner != owner.String() || !got.Confirmed {
+			t.Errorf("%q: %+v", env, got)
+		}
+	}
+}
+
+// TestLifetime makes and ends threads in the ways that could hurt a
+// registration, ours and the C library's.
+func TestLifetime(t *testing.T) {
+	dir, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	programs := map[string]string{"": testutil.GoBuild(t, "./testdata/lifetime", []string{"CGO_CFLAGS=-I" + dir})}
+	programs[tunableOff] = programs[""]
+	if _, err := exec.LookPath("musl-gcc"); err == nil && !testing.Short() {
+		programs["MUSL=1"] = testutil.GoBuild(t, "./testdata/lifetime", []string{"CGO_CFLAGS=-I" + dir, "CC=musl-gcc"})
+	}
+	counts := map[string][2]int{ // by default, and with RSEQ_LONG
+		"churn": {4000, 200000}, "cthreads": {1000, 20000}, "fork": {10, 200}, "alarm": {300, 3000}, "sigurg": {300, 10000}}
+	for env, program := range programs {
+		for what, n := range counts {
+			t.Run(env+" "+what, func(t *testing.T) {
+				count := n[0]
+				if testutil.Long() && env != "" {
+					count = n[1]
+				}
+				t.Log(testutil.Run(t, []string{env}, program, what, fmt.Sprint(count)))
+			})
+		}
+	}
+}
+
+// TestFilteredThread: a program whose C library owns the area makes no system
+// call to read it, so no filter can hurt it.
+func TestFilteredThread(t *testing.T) {
+	if askTruth(t).registeredBy != rseq.OwnerLibc {
+		t.Skip("the C library registers nothing here")
+	}
+	t.Log(testutil.Run(t, nil, testutil.GoBuild(t, "./testdata/filtered", nil)))
+}

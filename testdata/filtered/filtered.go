@@ -1,0 +1,76 @@
+// Program filtered reads the area on a thread whose seccomp filter kills the
+// process for every system call but the few that Go's scheduler makes: first
+// the readers, before anybody called Query; then, after one Query without the
+// filter, Query.
+package main
+
+import (
+	"fmt"
+	"os"
+	"runtime"
+
+	"github.com/elastic/go-seccomp-bpf"
+
+	"github.com/rseq-go/rseq"
+)
+
+func main() {
+	onFilteredThread(func() error {
+		t, err := rseq.LockThread()
+		if err != nil {
+			return err
+		}
+		for range 100000 {
+			for _, ask := range []func() (int, error){rseq.CPU, rseq.NodeID, t.CPU, t.NodeID} {
+				if n, err := ask(); n < 0 || err != nil {
+					return fmt.Errorf("%d, %w", n, err)
+				}
+			}
+			rseq.ConcurrencyID()
+			t.ConcurrencyID()
+		}
+		return nil
+	})
+	if info, err := rseq.Query(); err != nil || info.Confirmed != rseq.Confirmed {
+		fatal(fmt.Errorf("%+v, %w", info, err))
+	}
+	onFilteredThread(func() error {
+		for range 100000 {
+			if info, err := rseq.Query(); err != nil || info.Confirmed != rseq.Confirmed {
+				return fmt.Errorf("%+v, %w", info, err)
+			}
+		}
+		return nil
+	})
+	fmt.Println("no system call was made")
+}
+
+func onFilteredThread(f func() error) {
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread() // and never unlocked: the filter ends here
+		err := seccomp.LoadFilter(seccomp.Filter{
+			NoNewPrivs: true,
+			Policy: seccomp.Policy{
+				DefaultAction: seccomp.ActionKillProcess,
+				Syscalls: []seccomp.SyscallGroup{{Action: seccomp.ActionAllow, Names: []string{
+					"futex", "nanosleep", "clock_nanosleep", "sched_yield", "rt_sigreturn", "rt_sigprocmask", "sigaltstack",
+					"tgkill", "getpid", "gettid", "mmap", "munmap", "madvise", "mprotect", "epoll_pwait",
+					"clone", "clone3", "exit", "set_robust_list", "write", "exit_group",
+				}}},
+			},
+		})
+		if err == nil {
+			err = f()
+		}
+		done <- err
+	}()
+	if err := <-done; err != nil {
+		fatal(err)
+	}
+}
+
+func fatal(err error) {
+	fmt.Fprintln(os.Stderr, err)
+	os.Exit(1)
+}

@@ -1,0 +1,106 @@
+/* A library that registers rseq areas of its own, for LD_PRELOAD: the main
+ * thread's in a constructor, each further one's when pthread_create starts it.
+ *
+ * -DSIGNATURE=   what to register with
+ * -DSYMBOL       the areas are the thread-local symbol __rseq_abi
+ * -DHEAP         each area is allocated, at no constant distance
+ * -DSECOND       every second thread only
+ * -DMAIN         the main thread only
+ * -DZEROS        areas begin as zeros, so that an unregistered one looks like
+ *                CPU 0
+ * -DFAR          20 KB of other thread-local data beside the area */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <pthread.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define gettid() ((pid_t)syscall(SYS_gettid)) /* glibc 2.30 */
+
+struct area {
+	uint32_t words[8];
+} __attribute__((aligned(32)));
+
+#ifdef ZEROS
+#define INITIAL { { 0 } }
+#else
+#define INITIAL { { 0, (uint32_t)-1 } }
+#endif
+
+#ifdef SYMBOL
+#define AREA __rseq_abi
+__thread struct area __rseq_abi __attribute__((tls_model("initial-exec"))) = INITIAL;
+#else
+#define AREA area
+static __thread struct area area __attribute__((tls_model("initial-exec"))) = INITIAL;
+#endif
+
+#ifdef FAR
+__thread char foreign_far[20000] __attribute__((tls_model("initial-exec"))) = { 1 };
+#endif
+
+static int threads __attribute__((unused));
+
+static void register_this(void)
+{
+	void *where = &AREA;
+
+#ifdef SECOND
+	if (__atomic_fetch_add(&threads, 1, __ATOMIC_RELAXED) % 2)
+		return;
+#endif
+#ifdef MAIN
+	if (getpid() != gettid())
+		return;
+#endif
+#ifdef HEAP
+	/* A different number of bytes from every thread's pointer. */
+	where = aligned_alloc(32, 32 * (1 + __atomic_add_fetch(&threads, 1, __ATOMIC_RELAXED)));
+	memcpy(where, &AREA, sizeof(AREA));
+#endif
+#ifdef FAR
+	foreign_far[0]++;
+#endif
+	if (syscall(SYS_rseq, where, 32, 0, SIGNATURE)) {
+		perror("foreign: rseq");
+		abort();
+	}
+}
+
+__attribute__((constructor)) static void register_main(void)
+{
+	register_this();
+}
+
+struct start {
+	void *(*run)(void *);
+	void *arg;
+};
+
+static void *run_registered(void *arg)
+{
+	struct start s = *(struct start *)arg;
+
+	free(arg);
+	register_this();
+	return s.run(s.arg);
+}
+
+int pthread_create(pthread_t *thread, const pthread_attr_t *attr,
+		   void *(*run)(void *), void *arg)
+{
+	static int (*next)(pthread_t *, const pthread_attr_t *,
+			   void *(*)(void *), void *);
+	struct start *s = malloc(sizeof(*s));
+
+	if (!next)
+		next = (int (*)(pthread_t *, const pthread_attr_t *,
+				void *(*)(void *), void *))dlsym(RTLD_NEXT, "pthread_create");
+	s->run = run;
+	s->arg = arg;
+	return next(thread, attr, run_registered, s);
+}
