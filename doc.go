@@ -15,16 +15,21 @@
 //
 // The area is read on Linux, amd64 and arm64, in programs that use cgo, built
 // in any mode with external linking (the go command's choice for a program that
-// uses cgo outside the standard library; -ldflags=-linkmode=internal is not
-// supported). Everywhere else, and where nobody registered an area, the same
-// calls answer by getcpu(2), or with an error that matches [ErrNotSupported].
+// uses cgo outside the standard library; -ldflags=-linkmode=internal fails at
+// link time). Where the C library registered nothing, another library's area is
+// read if there is one at a constant distance from the thread pointer, else each
+// thread registers one of this package's own when it first asks. Everywhere else
+// the same calls answer by getcpu(2), or with an error that matches
+// [ErrNotSupported].
 //
 // # System calls
 //
-// [CPU], [NodeID] and [ConcurrencyID] make none where the area is registered.
-// The first successful [Query] asks rseq(2) questions that change nothing.
-// Nothing else in this package calls rseq(2), so a seccomp filter that kills
-// for it cannot hurt a program that does not call Query.
+// Where the C library registers, [CPU], [NodeID], [ConcurrencyID] and [Thread]
+// make none, and a seccomp filter that kills for rseq(2) cannot hurt a program
+// that does not call [Query]: its first call asks rseq(2) questions that change
+// nothing. Where it does not, the first reading of the process finds out who
+// registers, and the first of each thread may register. docs/compatibility.md
+// lists the calls.
 //
 // # C code in the same program
 //

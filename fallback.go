@@ -36,7 +36,7 @@ func init() {
 // it asked for an area. A thread asks once; refused, it asks again only in
 // LockThread and Query.
 func slow(offset int, f Features) int32 {
-	if !known.Load().mayRegister() {
+	if k := known.Load(); !k.mayRegister() || k.refused {
 		return tramp.NotRegistered
 	}
 	runtime.LockOSThread()

@@ -44,6 +44,7 @@ func discover() knowledge {
 		k.info.setRegisteredLen(uint32(c.len))
 		return k
 	}
+	k.refused = c.error != 0
 	switch c.error {
 	case 0:
 		k.err = fmt.Errorf("rseq: the C library (%s) registered no area, and no thread has asked for one yet", k.info.Libc)

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 
+	_ "github.com/elastic/go-seccomp-bpf" // of testdata/filter, which go mod tidy does not see
+
 	"github.com/rseq-go/rseq"
 	"github.com/rseq-go/rseq/internal/inspect"
 	"github.com/rseq-go/rseq/internal/testutil"
@@ -158,6 +160,7 @@ func checkOwner(t *testing.T, c ownerCase, env []string, args ...string) {
 			t.Errorf("thread %d: area at %#x, length %d; the kernel says %+v", tid, area, info.RegisteredLen, truth)
 		}
 	}
+	t.Logf("| %s | `%s` | %s | %d of %d |", strings.TrimPrefix(t.Name(), "TestOwners/"), info.Owner, info.Via, with, len(believed))
 	areas := "some"
 	if with == len(believed) {
 		areas = "all"

@@ -14,6 +14,9 @@ type knowledge struct {
 	info  Info
 	err   error // why there is no owner; nil if there is one
 	final bool  // nothing more will be known: err, or the kernel's word, is for good
+	// refused: a thread asked for an area and err is what came of it. Who reads
+	// in passing does not ask again, LockThread and Query do.
+	refused bool
 }
 
 // known is replaced as a whole, under learning: from discovery, by the first
