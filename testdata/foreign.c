@@ -1,7 +1,7 @@
 /* A library that registers rseq areas of its own, for LD_PRELOAD: the main
  * thread's in a constructor, each further one's when pthread_create starts it.
  *
- * -DSIGNATURE=   what to register with
+ * -DSIGNATURE=   what to register with; RSEQGO_SIG is ours
  * -DSYMBOL       the areas are the thread-local symbol __rseq_abi
  * -DHEAP         each area is allocated, at no constant distance
  * -DSECOND       every second thread only
@@ -18,6 +18,8 @@
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+
+#include "../glibc.h"
 
 #define gettid() ((pid_t)syscall(SYS_gettid)) /* glibc 2.30 */
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"runtime"
 
 	"github.com/elastic/go-seccomp-bpf"
 	"golang.org/x/sys/unix"
@@ -21,6 +22,7 @@ var actions = map[string]seccomp.Action{
 }
 
 func main() {
+	runtime.LockOSThread() // no_new_privs is a thread's, and the filter needs it
 	err := seccomp.LoadFilter(seccomp.Filter{
 		NoNewPrivs: true,
 		Flag:       seccomp.FilterFlagTSync,
