@@ -207,7 +207,8 @@ func seizeError(pid, tid int, err error) error {
 			return fmt.Errorf("no process may be traced: kernel.yama.ptrace_scope is 3 until the next boot")
 		}
 	}
-	return fmt.Errorf("process %d may not be traced (%w): it is not dumpable, or this process lacks CAP_SYS_PTRACE; run as root", pid, err)
+	return fmt.Errorf("process %d may not be traced (%w): it is not dumpable, or a container or filter keeps CAP_SYS_PTRACE from this one: "+
+		"run as root on the host", pid, err)
 }
 
 // isKernelThread looks at PF_KTHREAD in the flags, the ninth field of stat.
