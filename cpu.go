@@ -1,6 +1,11 @@
 package rseq
 
-import "github.com/rseq-go/rseq/internal/tramp"
+import (
+	"sync"
+
+	"github.com/rseq-go/rseq/internal/kernel"
+	"github.com/rseq-go/rseq/internal/tramp"
+)
 
 // CPU returns the number of the CPU that the calling goroutine runs on, which
 // may be another one by the time that the caller looks: use it to spread work,
@@ -39,3 +44,12 @@ func ConcurrencyID() (int, error) {
 	}
 	return int(c), nil
 }
+
+// PossibleCPUs returns how many cells per-CPU data needs, one more than the
+// highest number that [CPU] and [ConcurrencyID] can return: what
+// /sys/devices/system/cpu/possible says, and where that is missing what
+// sched_getaffinity(2) has room for. It does not change while a process runs,
+// unlike [runtime.NumCPU], which counts the CPUs that it may use.
+func PossibleCPUs() int { return possibleCPUs() }
+
+var possibleCPUs = sync.OnceValue(kernel.PossibleCPUs)

@@ -10,10 +10,13 @@ import "C"
 import (
 	"fmt"
 	"math/bits"
+	"runtime"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"unsafe"
 
+	"github.com/rseq-go/rseq/internal/kernel"
 	"github.com/rseq-go/rseq/internal/tramp"
 )
 
@@ -138,4 +141,62 @@ func confirm(k knowledge) knowledge {
 // goroutine is locked to its thread.
 func field(offset int) *int32 {
 	return (*int32)(unsafe.Add(tramp.ThreadPointer(), known.Load().info.Offset+offset))
+}
+
+// allowSections tells the critical sections where the areas are, or refuses
+// them.
+func allowSections(i *Info) {
+	if !i.CriticalSections {
+		C.rseqgo_allow(0, 0, 0)
+		return
+	}
+	mmCID := C.ptrdiff_t(0)
+	if i.Features.Has(FeatureMMCID) {
+		mmCID = C.ptrdiff_t(i.Offset)
+	}
+	C.rseqgo_allow(C.ptrdiff_t(i.Offset), mmCID, C.uint64_t(PossibleCPUs()))
+}
+
+// sectionsRefused says why critical sections must not run on the areas of i.
+func sectionsRefused(i *Info) error {
+	// Of the C library's own areas the signature is known by its documents; of
+	// others, and once the kernel confirmed, it was asked.
+	asked := i.Owner == OwnerForeign || i.Via == vias[C.RSEQGO_VIA_KERNEL] || i.Confirmed == Confirmed
+	if asked && i.Signature == 0 {
+		return notSupportedError("critical sections: the areas are registered with another signature than %#x, the kernel would kill", C.RSEQGO_SIG)
+	}
+	if runtime.GOARCH == "arm64" && kernel.MayKeepSections(kernel.Release()) {
+		return keptSections()
+	}
+	return nil
+}
+
+// keptSections watches whether the kernel aborts the section of a thread that is
+// preempted within a CPU.
+var keptSections = sync.OnceValue(func() error { return judge(liveCheck(tramp.Preempted, 3, false)) })
+
+func judge(aborted, survived int, err error) error {
+	switch {
+	case survived > 0:
+		return notSupportedError("critical sections: this kernel (Linux %s) does not abort them when a thread is preempted within a CPU, "+
+			"so updates would be lost: it needs the fix 411c1cf43039, in Linux 7.0.14 and 7.2", kernel.Release())
+	case aborted == 0:
+		return notSupportedError("critical sections: it could not be seen whether this kernel (Linux %s) aborts them "+
+			"when a thread is preempted within a CPU, as 6.19 to 7.1 may not on arm64: %v", kernel.Release(), err)
+	}
+	return nil
+}
+
+func init() { tramp.LiveCheck = liveCheck }
+
+func liveCheck(how tramp.Disturbance, rounds int, unarmed bool) (aborted, survived int, err error) {
+	u := C.int(0)
+	if unarmed {
+		u = 1
+	}
+	l := C.rseqgo_live_check(C.enum_rseqgo_disturbance(how), C.int(rounds), u)
+	if l.error != 0 {
+		err = fmt.Errorf("rseq: live check: %w", syscall.Errno(l.error))
+	}
+	return int(l.aborted), int(l.survived), err
 }

@@ -142,6 +142,7 @@ type Info struct {
 	Confirmed         Confirmation
 	Features          Features
 	Mode              Mode
+	CriticalSections  bool // they may run: see [CriticalSections]
 	// Reason says why the owner is none, or what is doubtful; else empty.
 	Reason string
 }
@@ -166,11 +167,12 @@ func (i Info) MarshalJSON() ([]byte, error) {
 		Confirmation      string   `json:"confirmation"`
 		Features          []string `json:"features"`
 		Mode              string   `json:"mode"`
+		CriticalSections  bool     `json:"critical_sections"`
 		Reason            string   `json:"reason"`
 	}{
 		i.Owner.String(), i.Via, i.Libc, i.Offset, i.LibcSize, i.Size, i.RegisteredLen,
 		i.AlignRequired, i.AlignActual, i.Flags, i.Signature, i.KernelFeatureSize, i.KernelAlign,
-		i.Confirmed == Confirmed, i.Confirmed.String(), i.Features.Names(), i.Mode.String(), i.Reason,
+		i.Confirmed == Confirmed, i.Confirmed.String(), i.Features.Names(), i.Mode.String(), i.CriticalSections, i.Reason,
 	})
 }
 

@@ -15,6 +15,8 @@
 #define rseqgo_symbol_offset rseqgo_v1_symbol_offset
 #define rseqgo_disown rseqgo_v1_disown
 #define rseqgo_own_offset rseqgo_v1_own_offset
+#define rseqgo_allow rseqgo_v1_allow
+#define rseqgo_live_check rseqgo_v1_live_check
 
 /* struct rseq as it was in Linux 4.18: the bytes of fields, and with padding
  * the length and alignment of a legacy registration. */
@@ -76,5 +78,45 @@ RSEQGO_HIDDEN void rseqgo_disown(void);
 
 /* rseqgo_own_offset returns where this package's own area is in each thread. */
 RSEQGO_HIDDEN ptrdiff_t rseqgo_own_offset(void);
+
+/* rseqgo_allow lets the critical sections of cs_<arch>.s run: where the thread's
+ * area is for those indexed by cpu_id and by mm_cid, zero to refuse, and how
+ * many indexes there can be. */
+RSEQGO_HIDDEN void rseqgo_allow(ptrdiff_t cpu_id, ptrdiff_t mm_cid,
+				uint64_t possible);
+
+/* What spin in cs_<arch>.s answers. */
+enum rseqgo_spin {
+	RSEQGO_SPIN_ABORTED,   /* the kernel aborted it */
+	RSEQGO_SPIN_SAW_FLAG,  /* it ran on and saw the flag */
+	RSEQGO_SPIN_EXHAUSTED, /* neither happened */
+};
+
+/* A section that waits for a flag, to be disturbed in. */
+RSEQGO_HIDDEN enum rseqgo_spin
+rseqgo_v1_cs_spin(const volatile uint32_t *flag, uint64_t limit,
+		  struct rseqgo_area *area, const void *descriptor);
+extern const char rseqgo_v1_cs_spin_descriptor[] RSEQGO_HIDDEN;
+
+/* What befalls a thread inside a section in a live check. */
+enum rseqgo_disturbance {
+	RSEQGO_PREEMPTED, /* another thread runs on its CPU, and it again */
+	RSEQGO_SIGNALLED, /* it handles a SIGURG, which Go expects at any time */
+	RSEQGO_MIGRATED,  /* it is moved to another CPU */
+};
+
+/* In how many of the rounds the section was aborted, as it must be, and in how
+ * many it ran on all the same; the others tell nothing. */
+struct rseqgo_live {
+	int rounds, aborted, survived;
+	int error; /* why a round could not be played, an errno; else 0 */
+};
+
+/* rseqgo_live_check disturbs a thread made for the purpose in a section so many
+ * times. A slice of the scheduler, some milliseconds, passes in each round that
+ * preempts. Unarmed, the section is none: then nothing aborts it, which shows
+ * that the check can fail. */
+RSEQGO_HIDDEN struct rseqgo_live
+rseqgo_live_check(enum rseqgo_disturbance how, int rounds, int unarmed);
 
 #endif /* RSEQGO_INTERNAL_H */

@@ -17,6 +17,10 @@ type knowledge struct {
 	// refused: a thread asked for an area and err is what came of it. Who reads
 	// in passing does not ask again, LockThread and Query do.
 	refused bool
+	// decided: it was found out why critical sections are refused; nil: they are
+	// not.
+	decided  bool
+	sections error
 }
 
 // known is replaced as a whole, under learning: from discovery, by the first
@@ -44,7 +48,22 @@ func learn(k knowledge) {
 	}
 	tramp.SetOffsets(uintptr(i.Offset+offsetCPUID),
 		field(FeatureNodeID, offsetNode), field(FeatureMMCID, offsetMMCID))
+	allowSections(i)
 	known.Store(&k)
+}
+
+// decideSections finds out whether critical sections may run, if there is an
+// owner.
+func (k *knowledge) decideSections() {
+	i := &k.info
+	if k.err != nil {
+		return
+	}
+	k.decided, k.sections = true, sectionsRefused(i)
+	i.CriticalSections = k.sections == nil
+	if k.sections != nil && i.Reason == "" {
+		i.Reason = k.sections.Error()
+	}
 }
 
 // mayRegister reports whether register can give a thread an area.
@@ -77,6 +96,7 @@ func Query() (Info, error) {
 		return k.info, k.err
 	}
 	k = confirm(k)
+	k.decideSections()
 	if k.final {
 		learn(k)
 	}

@@ -21,3 +21,36 @@ func ThreadPointer() unsafe.Pointer
 // Empty returns zero. It has the shape of CPU without its work: the yardstick
 // for "the price of a plain function call".
 func Empty() int32
+
+// The critical sections of cs_<arch>.s, each one jump into it. Package rseq
+// documents them; x is its Index.
+
+//go:noescape
+func Add(x uint8, cells unsafe.Pointer, delta int64) int32
+
+//go:noescape
+func LoadCBNEStore(x uint8, v *int64, expect, newv int64, i int) int32
+
+//go:noescape
+func LoadAddStore(x uint8, v *int64, count int64, i int) int32
+
+//go:noescape
+func LoadCBEQStoreAddLoadStore(x uint8, v *int64, expectnot int64, voffp uintptr, i int) (load int64, status int32)
+
+//go:noescape
+func LoadAddLoadLoadAddStore(x uint8, ptr *uintptr, off uintptr, inc int64, i int) int32
+
+//go:noescape
+func LoadCBNELoadCBNEStore(x uint8, v *int64, expect int64, v2 *int64, expect2, newv int64, i int) int32
+
+//go:noescape
+func LoadCBNEStoreStore(x uint8, v *int64, expect int64, v2 *int64, newv2, newv int64, i int) int32
+
+//go:noescape
+func LoadCBNEStoreStoreRelease(x uint8, v *int64, expect int64, v2 *int64, newv2, newv int64, i int) int32
+
+//go:noescape
+func LoadCBNEMemcpyStore(x uint8, v *int64, expect int64, dst, src unsafe.Pointer, n uintptr, newv int64, i int) int32
+
+//go:noescape
+func LoadCBNEMemcpyStoreRelease(x uint8, v *int64, expect int64, dst, src unsafe.Pointer, n uintptr, newv int64, i int) int32

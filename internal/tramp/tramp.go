@@ -1,7 +1,9 @@
 // Package tramp reads the calling thread's rseq area from Go assembly: no cgo
 // transition, one load relative to the thread pointer. A reader that finds no
 // field jumps to the slow way, Slow, with its caller none the wiser; that keeps
-// the Go function around it small enough to be inlined.
+// the Go function around it small enough to be inlined. It also has the entries
+// of package rseq's critical sections, so a program that uses this package must
+// link that one.
 //
 // It is a package of its own because the go command refuses Go assembly in a
 // package that uses cgo. Assembly functions are not preempted asynchronously,
@@ -42,3 +44,20 @@ var _ = []func() int32{slowCPU, slowNodeID, slowConcurrencyID}
 func slowCPU() int32           { return Slow.CPU() }
 func slowNodeID() int32        { return Slow.NodeID() }
 func slowConcurrencyID() int32 { return Slow.ConcurrencyID() }
+
+// Disturbance is what befalls a thread inside a critical section in a live check:
+// enum rseqgo_disturbance of internal.h.
+type Disturbance int
+
+const (
+	Preempted Disturbance = iota
+	Signalled
+	Migrated
+)
+
+// LiveCheck disturbs a thread made for the purpose in a critical section, so many
+// times, and counts how often the section was aborted, as it must be, and how
+// often it ran on. Unarmed, the section is none, so that nothing aborts it. The
+// error says why a round could not be played. Package rseq sets it; nil where
+// there are no critical sections.
+var LiveCheck func(how Disturbance, rounds int, unarmed bool) (aborted, survived int, err error)

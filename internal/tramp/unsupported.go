@@ -20,3 +20,32 @@ func ThreadPointer() unsafe.Pointer { return nil }
 //
 //go:noinline
 func Empty() int32 { return 0 }
+
+// There are no critical sections.
+
+const refused = 4 // rseq.NotRegistered
+
+func Add(x uint8, cells unsafe.Pointer, delta int64) int32             { return refused }
+func LoadCBNEStore(x uint8, v *int64, expect, newv int64, i int) int32 { return refused }
+func LoadAddStore(x uint8, v *int64, count int64, i int) int32         { return refused }
+func LoadCBEQStoreAddLoadStore(x uint8, v *int64, expectnot int64, voffp uintptr, i int) (load int64, status int32) {
+	return expectnot, refused
+}
+func LoadAddLoadLoadAddStore(x uint8, ptr *uintptr, off uintptr, inc int64, i int) int32 {
+	return refused
+}
+func LoadCBNELoadCBNEStore(x uint8, v *int64, expect int64, v2 *int64, expect2, newv int64, i int) int32 {
+	return refused
+}
+func LoadCBNEStoreStore(x uint8, v *int64, expect int64, v2 *int64, newv2, newv int64, i int) int32 {
+	return refused
+}
+func LoadCBNEStoreStoreRelease(x uint8, v *int64, expect int64, v2 *int64, newv2, newv int64, i int) int32 {
+	return refused
+}
+func LoadCBNEMemcpyStore(x uint8, v *int64, expect int64, dst, src unsafe.Pointer, n uintptr, newv int64, i int) int32 {
+	return refused
+}
+func LoadCBNEMemcpyStoreRelease(x uint8, v *int64, expect int64, dst, src unsafe.Pointer, n uintptr, newv int64, i int) int32 {
+	return refused
+}

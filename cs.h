@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * What cs_amd64.s and cs_arm64.s share; they include it, GNU as reads it. It
+ * is named .h so that the go command sees when it changes. */
+
+/* Fields of struct rseq: include/uapi/linux/rseq.h, Linux 4.18 (d7822b1e24f2)
+ * and for mm_cid 6.3 (f7b01bb0b57f). */
+	.set	RSEQ_CPU_ID, 4
+	.set	RSEQ_RSEQ_CS, 8
+	.set	RSEQ_MM_CID, 24
+
+/* Results: type Status in sections.go. */
+	.set	DONE, 0
+	.set	COMPARE_FAILED, 1
+	.set	RACED, 2
+	.set	OUT_OF_RANGE, 3
+	.set	NOT_REGISTERED, 4
+
+/* Fields of type Cells in sections.go. */
+	.set	CELLS_BASE, 0
+	.set	CELLS_N, 8
+	.set	CELLS_STRIDE, 16
+
+/* How often add tries before it answers RACED. A thread that a debugger steps
+ * is aborted at every step and would try for ever. */
+	.set	ADD_TRIES, 1000
+
+/* Results of spin: enum rseqgo_spin in internal.h. */
+	.set	SPIN_ABORTED, 0
+	.set	SPIN_SAW_FLAG, 1
+	.set	SPIN_EXHAUSTED, 2
+
+/* DESCRIPTOR defines the struct rseq_cs of the section name, which the kernel
+ * reads, and enters it in the array that debuggers and emulators read. */
+	.macro	DESCRIPTOR name
+	.pushsection __rseq_cs, "aw"
+	.balign	32
+	.type	\name\()_descriptor, STT_OBJECT
+	HIDDEN	\name\()_descriptor
+	.long	0, 0			/* version, flags */
+	.quad	\name\()_start
+	.quad	\name\()_commit - \name\()_start
+	.quad	\name\()_abort
+	.size	\name\()_descriptor, . - \name\()_descriptor
+	.popsection
+	.pushsection __rseq_cs_ptr_array, "aw"
+	.balign	8
+	.quad	\name\()_descriptor
+	.popsection
+	.endm
+
+/* EXIT_POINT says that the section name can be left by a jump to label. */
+	.macro	EXIT_POINT name, label
+	.pushsection __rseq_exit_point_array, "aw"
+	.balign	8
+	.quad	\name\()_start, \label
+	.popsection
+	.endm
+
+/* HIDDEN defines a symbol for this program or library alone. */
+	.macro	HIDDEN name
+	.globl	\name
+	.hidden	\name
+\name:
+	.endm
+
+/* FUNCTION and END_FUNCTION enclose a function that uses no stack. */
+	.macro	FUNCTION name
+	.text
+	.balign	64
+	.type	\name, STT_FUNC
+	HIDDEN	\name
+	.cfi_startproc
+	.endm
+
+	.macro	END_FUNCTION name
+	.cfi_endproc
+	.size	\name, . - \name
+	.endm

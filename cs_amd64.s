@@ -1,0 +1,424 @@
+//go:build linux && cgo
+/* SPDX-License-Identifier: MIT
+ *
+ * Critical sections for amd64, in the order of cs_arm64.s. docs/architecture.md
+ * tells how Go gets here and what an abort does.
+ *
+ * Calling convention: Go's ABI0, so the arguments are on the caller's stack from
+ * 8(%rsp) on, the result behind them, and every register but rsp and rbp is
+ * free. A section reads its arguments before it starts, writes its result slot
+ * and nothing else on the stack, and never calls. The first argument is the
+ * index: 0 for cpu_id, 1 for mm_cid; each operation is written once, as a macro,
+ * and made twice.
+ *
+ *	<name>:		arguments, refusals, rseq_cs = descriptor
+ *	<name>_start:	the thread's index is compared, loads, compares
+ *	<name>_commit:	right behind the one store that does it
+ *			exits: compare failed, raced, not registered, ...
+ *	signature
+ *	<name>_abort:	the kernel continues here if the thread was preempted,
+ *			migrated or sent a signal between start and commit
+ *
+ * r10 is the distance from the thread pointer to the area, r8 the index that the
+ * caller expects, rax scratch.
+ */
+	.include "cs.h"
+
+/* DISPATCH leaves for other if the first argument says mm_cid. */
+	.macro	DISPATCH other
+	.ifnb	\other
+	cmpb	$0, 8(%rsp)
+	jne	\other
+	.endif
+	.endm
+
+/* INJECT is a delay loop for the tests, nothing in a normal build. It clobbers
+ * r11 and the flags. */
+	.macro	INJECT point
+	.ifdef	RSEQGO_INJECT
+	movl	rseqgo_v1_inject + 4 * \point(%rip), %r11d
+	testl	%r11d, %r11d
+	jz	882f
+881:	decl	%r11d
+	jnz	881b
+882:
+	.endif
+	.endm
+
+/* ENTER starts the section: refused, or an index that cannot be, leave before;
+ * another index than the caller's, argument at(%rsp), leaves inside. */
+	.macro	ENTER name, index, at
+	movq	rseqgo_v1_cs_offset_\index(%rip), %r10
+	movq	\at(%rsp), %r8
+	testq	%r10, %r10
+	jz	.L\name\()_unregistered
+	cmpq	rseqgo_v1_cs_possible(%rip), %r8
+	jae	.L\name\()_range
+	leaq	\name\()_descriptor(%rip), %rax
+	INJECT	1
+	movq	%rax, %fs:RSEQ_RSEQ_CS(%r10)
+	HIDDEN	\name\()_start
+	INJECT	2
+	.ifc	\index, mm_cid
+	/* An unregistered area's mm_cid is 0, as CPU 0's thread's may be. */
+	cmpl	$0, %fs:RSEQ_CPU_ID(%r10)
+	js	.L\name\()_unregistered
+	EXIT_POINT \name, .L\name\()_unregistered
+	cmpl	%r8d, %fs:RSEQ_MM_CID(%r10)
+	.else
+	cmpl	%r8d, %fs:RSEQ_CPU_ID(%r10)
+	.endif
+	jne	.L\name\()_elsewhere
+	EXIT_POINT \name, .L\name\()_elsewhere
+	INJECT	3
+	.endm
+
+/* COMPARE_FAILS is the exit of the branches just before it. */
+	.macro	COMPARE_FAILS name
+	EXIT_POINT \name, .L\name\()_compare_failed
+	.set	.L\name\()_compares, 1
+	.endm
+
+/* COMMIT stands behind the committing store and ends the function; result is
+ * where the status goes. */
+	.macro	COMMIT name, index, result
+	HIDDEN	\name\()_commit
+	INJECT	6
+	movl	$DONE, \result(%rsp)
+	ret
+	.ifdef	.L\name\()_compares
+.L\name\()_compare_failed:
+	movl	$COMPARE_FAILED, \result(%rsp)
+	ret
+	.endif
+.L\name\()_elsewhere:
+	.ifc	\index, cpu_id
+	cmpl	$0, %fs:RSEQ_CPU_ID(%r10)
+	js	.L\name\()_unregistered
+	.endif
+	movl	$RACED, \result(%rsp)
+	ret
+.L\name\()_unregistered:
+	movl	$NOT_REGISTERED, \result(%rsp)
+	ret
+.L\name\()_range:
+	movl	$OUT_OF_RANGE, \result(%rsp)
+	ret
+	SIGNATURE
+	HIDDEN	\name\()_abort
+	movl	$RACED, \result(%rsp)
+	ret
+	END_FUNCTION \name
+	DESCRIPTOR \name
+	.endm
+
+/* SIGNATURE is RSEQ_SIG as the operand of ud1, for disassemblers' sake (glibc's
+ * bits/rseq.h for x86). */
+	.macro	SIGNATURE
+	.byte	0x0f, 0xb9, 0x3d
+	.long	0x53053053
+	.endm
+
+/* BOTH makes an operation's two functions. */
+	.macro	BOTH macro, op
+	\macro	rseqgo_v1_cs_\op\()_cpu_id, cpu_id, rseqgo_v1_cs_\op\()_mm_cid
+	\macro	rseqgo_v1_cs_\op\()_mm_cid, mm_cid
+	.endm
+
+/* Status add(index, struct cells *cells, int64_t delta)
+ *
+ *	i = current index
+ *	if (i >= cells->n) return OUT_OF_RANGE
+ *	*(cells->base + i * cells->stride) += delta
+ *
+ * in: cells rdi, delta rsi; rdx descriptor, ecx tries left. Aborted, it starts
+ * again. The addq commits. */
+	.macro	OP_ADD name, index, other
+	FUNCTION \name
+	DISPATCH \other
+	movq	rseqgo_v1_cs_offset_\index(%rip), %r10
+	movq	16(%rsp), %rdi
+	testq	%r10, %r10
+	jz	.L\name\()_unregistered
+	movq	24(%rsp), %rsi
+	movl	$ADD_TRIES, %ecx
+	leaq	\name\()_descriptor(%rip), %rdx
+.L\name\()_again:
+	INJECT	1
+	movq	%rdx, %fs:RSEQ_RSEQ_CS(%r10)
+	HIDDEN	\name\()_start
+	INJECT	2
+	.ifc	\index, mm_cid
+	cmpl	$0, %fs:RSEQ_CPU_ID(%r10)
+	js	.L\name\()_unregistered
+	EXIT_POINT \name, .L\name\()_unregistered
+	movl	%fs:RSEQ_MM_CID(%r10), %eax
+	.else
+	movl	%fs:RSEQ_CPU_ID(%r10), %eax
+	.endif
+	INJECT	3
+	cmpq	CELLS_N(%rdi), %rax	/* signed, and rax is not negative */
+	jge	.L\name\()_beyond
+	EXIT_POINT \name, .L\name\()_beyond
+	imulq	CELLS_STRIDE(%rdi), %rax
+	addq	CELLS_BASE(%rdi), %rax
+	INJECT	4
+	addq	%rsi, (%rax)
+	HIDDEN	\name\()_commit
+	INJECT	6
+	movl	$DONE, 32(%rsp)
+	ret
+.L\name\()_beyond:
+	testl	%eax, %eax		/* the cpu_id of an unregistered area */
+	js	.L\name\()_unregistered
+	movl	$OUT_OF_RANGE, 32(%rsp)
+	ret
+.L\name\()_unregistered:
+	movl	$NOT_REGISTERED, 32(%rsp)
+	ret
+	SIGNATURE
+	HIDDEN	\name\()_abort
+	decl	%ecx
+	jnz	.L\name\()_again
+	movl	$RACED, 32(%rsp)
+	ret
+	END_FUNCTION \name
+	DESCRIPTOR \name
+	.endm
+	BOTH	OP_ADD, add
+
+/* Status load_cbne_store(index, int64_t *v, expect, newv, int i)
+ *
+ *	if (*v != expect) return COMPARE_FAILED
+ *	*v = newv
+ *
+ * in: v rdi, expect rsi, newv rdx. The movq to v commits. */
+	.macro	OP_LOAD_CBNE_STORE name, index, other
+	FUNCTION \name
+	DISPATCH \other
+	movq	16(%rsp), %rdi
+	movq	24(%rsp), %rsi
+	movq	32(%rsp), %rdx
+	ENTER	\name, \index, 40
+	cmpq	%rsi, (%rdi)
+	jne	.L\name\()_compare_failed
+	COMPARE_FAILS \name
+	INJECT	4
+	movq	%rdx, (%rdi)
+	COMMIT	\name, \index, 48
+	.endm
+	BOTH	OP_LOAD_CBNE_STORE, load_cbne_store
+
+/* Status load_add_store(index, int64_t *v, count, int i)
+ *
+ *	*v += count
+ *
+ * in: v rdi, count rsi. The addq commits. */
+	.macro	OP_LOAD_ADD_STORE name, index, other
+	FUNCTION \name
+	DISPATCH \other
+	movq	16(%rsp), %rdi
+	movq	24(%rsp), %rsi
+	ENTER	\name, \index, 32
+	addq	%rsi, (%rdi)
+	COMMIT	\name, \index, 40
+	.endm
+	BOTH	OP_LOAD_ADD_STORE, load_add_store
+
+/* (int64_t load, Status) load_cbeq_store_add_load_store(index, int64_t *v,
+ *	expectnot, uintptr_t voffp, int i)
+ *
+ *	load = *v
+ *	if (load == expectnot) return COMPARE_FAILED
+ *	*v = *(load + voffp)
+ *
+ * in: v rdi, expectnot rsi, voffp rdx; out: load r9, kept in its slot 48(%rsp)
+ * before anything can fail. The movq to v commits. */
+	.macro	OP_LOAD_CBEQ_STORE_ADD_LOAD_STORE name, index, other
+	FUNCTION \name
+	DISPATCH \other
+	movq	16(%rsp), %rdi
+	movq	24(%rsp), %rsi
+	movq	32(%rsp), %rdx
+	movq	%rsi, 48(%rsp)
+	ENTER	\name, \index, 40
+	movq	(%rdi), %r9
+	cmpq	%rsi, %r9
+	je	.L\name\()_compare_failed
+	COMPARE_FAILS \name
+	INJECT	4
+	movq	%r9, 48(%rsp)
+	movq	(%r9,%rdx), %rax
+	INJECT	5
+	movq	%rax, (%rdi)
+	COMMIT	\name, \index, 56
+	.endm
+	BOTH	OP_LOAD_CBEQ_STORE_ADD_LOAD_STORE, load_cbeq_store_add_load_store
+
+/* Status load_add_load_load_add_store(index, uintptr_t *ptr, off, int64_t inc,
+ *	int i)
+ *
+ *	p = *(int64_t **)(*ptr + off)
+ *	*p += inc
+ *
+ * in: ptr rdi, off rsi, inc rdx. The addq commits. */
+	.macro	OP_LOAD_ADD_LOAD_LOAD_ADD_STORE name, index, other
+	FUNCTION \name
+	DISPATCH \other
+	movq	16(%rsp), %rdi
+	movq	24(%rsp), %rsi
+	movq	32(%rsp), %rdx
+	ENTER	\name, \index, 40
+	addq	(%rdi), %rsi
+	INJECT	4
+	movq	(%rsi), %rax
+	INJECT	5
+	addq	%rdx, (%rax)
+	COMMIT	\name, \index, 48
+	.endm
+	BOTH	OP_LOAD_ADD_LOAD_LOAD_ADD_STORE, load_add_load_load_add_store
+
+/* Status load_cbne_load_cbne_store(index, int64_t *v, expect, int64_t *v2,
+ *	expect2, newv, int i)
+ *
+ *	if (*v != expect) return COMPARE_FAILED
+ *	if (*v2 != expect2) return COMPARE_FAILED
+ *	*v = newv
+ *
+ * in: v rdi, expect rsi, v2 rdx, expect2 rcx, newv r9. The movq to v commits. */
+	.macro	OP_LOAD_CBNE_LOAD_CBNE_STORE name, index, other
+	FUNCTION \name
+	DISPATCH \other
+	movq	16(%rsp), %rdi
+	movq	24(%rsp), %rsi
+	movq	32(%rsp), %rdx
+	movq	40(%rsp), %rcx
+	movq	48(%rsp), %r9
+	ENTER	\name, \index, 56
+	cmpq	%rsi, (%rdi)
+	jne	.L\name\()_compare_failed
+	INJECT	4
+	cmpq	%rcx, (%rdx)
+	jne	.L\name\()_compare_failed
+	COMPARE_FAILS \name
+	INJECT	5
+	movq	%r9, (%rdi)
+	COMMIT	\name, \index, 64
+	.endm
+	BOTH	OP_LOAD_CBNE_LOAD_CBNE_STORE, load_cbne_load_cbne_store
+
+/* Status load_cbne_store_store(index, int64_t *v, expect, int64_t *v2, newv2,
+ *	newv, int i)
+ *
+ *	if (*v != expect) return COMPARE_FAILED
+ *	*v2 = newv2
+ *	*v = newv
+ *
+ * in: v rdi, expect rsi, v2 rdx, newv2 rcx, newv r9. The movq to v commits; it
+ * is a release on x86, so the release variant is the same. */
+	.macro	OP_LOAD_CBNE_STORE_STORE name, index, other
+	FUNCTION \name
+	DISPATCH \other
+	movq	16(%rsp), %rdi
+	movq	24(%rsp), %rsi
+	movq	32(%rsp), %rdx
+	movq	40(%rsp), %rcx
+	movq	48(%rsp), %r9
+	ENTER	\name, \index, 56
+	cmpq	%rsi, (%rdi)
+	jne	.L\name\()_compare_failed
+	COMPARE_FAILS \name
+	INJECT	4
+	movq	%rcx, (%rdx)
+	INJECT	5
+	movq	%r9, (%rdi)
+	COMMIT	\name, \index, 64
+	.endm
+	BOTH	OP_LOAD_CBNE_STORE_STORE, load_cbne_store_store
+
+/* Status load_cbne_memcpy_store(index, int64_t *v, expect, void *dst,
+ *	const void *src, size_t len, newv, int i)
+ *
+ *	if (*v != expect) return COMPARE_FAILED
+ *	memcpy(dst, src, len)
+ *	*v = newv
+ *
+ * in: v rdx, expect rsi then src, dst rdi, len rcx, newv r9. The movq to v
+ * commits; it is a release on x86, so the release variant is the same. */
+	.macro	OP_LOAD_CBNE_MEMCPY_STORE name, index, other
+	FUNCTION \name
+	DISPATCH \other
+	movq	16(%rsp), %rdx
+	movq	24(%rsp), %rsi
+	movq	32(%rsp), %rdi
+	movq	48(%rsp), %rcx
+	movq	56(%rsp), %r9
+	ENTER	\name, \index, 64
+	cmpq	%rsi, (%rdx)
+	jne	.L\name\()_compare_failed
+	COMPARE_FAILS \name
+	INJECT	4
+	movq	40(%rsp), %rsi
+	subq	$8, %rcx
+	jb	2f
+1:	movq	(%rsi), %rax		/* words */
+	movq	%rax, (%rdi)
+	addq	$8, %rsi
+	addq	$8, %rdi
+	subq	$8, %rcx
+	jae	1b
+2:	addq	$8, %rcx
+	jz	4f
+3:	movb	(%rsi), %al		/* the bytes that are left */
+	movb	%al, (%rdi)
+	incq	%rsi
+	incq	%rdi
+	decq	%rcx
+	jnz	3b
+4:	INJECT	5
+	movq	%r9, (%rdx)
+	COMMIT	\name, \index, 72
+	.endm
+	BOTH	OP_LOAD_CBNE_MEMCPY_STORE, load_cbne_memcpy_store
+
+/* int spin(const volatile uint32_t *flag, uint64_t limit,
+ *	struct rseqgo_area *area, const void *descriptor)
+ *
+ *	for (; limit; limit--)
+ *		if (*flag) return SPIN_SAW_FLAG
+ *	return SPIN_EXHAUSTED
+ *
+ * A section to be disturbed in, for live.c and the tests; C's calling
+ * convention. The caller names the descriptor, rseqgo_v1_cs_spin_descriptor in
+ * earnest. in: flag rdi, limit rsi, area rdx, descriptor rcx. Nothing commits. */
+	FUNCTION rseqgo_v1_cs_spin
+	movq	%rcx, RSEQ_RSEQ_CS(%rdx)
+	HIDDEN	rseqgo_v1_cs_spin_start
+1:	cmpl	$0, (%rdi)
+	jne	.Lspin_saw
+	EXIT_POINT rseqgo_v1_cs_spin, .Lspin_saw
+	decq	%rsi
+	jnz	1b
+	HIDDEN	rseqgo_v1_cs_spin_commit
+	movl	$SPIN_EXHAUSTED, %eax
+	ret
+.Lspin_saw:
+	movl	$SPIN_SAW_FLAG, %eax
+	ret
+	SIGNATURE
+	HIDDEN	rseqgo_v1_cs_spin_abort
+	movl	$SPIN_ABORTED, %eax
+	ret
+	END_FUNCTION rseqgo_v1_cs_spin
+	DESCRIPTOR rseqgo_v1_cs_spin
+
+	.ifdef	RSEQGO_INJECT
+	.bss
+	.balign	4
+	.type	rseqgo_v1_inject, STT_OBJECT
+	HIDDEN	rseqgo_v1_inject
+	.zero	4 * 7
+	.size	rseqgo_v1_inject, 4 * 7
+	.endif
+
+	.section .note.GNU-stack, "", @progbits

@@ -1,0 +1,413 @@
+//go:build linux && cgo
+/* SPDX-License-Identifier: MIT
+ *
+ * Critical sections for arm64, in the order of cs_amd64.s, which has the story.
+ *
+ * Calling convention: Go's ABI0, so the arguments are on the caller's stack from
+ * 8(sp) on, behind the slot of the caller's own return address, the result behind
+ * them, and x0 to x17 are free; x30 returns.
+ *
+ * x10 is the area, x8 the index that the caller expects, x13 scratch. The loads
+ * that a comparison follows acquire, so that a lock can be taken so.
+ */
+	.include "cs.h"
+
+/* DISPATCH leaves for other if the first argument says mm_cid. */
+	.macro	DISPATCH other
+	.ifnb	\other
+	ldrb	w13, [sp, #8]
+	cbnz	w13, \other
+	.endif
+	.endm
+
+/* INJECT is a delay loop for the tests, nothing in a normal build. It clobbers
+ * x14. */
+	.macro	INJECT point
+	.ifdef	RSEQGO_INJECT
+	adrp	x14, rseqgo_v1_inject + 4 * \point
+	ldr	w14, [x14, :lo12:rseqgo_v1_inject + 4 * \point]
+	cbz	w14, 882f
+881:	sub	w14, w14, #1
+	cbnz	w14, 881b
+882:
+	.endif
+	.endm
+
+/* AREA loads the area's address, or leaves if sections are refused. */
+	.macro	AREA name, index
+	adrp	x10, rseqgo_v1_cs_offset_\index
+	ldr	x10, [x10, :lo12:rseqgo_v1_cs_offset_\index]
+	cbz	x10, .L\name\()_unregistered
+	mrs	x13, tpidr_el0
+	add	x10, x10, x13
+	.endm
+
+/* REGISTERED leaves if the thread is not: an unregistered area's mm_cid is 0, as
+ * a registered one's may be. */
+	.macro	REGISTERED name
+	ldr	w13, [x10, #RSEQ_CPU_ID]
+	tbnz	w13, #31, .L\name\()_unregistered
+	EXIT_POINT \name, .L\name\()_unregistered
+	.endm
+
+/* ENTER starts the section: refused, or an index that cannot be, leave before;
+ * another index than the caller's, argument at(sp), leaves inside. */
+	.macro	ENTER name, index, at
+	AREA	\name, \index
+	ldr	x8, [sp, #\at]
+	adrp	x13, rseqgo_v1_cs_possible
+	ldr	x13, [x13, :lo12:rseqgo_v1_cs_possible]
+	cmp	x8, x13
+	b.hs	.L\name\()_range
+	adrp	x13, \name\()_descriptor
+	add	x13, x13, :lo12:\name\()_descriptor
+	INJECT	1
+	str	x13, [x10, #RSEQ_RSEQ_CS]
+	HIDDEN	\name\()_start
+	INJECT	2
+	.ifc	\index, mm_cid
+	REGISTERED \name
+	ldr	w13, [x10, #RSEQ_MM_CID]
+	.else
+	ldr	w13, [x10, #RSEQ_CPU_ID]
+	.endif
+	cmp	w13, w8
+	b.ne	.L\name\()_elsewhere
+	EXIT_POINT \name, .L\name\()_elsewhere
+	INJECT	3
+	.endm
+
+/* LEAVE is the end of a way out: result is where the status goes. */
+	.macro	LEAVE status, result
+	mov	w13, #\status
+	str	w13, [sp, #\result]
+	ret
+	.endm
+
+/* COMPARE_FAILS is the exit of the branches just before it. */
+	.macro	COMPARE_FAILS name
+	EXIT_POINT \name, .L\name\()_compare_failed
+	.set	.L\name\()_compares, 1
+	.endm
+
+/* COMMIT stands behind the committing store and ends the function. */
+	.macro	COMMIT name, index, result
+	HIDDEN	\name\()_commit
+	INJECT	6
+	str	wzr, [sp, #\result]	/* DONE */
+	ret
+	.ifdef	.L\name\()_compares
+.L\name\()_compare_failed:
+	LEAVE	COMPARE_FAILED, \result
+	.endif
+.L\name\()_elsewhere:
+	.ifc	\index, cpu_id
+	tbnz	w13, #31, .L\name\()_unregistered
+	.endif
+	LEAVE	RACED, \result
+.L\name\()_unregistered:
+	LEAVE	NOT_REGISTERED, \result
+.L\name\()_range:
+	LEAVE	OUT_OF_RANGE, \result
+	SIGNATURE
+	HIDDEN	\name\()_abort
+	LEAVE	RACED, \result
+	END_FUNCTION \name
+	DESCRIPTOR \name
+	.endm
+
+/* SIGNATURE is RSEQ_SIG, brk #0x45e0 (glibc's bits/rseq.h for aarch64). */
+	.macro	SIGNATURE
+	.inst	0xd428bc00
+	.endm
+
+/* BOTH makes an operation's two functions. */
+	.macro	BOTH macro, op, store=str
+	\macro	rseqgo_v1_cs_\op\()_cpu_id, cpu_id, rseqgo_v1_cs_\op\()_mm_cid, \store
+	\macro	rseqgo_v1_cs_\op\()_mm_cid, mm_cid, , \store
+	.endm
+
+/* CBNE leaves if the word at v, which it loads with acquire, is not expect. */
+	.macro	CBNE name, v, expect
+	ldar	x13, [\v]
+	cmp	x13, \expect
+	b.ne	.L\name\()_compare_failed
+	COMPARE_FAILS \name
+	.endm
+
+/* Status add(index, struct cells *cells, int64_t delta)
+ *
+ *	i = current index
+ *	if (i >= cells->n) return OUT_OF_RANGE
+ *	*(cells->base + i * cells->stride) += delta
+ *
+ * in: cells x0, delta x1; x11 descriptor, w12 tries left. Aborted, it starts
+ * again. The str commits. */
+	.macro	OP_ADD name, index, other, store
+	FUNCTION \name
+	DISPATCH \other
+	AREA	\name, \index
+	ldp	x0, x1, [sp, #16]
+	mov	w12, #ADD_TRIES
+	adrp	x11, \name\()_descriptor
+	add	x11, x11, :lo12:\name\()_descriptor
+.L\name\()_again:
+	INJECT	1
+	str	x11, [x10, #RSEQ_RSEQ_CS]
+	HIDDEN	\name\()_start
+	INJECT	2
+	.ifc	\index, mm_cid
+	REGISTERED \name
+	ldr	w13, [x10, #RSEQ_MM_CID]
+	.else
+	ldr	w13, [x10, #RSEQ_CPU_ID]
+	.endif
+	INJECT	3
+	ldp	x2, x3, [x0, #CELLS_BASE]	/* and CELLS_N */
+	cmp	x13, x3			/* signed, and x13 is not negative */
+	b.ge	.L\name\()_beyond
+	EXIT_POINT \name, .L\name\()_beyond
+	ldr	x4, [x0, #CELLS_STRIDE]
+	madd	x2, x13, x4, x2
+	ldr	x3, [x2]
+	add	x3, x3, x1
+	INJECT	4
+	str	x3, [x2]
+	HIDDEN	\name\()_commit
+	INJECT	6
+	str	wzr, [sp, #32]		/* DONE */
+	ret
+.L\name\()_beyond:
+	tbnz	w13, #31, .L\name\()_unregistered /* the cpu_id of such an area */
+	LEAVE	OUT_OF_RANGE, 32
+.L\name\()_unregistered:
+	LEAVE	NOT_REGISTERED, 32
+	SIGNATURE
+	HIDDEN	\name\()_abort
+	sub	w12, w12, #1
+	cbnz	w12, .L\name\()_again
+	LEAVE	RACED, 32
+	END_FUNCTION \name
+	DESCRIPTOR \name
+	.endm
+	BOTH	OP_ADD, add
+
+/* Status load_cbne_store(index, int64_t *v, expect, newv, int i)
+ *
+ *	if (*v != expect) return COMPARE_FAILED
+ *	*v = newv
+ *
+ * in: v x0, expect x1, newv x2. The str to v commits. */
+	.macro	OP_LOAD_CBNE_STORE name, index, other, store
+	FUNCTION \name
+	DISPATCH \other
+	ldp	x0, x1, [sp, #16]
+	ldr	x2, [sp, #32]
+	ENTER	\name, \index, 40
+	CBNE	\name, x0, x1
+	INJECT	4
+	str	x2, [x0]
+	COMMIT	\name, \index, 48
+	.endm
+	BOTH	OP_LOAD_CBNE_STORE, load_cbne_store
+
+/* Status load_add_store(index, int64_t *v, count, int i)
+ *
+ *	*v += count
+ *
+ * in: v x0, count x1. The str to v commits. */
+	.macro	OP_LOAD_ADD_STORE name, index, other, store
+	FUNCTION \name
+	DISPATCH \other
+	ldp	x0, x1, [sp, #16]
+	ENTER	\name, \index, 32
+	ldr	x13, [x0]
+	add	x13, x13, x1
+	INJECT	4
+	str	x13, [x0]
+	COMMIT	\name, \index, 40
+	.endm
+	BOTH	OP_LOAD_ADD_STORE, load_add_store
+
+/* (int64_t load, Status) load_cbeq_store_add_load_store(index, int64_t *v,
+ *	expectnot, uintptr_t voffp, int i)
+ *
+ *	load = *v
+ *	if (load == expectnot) return COMPARE_FAILED
+ *	*v = *(load + voffp)
+ *
+ * in: v x0, expectnot x1, voffp x2; out: load x3, kept in its slot 48(sp) before
+ * anything can fail. The str to v commits. */
+	.macro	OP_LOAD_CBEQ_STORE_ADD_LOAD_STORE name, index, other, store
+	FUNCTION \name
+	DISPATCH \other
+	ldp	x0, x1, [sp, #16]
+	ldr	x2, [sp, #32]
+	str	x1, [sp, #48]
+	ENTER	\name, \index, 40
+	ldar	x3, [x0]
+	cmp	x3, x1
+	b.eq	.L\name\()_compare_failed
+	COMPARE_FAILS \name
+	INJECT	4
+	str	x3, [sp, #48]
+	ldr	x13, [x3, x2]
+	INJECT	5
+	str	x13, [x0]
+	COMMIT	\name, \index, 56
+	.endm
+	BOTH	OP_LOAD_CBEQ_STORE_ADD_LOAD_STORE, load_cbeq_store_add_load_store
+
+/* Status load_add_load_load_add_store(index, uintptr_t *ptr, off, int64_t inc,
+ *	int i)
+ *
+ *	p = *(int64_t **)(*ptr + off)
+ *	*p += inc
+ *
+ * in: ptr x0, off x1, inc x2. The str to p commits. */
+	.macro	OP_LOAD_ADD_LOAD_LOAD_ADD_STORE name, index, other, store
+	FUNCTION \name
+	DISPATCH \other
+	ldp	x0, x1, [sp, #16]
+	ldr	x2, [sp, #32]
+	ENTER	\name, \index, 40
+	ldr	x13, [x0]
+	INJECT	4
+	ldr	x3, [x13, x1]
+	ldr	x13, [x3]
+	add	x13, x13, x2
+	INJECT	5
+	str	x13, [x3]
+	COMMIT	\name, \index, 48
+	.endm
+	BOTH	OP_LOAD_ADD_LOAD_LOAD_ADD_STORE, load_add_load_load_add_store
+
+/* Status load_cbne_load_cbne_store(index, int64_t *v, expect, int64_t *v2,
+ *	expect2, newv, int i)
+ *
+ *	if (*v != expect) return COMPARE_FAILED
+ *	if (*v2 != expect2) return COMPARE_FAILED
+ *	*v = newv
+ *
+ * in: v x0, expect x1, v2 x2, expect2 x3, newv x4. The str to v commits. */
+	.macro	OP_LOAD_CBNE_LOAD_CBNE_STORE name, index, other, store
+	FUNCTION \name
+	DISPATCH \other
+	ldp	x0, x1, [sp, #16]
+	ldp	x2, x3, [sp, #32]
+	ldr	x4, [sp, #48]
+	ENTER	\name, \index, 56
+	CBNE	\name, x0, x1
+	INJECT	4
+	CBNE	\name, x2, x3
+	INJECT	5
+	str	x4, [x0]
+	COMMIT	\name, \index, 64
+	.endm
+	BOTH	OP_LOAD_CBNE_LOAD_CBNE_STORE, load_cbne_load_cbne_store
+
+/* Status load_cbne_store_store(index, int64_t *v, expect, int64_t *v2, newv2,
+ *	newv, int i), and load_cbne_store_store_release
+ *
+ *	if (*v != expect) return COMPARE_FAILED
+ *	*v2 = newv2
+ *	*v = newv
+ *
+ * in: v x0, expect x1, v2 x2, newv2 x3, newv x4. The store to v commits: str, or
+ * stlr to release. */
+	.macro	OP_LOAD_CBNE_STORE_STORE name, index, other, store
+	FUNCTION \name
+	DISPATCH \other
+	ldp	x0, x1, [sp, #16]
+	ldp	x2, x3, [sp, #32]
+	ldr	x4, [sp, #48]
+	ENTER	\name, \index, 56
+	CBNE	\name, x0, x1
+	INJECT	4
+	str	x3, [x2]
+	INJECT	5
+	\store	x4, [x0]
+	COMMIT	\name, \index, 64
+	.endm
+	BOTH	OP_LOAD_CBNE_STORE_STORE, load_cbne_store_store
+	BOTH	OP_LOAD_CBNE_STORE_STORE, load_cbne_store_store_release, stlr
+
+/* Status load_cbne_memcpy_store(index, int64_t *v, expect, void *dst,
+ *	const void *src, size_t len, newv, int i), and
+ *	load_cbne_memcpy_store_release
+ *
+ *	if (*v != expect) return COMPARE_FAILED
+ *	memcpy(dst, src, len)
+ *	*v = newv
+ *
+ * in: v x0, expect x1, dst x2, src x3, len x4, newv x5. The store to v commits:
+ * str, or stlr to release. */
+	.macro	OP_LOAD_CBNE_MEMCPY_STORE name, index, other, store
+	FUNCTION \name
+	DISPATCH \other
+	ldp	x0, x1, [sp, #16]
+	ldp	x2, x3, [sp, #32]
+	ldp	x4, x5, [sp, #48]
+	ENTER	\name, \index, 64
+	CBNE	\name, x0, x1
+	INJECT	4
+	subs	x4, x4, #8
+	b.lo	2f
+1:	ldr	x13, [x3], #8		/* words */
+	str	x13, [x2], #8
+	subs	x4, x4, #8
+	b.hs	1b
+2:	adds	x4, x4, #8
+	b.eq	4f
+3:	ldrb	w13, [x3], #1		/* the bytes that are left */
+	strb	w13, [x2], #1
+	subs	x4, x4, #1
+	b.ne	3b
+4:	INJECT	5
+	\store	x5, [x0]
+	COMMIT	\name, \index, 72
+	.endm
+	BOTH	OP_LOAD_CBNE_MEMCPY_STORE, load_cbne_memcpy_store
+	BOTH	OP_LOAD_CBNE_MEMCPY_STORE, load_cbne_memcpy_store_release, stlr
+
+/* int spin(const volatile uint32_t *flag, uint64_t limit,
+ *	struct rseqgo_area *area, const void *descriptor)
+ *
+ *	for (; limit; limit--)
+ *		if (*flag) return SPIN_SAW_FLAG
+ *	return SPIN_EXHAUSTED
+ *
+ * A section to be disturbed in, for live.c and the tests; C's calling
+ * convention. The caller names the descriptor, rseqgo_v1_cs_spin_descriptor in
+ * earnest. in: flag x0, limit x1, area x2, descriptor x3. Nothing commits. */
+	FUNCTION rseqgo_v1_cs_spin
+	str	x3, [x2, #RSEQ_RSEQ_CS]
+	HIDDEN	rseqgo_v1_cs_spin_start
+1:	ldr	w13, [x0]
+	cbnz	w13, .Lspin_saw
+	EXIT_POINT rseqgo_v1_cs_spin, .Lspin_saw
+	subs	x1, x1, #1
+	b.ne	1b
+	HIDDEN	rseqgo_v1_cs_spin_commit
+	mov	w0, #SPIN_EXHAUSTED
+	ret
+.Lspin_saw:
+	mov	w0, #SPIN_SAW_FLAG
+	ret
+	SIGNATURE
+	HIDDEN	rseqgo_v1_cs_spin_abort
+	mov	w0, #SPIN_ABORTED
+	ret
+	END_FUNCTION rseqgo_v1_cs_spin
+	DESCRIPTOR rseqgo_v1_cs_spin
+
+	.ifdef	RSEQGO_INJECT
+	.bss
+	.balign	4
+	.type	rseqgo_v1_inject, STT_OBJECT
+	HIDDEN	rseqgo_v1_inject
+	.zero	4 * 7
+	.size	rseqgo_v1_inject, 4 * 7
+	.endif
+
+	.section .note.GNU-stack, "", @progbits

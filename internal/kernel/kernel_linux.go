@@ -1,0 +1,74 @@
+// Package kernel asks the kernel what needs no area.
+package kernel
+
+import (
+	"os"
+	"strconv"
+	"strings"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// Getcpu returns the CPU and the NUMA node that the calling thread runs on.
+func Getcpu() (cpu, node int, err error) {
+	var c, n uint32
+	_, _, e := unix.RawSyscall(unix.SYS_GETCPU, uintptr(unsafe.Pointer(&c)), uintptr(unsafe.Pointer(&n)), 0)
+	if e != 0 {
+		return -1, -1, e
+	}
+	return int(c), int(n), nil
+}
+
+// PossibleCPUs returns one more than the highest number that a CPU may get:
+// what /sys says, or without it as many as sched_getaffinity(2) has bits for.
+func PossibleCPUs() int {
+	if data, err := os.ReadFile("/sys/devices/system/cpu/possible"); err == nil {
+		if n := lastOf(string(data)) + 1; n > 0 {
+			return n
+		}
+	}
+	var mask [1 << 13]byte // Linux allows 8192 CPUs
+	n, _, e := unix.RawSyscall(unix.SYS_SCHED_GETAFFINITY, 0, unsafe.Sizeof(mask), uintptr(unsafe.Pointer(&mask)))
+	if e != 0 {
+		return len(mask)
+	}
+	return int(n) * 8
+}
+
+// lastOf returns the last number of a list of CPUs ("0-3", "0,2-5"), or -1.
+func lastOf(list string) int {
+	list = strings.TrimSpace(list)
+	last, err := strconv.Atoi(list[strings.LastIndexAny(list, "-,")+1:])
+	if err != nil || last < 0 {
+		return -1
+	}
+	return last
+}
+
+// Release returns the kernel's release, "6.12.5-arm64", or "" if it is not told.
+func Release() string {
+	var u unix.Utsname
+	if err := unix.Uname(&u); err != nil {
+		return ""
+	}
+	return unix.ByteSliceToString(u.Release[:])
+}
+
+// MayKeepSections says whether an arm64 kernel of that release may be one that
+// does not abort a critical section when its thread is preempted within a CPU:
+// Linux 6.19 up to before 7.0.14, and 7.1 (fixed by 411c1cf43039). A release
+// that tells nothing may be one.
+func MayKeepSections(release string) bool {
+	major, rest, _ := strings.Cut(release, ".")
+	digits := strings.IndexFunc(rest, func(r rune) bool { return r < '0' || r > '9' })
+	if digits >= 0 {
+		rest = rest[:digits]
+	}
+	x, errX := strconv.Atoi(major)
+	y, errY := strconv.Atoi(rest)
+	if errX != nil || errY != nil {
+		return true
+	}
+	return x == 6 && y >= 19 || x == 7 && y < 2
+}

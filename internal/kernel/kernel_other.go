@@ -1,0 +1,15 @@
+//go:build !linux
+
+// Package kernel asks the kernel what needs no area; only Linux answers.
+package kernel
+
+import (
+	"errors"
+	"runtime"
+)
+
+// Getcpu says that it cannot tell.
+func Getcpu() (cpu, node int, err error) { return -1, -1, errors.ErrUnsupported }
+
+// PossibleCPUs returns how many CPUs the Go runtime found.
+func PossibleCPUs() int { return runtime.NumCPU() }

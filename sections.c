@@ -1,0 +1,226 @@
+//go:build linux && cgo && (amd64 || arm64)
+
+/* SPDX-License-Identifier: MIT
+ *
+ * Whether the critical sections of cs_<arch>.s may run, and the live check:
+ * threads that are disturbed inside a section, to see whether the kernel aborts
+ * it. See internal.h.
+ */
+#define _GNU_SOURCE
+#include "internal.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+/* What the sections read before they start. An offset of zero, where the thread
+ * control block is, means refused: the section answers "not registered". */
+ptrdiff_t rseqgo_v1_cs_offset_cpu_id RSEQGO_HIDDEN;
+ptrdiff_t rseqgo_v1_cs_offset_mm_cid RSEQGO_HIDDEN;
+uint64_t rseqgo_v1_cs_possible RSEQGO_HIDDEN;
+
+void rseqgo_allow(ptrdiff_t cpu_id, ptrdiff_t mm_cid, uint64_t possible)
+{
+	__atomic_store_n(&rseqgo_v1_cs_possible, possible, __ATOMIC_RELAXED);
+	__atomic_store_n(&rseqgo_v1_cs_offset_cpu_id, cpu_id, __ATOMIC_RELEASE);
+	__atomic_store_n(&rseqgo_v1_cs_offset_mm_cid, mm_cid, __ATOMIC_RELEASE);
+}
+
+/* Seconds for one round; a slice of the scheduler is some milliseconds. */
+enum { PATIENCE = 2 };
+/* How often spin looks for the flag before it gives the round up: longer than a
+ * slice on any machine. */
+enum { SPINS = 1 << 28 };
+
+/* live is what the two threads of a check share: the victim runs sections, the
+ * disturber acts while the victim is inside one. */
+struct live {
+	enum rseqgo_disturbance how;
+	int rounds, unarmed;
+	struct rseqgo_live result; /* the victim's */
+
+	pid_t victim;
+	pthread_t victim_thread;
+	struct rseqgo_area *area; /* the victim's; NULL: none */
+	uint32_t entered;	  /* rounds begun */
+	uint32_t left;		  /* rounds ended */
+	uint32_t flag;		  /* set once the disturbance is over */
+	uint32_t settled;	  /* rounds that the disturber is done with */
+	int failed;		  /* an errno of the disturber's */
+};
+
+static uint32_t load(const uint32_t *p)
+{
+	return __atomic_load_n(p, __ATOMIC_ACQUIRE);
+}
+
+static void store(uint32_t *p, uint32_t v)
+{
+	__atomic_store_n(p, v, __ATOMIC_RELEASE);
+}
+
+/* await yields until the other thread has counted to round. */
+static void await(const uint32_t *counter, uint32_t round)
+{
+	while (load(counter) < round)
+		sched_yield();
+}
+
+/* pin binds a thread to one CPU; returns zero or an errno. */
+static int pin(pid_t tid, int cpu)
+{
+	cpu_set_t one;
+
+	CPU_ZERO(&one);
+	CPU_SET(cpu, &one);
+	return sched_setaffinity(tid, sizeof(one), &one) ? errno : 0;
+}
+
+/* other_cpu returns an allowed CPU that is not cpu, or -1. */
+static int other_cpu(const cpu_set_t *allowed, int cpu)
+{
+	for (int other = 0; other < CPU_SETSIZE; other++)
+		if (other != cpu && CPU_ISSET(other, allowed))
+			return other;
+	return -1;
+}
+
+static int late(const struct timespec *since)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec - since->tv_sec > PATIENCE;
+}
+
+/* inside says whether the victim is in the section of this round. A section
+ * that was armed says so itself; the kernel clears the word, if at all, only
+ * when the victim runs again. */
+static int inside(const struct live *l, uint32_t round)
+{
+	return load(&l->entered) == round &&
+	       (l->unarmed ||
+		__atomic_load_n(&l->area->rseq_cs, __ATOMIC_ACQUIRE));
+}
+
+/* wait_for yields until the victim is inside or has left. */
+static int wait_for(const struct live *l, uint32_t round)
+{
+	struct timespec since;
+
+	clock_gettime(CLOCK_MONOTONIC, &since);
+	while (!inside(l, round)) {
+		if (load(&l->left) >= round || late(&since))
+			return 0;
+		sched_yield();
+	}
+	return 1;
+}
+
+static void *disturb(void *arg)
+{
+	struct live *l = arg;
+	struct timespec moment = { 0, 1000000 };
+	cpu_set_t allowed;
+	int cpu;
+
+	sched_getaffinity(0, sizeof(allowed), &allowed);
+	for (uint32_t round = 1; round <= (uint32_t)l->rounds; round++) {
+		if (wait_for(l, round)) {
+			switch (l->how) {
+			case RSEQGO_PREEMPTED:
+				/* Done: this thread runs where the victim did. */
+				break;
+			case RSEQGO_SIGNALLED:
+				l->failed = pthread_kill(l->victim_thread, SIGURG);
+				for (int i = 0; i < 20 && load(&l->left) < round; i++)
+					nanosleep(&moment, NULL);
+				break;
+			case RSEQGO_MIGRATED:
+				cpu = other_cpu(&allowed, (int)load(&l->area->cpu_id));
+				l->failed = cpu < 0 ? ENODEV : pin(l->victim, cpu);
+				break;
+			}
+			store(&l->flag, 1);
+		}
+		store(&l->settled, round);
+		await(&l->left, round);
+	}
+	return NULL;
+}
+
+static void *suffer(void *arg)
+{
+	struct live *l = arg;
+	struct sched_param normal = { 0 };
+	sigset_t urgent;
+	pthread_t disturber;
+	int cpu = sched_getcpu();
+
+	l->victim = syscall(SYS_gettid);
+	l->victim_thread = pthread_self();
+	/* A real-time thread would not be preempted by its equal. */
+	sched_setscheduler(0, SCHED_OTHER, &normal);
+	if (rseqgo_register_thread() < 0) {
+		l->result.error = ENOSYS;
+		return NULL;
+	}
+	l->area = (struct rseqgo_area *)rseqgo_area(&rseqgo_found);
+	if (l->how == RSEQGO_PREEMPTED) {
+		/* Both on one CPU: the disturber inherits this. */
+		l->result.error = cpu < 0 ? errno : pin(0, cpu);
+		if (l->result.error)
+			return NULL;
+	}
+	l->result.error = pthread_create(&disturber, NULL, disturb, l);
+	if (l->result.error)
+		return NULL;
+	sigemptyset(&urgent);
+	sigaddset(&urgent, SIGURG);
+	if (l->how == RSEQGO_SIGNALLED)
+		pthread_sigmask(SIG_UNBLOCK, &urgent, NULL);
+	for (uint32_t round = 1; round <= (uint32_t)l->rounds; round++) {
+		store(&l->flag, 0);
+		__atomic_store_n(&l->area->rseq_cs, 0, __ATOMIC_RELAXED);
+		store(&l->entered, round);
+		switch (rseqgo_v1_cs_spin(&l->flag, SPINS, l->area,
+					  l->unarmed ? NULL : rseqgo_v1_cs_spin_descriptor)) {
+		case RSEQGO_SPIN_ABORTED:
+			l->result.aborted++;
+			break;
+		case RSEQGO_SPIN_SAW_FLAG:
+			l->result.survived++;
+			break;
+		case RSEQGO_SPIN_EXHAUSTED:
+			break;
+		}
+		store(&l->left, round);
+		await(&l->settled, round);
+	}
+	pthread_join(disturber, NULL);
+	if (!l->result.error)
+		l->result.error = l->failed;
+	return NULL;
+}
+
+struct rseqgo_live rseqgo_live_check(enum rseqgo_disturbance how, int rounds,
+				     int unarmed)
+{
+	struct live l = { .how = how, .rounds = rounds, .unarmed = unarmed };
+	sigset_t all, before;
+	pthread_t victim;
+
+	/* No signal but the one that is meant. */
+	sigfillset(&all);
+	pthread_sigmask(SIG_BLOCK, &all, &before);
+	l.result.error = pthread_create(&victim, NULL, suffer, &l);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	if (!l.result.error)
+		pthread_join(victim, NULL);
+	l.result.rounds = rounds;
+	return l.result;
+}

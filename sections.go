@@ -1,0 +1,267 @@
+package rseq
+
+import (
+	"errors"
+	"runtime"
+	"sync/atomic"
+	"unsafe"
+
+	"github.com/rseq-go/rseq/internal/tramp"
+)
+
+// Index says which number names a thread's share of the data: the operations
+// below take effect only while the thread that runs them has that number. They
+// are librseq's per-CPU operations, under its names (include/rseq/pseudocode.h).
+//
+// An operation is one critical section. It runs on the calling goroutine's
+// thread at the price of a function call, without a lock or an atomic
+// instruction, and either its last store happens, with nothing else having run
+// on that CPU since its first load, or the store does not happen and the Status
+// says why. Raced is not rare: a signal in between is enough, and Go sends
+// signals. The usual loop is
+//
+//	for {
+//		i, err := rseq.ByCPU.Current()
+//		if err != nil {
+//			return portable()
+//		}
+//		head := atomic.LoadInt64(&cells[i].head)
+//		...
+//		switch rseq.ByCPU.LoadCBNEStore(&cells[i].head, head, newHead, i) {
+//		case rseq.Done:
+//			return
+//		case rseq.NotRegistered:
+//			if err := rseq.CriticalSections(); err != nil {
+//				return portable()
+//			}
+//		case rseq.OutOfRange:
+//			return portable()
+//		}
+//	}
+//
+// with cells for [PossibleCPUs] indexes. What portable does must not touch the
+// same words: an atomic update by a thread without rseq and a plain one by a
+// critical section lose each other. Other threads may read the words, by atomic
+// loads.
+//
+// # Memory
+//
+// Every word is 8 bytes at a multiple of 8. Words hold numbers: counts, handles,
+// offsets. No Go pointer may be stored by these operations, which know nothing
+// of the garbage collector's write barrier, and an address in a word keeps
+// nothing alive: memory reached through one must stay where it is and be kept by
+// something else (it is not Go's, or the program holds it elsewhere). A pointer
+// argument may point to anything, the stack included.
+//
+// A pointer to memory that cannot be accessed is an ordinary Go panic in the
+// caller. Nothing was committed then.
+//
+// # Order
+//
+// Where a comparison follows a load, the load acquires. The last store is
+// relaxed, or releases in the functions that say so. Operations on the same
+// index are ordered among themselves by the kernel, which preempts in between.
+// The race detector does not see any of this.
+type Index uint8
+
+const (
+	// ByCPU: by CPU number, what [CPU] says.
+	ByCPU Index = iota
+	// ByConcurrencyID: by concurrency id, what [ConcurrencyID] says; Linux 6.3.
+	ByConcurrencyID
+)
+
+func (x Index) String() string { return name(x, "cpu_id", "mm_cid") }
+
+// Status is what became of an operation.
+type Status int32
+
+const (
+	// Done: the operation took effect.
+	Done Status = iota
+	// CompareFailed: a word was not what was expected (CBNE), or was (CBEQ).
+	CompareFailed
+	// Raced: the thread was preempted, migrated or sent a signal meanwhile, or
+	// has another index than i. Read the index again and retry.
+	Raced
+	// OutOfRange: i cannot be an index here: it is negative or not below
+	// [PossibleCPUs], or Cells has no word for the thread's.
+	OutOfRange
+	// NotRegistered: the thread has no area, or critical sections are refused
+	// here. [CriticalSections] does what can be done and says why not.
+	NotRegistered
+)
+
+func (s Status) String() string {
+	return name(uint8(s), "done", "compare failed", "raced", "out of range", "not registered")
+}
+
+// Current returns the index of the thread that the goroutine runs on.
+func (x Index) Current() (int, error) {
+	if x == ByCPU {
+		return CPU()
+	}
+	return ConcurrencyID()
+}
+
+// Cells tells [Index.Add] where the words are, one for each index.
+type Cells struct {
+	Base   *int64  // the word of index 0
+	N      int     // number of words
+	Stride uintptr // bytes from one to the next; 128 keeps CPUs out of each other's way
+}
+
+// Add adds delta to the word of the thread's own index, whichever that is:
+//
+//	i := current index
+//	if i >= cells.N { return OutOfRange }
+//	word(i) += delta
+//
+// It starts again where it is interrupted, so Raced means that this happened a
+// thousand times in a row, as under a debugger that steps.
+func (x Index) Add(cells *Cells, delta int64) Status {
+	return Status(tramp.Add(uint8(x), unsafe.Pointer(cells), delta))
+}
+
+// LoadCBNEStore compares and stores:
+//
+//	if *v != expect { return CompareFailed }
+//	*v = newv
+func (x Index) LoadCBNEStore(v *int64, expect, newv int64, i int) Status {
+	return Status(tramp.LoadCBNEStore(uint8(x), v, expect, newv, i))
+}
+
+// LoadAddStore adds:
+//
+//	*v += count
+func (x Index) LoadAddStore(v *int64, count int64, i int) Status {
+	return Status(tramp.LoadAddStore(uint8(x), v, count, i))
+}
+
+// LoadCBEQStoreAddLoadStore takes the first node off a list whose head is *v;
+// the word voffp bytes from where a node begins names the next one:
+//
+//	load := *v
+//	if load == expectnot { return load, CompareFailed }
+//	*v = *(*int64)(load + voffp)
+//
+// A node's name may be its address and voffp the distance of its link, or the
+// name a distance from some base and voffp that base's address plus the link's.
+// If the status is not Done, load means nothing.
+func (x Index) LoadCBEQStoreAddLoadStore(v *int64, expectnot int64, voffp uintptr, i int) (load int64, s Status) {
+	load, status := tramp.LoadCBEQStoreAddLoadStore(uint8(x), v, expectnot, voffp, i)
+	return load, Status(status)
+}
+
+// LoadAddLoadLoadAddStore adds to what is found through a word that others may
+// replace: one that publishes a new *ptr and then fences the CPU (membarrier's
+// rseq command) knows that no section still writes through the old one.
+//
+//	p := *(**int64)(*ptr + off)
+//	*p += inc
+func (x Index) LoadAddLoadLoadAddStore(ptr *uintptr, off uintptr, inc int64, i int) Status {
+	return Status(tramp.LoadAddLoadLoadAddStore(uint8(x), ptr, off, inc, i))
+}
+
+// LoadCBNELoadCBNEStore compares two words and stores:
+//
+//	if *v != expect { return CompareFailed }
+//	if *v2 != expect2 { return CompareFailed }
+//	*v = newv
+func (x Index) LoadCBNELoadCBNEStore(v *int64, expect int64, v2 *int64, expect2, newv int64, i int) Status {
+	return Status(tramp.LoadCBNELoadCBNEStore(uint8(x), v, expect, v2, expect2, newv, i))
+}
+
+// LoadCBNEStoreStore stores to a place that counts for nothing until the last
+// store:
+//
+//	if *v != expect { return CompareFailed }
+//	*v2 = newv2 // may happen though the status is Raced
+//	*v = newv
+func (x Index) LoadCBNEStoreStore(v *int64, expect int64, v2 *int64, newv2, newv int64, i int) Status {
+	return Status(tramp.LoadCBNEStoreStore(uint8(x), v, expect, v2, newv2, newv, i))
+}
+
+// LoadCBNEStoreStoreRelease is LoadCBNEStoreStore whose last store releases:
+// who loads newv atomically, on any CPU, sees newv2.
+func (x Index) LoadCBNEStoreStoreRelease(v *int64, expect int64, v2 *int64, newv2, newv int64, i int) Status {
+	return Status(tramp.LoadCBNEStoreStoreRelease(uint8(x), v, expect, v2, newv2, newv, i))
+}
+
+// LoadCBNEMemcpyStore copies n bytes, which must not overlap, to a place that
+// counts for nothing until the last store:
+//
+//	if *v != expect { return CompareFailed }
+//	memcpy(dst, src, n) // may happen, in part, though the status is Raced
+//	*v = newv
+//
+// Copy little: a section that takes as long as a slice of the scheduler, some
+// milliseconds, never ends.
+func (x Index) LoadCBNEMemcpyStore(v *int64, expect int64, dst, src unsafe.Pointer, n uintptr, newv int64, i int) Status {
+	return Status(tramp.LoadCBNEMemcpyStore(uint8(x), v, expect, dst, src, n, newv, i))
+}
+
+// LoadCBNEMemcpyStoreRelease is LoadCBNEMemcpyStore whose last store releases:
+// who loads newv atomically, on any CPU, sees the copy.
+func (x Index) LoadCBNEMemcpyStoreRelease(v *int64, expect int64, dst, src unsafe.Pointer, n uintptr, newv int64, i int) Status {
+	return Status(tramp.LoadCBNEMemcpyStoreRelease(uint8(x), v, expect, dst, src, n, newv, i))
+}
+
+// CriticalSections makes critical sections work on the thread that the calling
+// goroutine runs on, if they can, and returns nil, or says why not. Until its
+// first call in a process every operation answers NotRegistered; the first call
+// decides, for good, whether the kernel and the owner of the areas permit them,
+// and where a thread registers an area of its own (OwnerSelf), each thread's
+// first call does that.
+//
+// On arm64, Linux 6.19 and some later kernels do not abort a section when its
+// thread is preempted within a CPU, so updates would be lost. There the first
+// call watches, for some milliseconds, what the kernel does.
+//
+// The error matches [ErrNotSupported] where nothing can be done about it. A
+// debugger that steps a thread through a section aborts it at each step; then
+// the error says so, and the next call may succeed.
+func CriticalSections() error {
+	if k := known.Load(); k.final && k.err != nil {
+		return k.err
+	}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	k := known.Load()
+	if k.mayRegister() && !k.refused && atomic.LoadInt32(field(offsetCPUID)) == tramp.NotRegistered {
+		register()
+	}
+	k = decide()
+	switch {
+	case k.err != nil:
+		return k.err
+	case k.sections != nil:
+		return k.sections
+	case atomic.LoadInt32(field(offsetCPUID)) < 0:
+		return notSupportedError("critical sections: the calling thread is not registered: the kernel or its library refused it, or it is ending")
+	}
+	// A word of this thread's own: does any section end?
+	var word int64
+	for range 1000 {
+		if i, err := CPU(); err == nil && ByCPU.LoadAddStore(&word, 1, i) == Done {
+			return nil
+		}
+	}
+	return errStepped
+}
+
+var errStepped = errors.New("rseq: critical sections: none of 1000 ended without an interruption: does a debugger step this thread?")
+
+// decide finds out once whether critical sections may run, if there is an owner.
+func decide() *knowledge {
+	if k := known.Load(); k.decided || k.err != nil {
+		return k
+	}
+	learning.Lock()
+	defer learning.Unlock()
+	if k := *known.Load(); !k.decided && k.err == nil {
+		k.decideSections()
+		learn(k)
+	}
+	return known.Load()
+}
