@@ -32,14 +32,14 @@
 	.endif
 	.endm
 
-/* INJECT is a delay loop for the tests, nothing in a normal build. It clobbers
- * r11 and the flags. */
+/* INJECT is a delay loop for the tests, nothing in a normal build: so many rounds
+ * as a word says, or until that turns zero. It clobbers r11 and the flags. */
 	.macro	INJECT point
 	.ifdef	RSEQGO_INJECT
 	movl	rseqgo_v1_inject + 4 * \point(%rip), %r11d
-	testl	%r11d, %r11d
-	jz	882f
-881:	decl	%r11d
+881:	cmpl	$0, rseqgo_v1_inject + 4 * \point(%rip)
+	je	882f
+	decl	%r11d
 	jnz	881b
 882:
 	.endif

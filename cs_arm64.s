@@ -20,15 +20,17 @@
 	.endif
 	.endm
 
-/* INJECT is a delay loop for the tests, nothing in a normal build. It clobbers
- * x14. */
+/* INJECT is a delay loop for the tests, nothing in a normal build: so many rounds
+ * as a word says, or until that turns zero. It clobbers x14 to x16. */
 	.macro	INJECT point
 	.ifdef	RSEQGO_INJECT
 	adrp	x14, rseqgo_v1_inject + 4 * \point
-	ldr	w14, [x14, :lo12:rseqgo_v1_inject + 4 * \point]
-	cbz	w14, 882f
-881:	sub	w14, w14, #1
-	cbnz	w14, 881b
+	add	x14, x14, :lo12:rseqgo_v1_inject + 4 * \point
+	ldr	w15, [x14]
+881:	ldr	w16, [x14]
+	cbz	w16, 882f
+	subs	w15, w15, #1
+	b.ne	881b
 882:
 	.endif
 	.endm

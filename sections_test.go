@@ -5,7 +5,6 @@ package rseq_test
 import (
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -17,6 +16,7 @@ import (
 
 	"github.com/rseq-go/rseq"
 	"github.com/rseq-go/rseq/internal/testutil"
+	"github.com/rseq-go/rseq/internal/tramp"
 )
 
 // needSections skips the test if critical sections cannot run here, by their own
@@ -68,495 +68,212 @@ func (s shares) sum(word int) (sum int64) {
 	return sum
 }
 
-// weather is what a storm does to its threads between an index that they read
-// and the operation that relies on it: nothing, or at every n-th time one thing.
-type weather struct {
-	name  string
-	every int
-	do    func()
-	heavy bool // a round takes some 50 µs
-	// pestered: another thread sends them all signals, at any time.
-	pestered bool
+// op is one operation on words of its own, to be disturbed inside.
+type op struct {
+	name string
+	// run runs it and returns its status and by how much it changed its words.
+	run func(t *testing.T, x rseq.Index, i int) (s rseq.Status, changed int64)
 }
 
-func yield() { unix.Syscall(unix.SYS_SCHED_YIELD, 0, 0, 0) }
-
-func forecasts() []weather {
-	list := []weather{{name: "calm"}, {name: "pestered", pestered: true}}
-	for _, percent := range []int{25, 50, 100} {
-		every := 100 / percent
-		list = append(list,
-			weather{fmt.Sprintf("yield %d%%", percent), every, yield, false, false},
-			weather{fmt.Sprintf("signal %d%%", percent), every, func() {
-				unix.Tgkill(unix.Getpid(), unix.Gettid(), unix.SIGURG)
-			}, false, false},
-			weather{fmt.Sprintf("sleep %d%%", percent), every, func() {
-				unix.Nanosleep(&unix.Timespec{Nsec: 1000}, nil)
-			}, true, false})
+func ops() []op {
+	return []op{
+		{"load_cbne_store", func(t *testing.T, x rseq.Index, i int) (rseq.Status, int64) {
+			v := int64(5)
+			s := x.LoadCBNEStore(&v, 5, 6, i)
+			return s, v - 5
+		}},
+		{"load_add_store", func(t *testing.T, x rseq.Index, i int) (rseq.Status, int64) {
+			v := int64(5)
+			s := x.LoadAddStore(&v, 1, i)
+			return s, v - 5
+		}},
+		{"load_cbeq_store_add_load_store", func(t *testing.T, x rseq.Index, i int) (rseq.Status, int64) {
+			var nodes [2]int64 = [...]int64{0, 6}
+			v := int64(8)
+			_, s := x.LoadCBEQStoreAddLoadStore(&v, 0, uintptr(unsafe.Pointer(&nodes)), i)
+			runtime.KeepAlive(&nodes)
+			return s, 8 - v
+		}},
+		{"load_add_load_load_add_store", func(t *testing.T, x rseq.Index, i int) (rseq.Status, int64) {
+			memory := words(t, 3)
+			memory[1] = int64(uintptr(unsafe.Pointer(&memory[2])))
+			ptr := uintptr(unsafe.Pointer(&memory[0]))
+			s := x.LoadAddLoadLoadAddStore(&ptr, 8, 1, i)
+			return s, memory[2]
+		}},
+		{"load_cbne_load_cbne_store", func(t *testing.T, x rseq.Index, i int) (rseq.Status, int64) {
+			v, v2 := int64(5), int64(7)
+			s := x.LoadCBNELoadCBNEStore(&v, 5, &v2, 7, 6, i)
+			return s, v - 5
+		}},
+		{"load_cbne_store_store", func(t *testing.T, x rseq.Index, i int) (rseq.Status, int64) {
+			v, v2 := int64(5), int64(7)
+			s := x.LoadCBNEStoreStore(&v, 5, &v2, 8, 6, i)
+			return s, v - 5
+		}},
+		{"load_cbne_store_store_release", func(t *testing.T, x rseq.Index, i int) (rseq.Status, int64) {
+			v, v2 := int64(5), int64(7)
+			s := x.LoadCBNEStoreStoreRelease(&v, 5, &v2, 8, 6, i)
+			return s, v - 5
+		}},
+		{"load_cbne_memcpy_store", func(t *testing.T, x rseq.Index, i int) (rseq.Status, int64) {
+			v, src, dst := int64(5), newBig(3), big{}
+			s := x.LoadCBNEMemcpyStore(&v, 5, unsafe.Pointer(&dst), unsafe.Pointer(&src), bigSize, 6, i)
+			return s, v - 5
+		}},
+		{"load_cbne_memcpy_store_release", func(t *testing.T, x rseq.Index, i int) (rseq.Status, int64) {
+			v, src, dst := int64(5), newBig(3), big{}
+			s := x.LoadCBNEMemcpyStoreRelease(&v, 5, unsafe.Pointer(&dst), unsafe.Pointer(&src), bigSize, 6, i)
+			return s, v - 5
+		}},
 	}
-	return list
 }
 
-// storm is one thread of a test: its index, and what comes in between.
-type storm struct {
-	*testing.T
-	rseq.Index
-	weather
-	rounds int
-	n      int
-	raced  *atomic.Int64
-}
-
-// current reads the index and lets the weather pass.
-func (s *storm) current() int {
-	i, err := s.Current()
-	if err != nil {
-		s.Error(err)
-		runtime.Goexit()
-	}
-	if s.every > 0 {
-		if s.n++; s.n%s.every == 0 {
-			s.do()
-		}
-	}
-	return i
-}
-
-// done reports whether the operation took effect; a status that no storm may
-// bring about is an error.
-func (s *storm) done(status rseq.Status) bool {
-	switch status {
-	case rseq.Done:
-		return true
-	case rseq.Raced:
-		s.raced.Add(1)
-	case rseq.CompareFailed:
-		yield() // somebody holds the lock, perhaps
-	case rseq.NotRegistered: // a thread of ours that never asked
-		if err := rseq.CriticalSections(); err == nil {
-			break
-		}
-		fallthrough
-	default:
-		s.Error(status)
-		runtime.Goexit()
-	}
-	return false
-}
-
-// storms runs test in every weather for each index: prepare makes the data and
-// returns what each thread does and what must hold afterwards. Where the delay
-// loops are compiled in, each of the sections' points is also slowed down.
-func storms(t *testing.T, prepare func(t *testing.T, x rseq.Index, threads, rounds int) (work func(*storm), check func())) {
-	delays := []int{0}
+// TestAbortAtEachPoint holds each section up at each of its points, and there
+// sends its thread a signal, or moves it to another CPU: it must not take effect.
+func TestAbortAtEachPoint(t *testing.T) {
 	inject := testutil.Inject()
-	if inject != nil {
-		delays = []int{1, 2, 3, 4, 5, 6}
+	if inject == nil {
+		t.Skip("the delay loops are not compiled in; TestInjected runs this")
 	}
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(4)) // each thread of the test runs
 	for _, x := range []rseq.Index{rseq.ByCPU, rseq.ByConcurrencyID} {
-		for _, w := range forecasts() {
-			for _, point := range delays {
-				name := fmt.Sprintf("%v/%s", x, w.name)
-				if point > 0 {
-					name += fmt.Sprintf("/delay at %d", point)
-				}
-				t.Run(name, func(t *testing.T) {
+		for _, disturbance := range []string{"signal", "migration"} {
+			for _, op := range append(ops(), op{"add", nil}) {
+				t.Run(fmt.Sprintf("%v/%s/%s", x, disturbance, op.name), func(t *testing.T) {
 					needSections(t, x)
-					if inject != nil {
-						inject[point] = 20000 // loops, some microseconds
-						defer func() { inject[point] = 0 }()
+					if len(testutil.AllowedCPUs(t)) < 2 && disturbance == "migration" {
+						t.Skip("one CPU")
 					}
-					rounds := 1000
-					if w.heavy {
-						rounds = 50
+					held := 0
+					for point := 2; point <= 5; point++ {
+						h := holdUp{T: t, x: x, op: op, point: point, disturbance: disturbance, delay: &inject[point]}
+						if h.run() {
+							held++
+						}
 					}
-					if inject != nil || testing.Short() {
-						rounds /= 5
+					if held < 2 { // 2 and 3 are in each
+						t.Errorf("held up at %d points", held)
 					}
-					if testutil.Long() {
-						rounds *= 20
-					}
-					threads := 6 * runtime.NumCPU()
-					work, check := prepare(t, x, threads, rounds)
-					defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(threads + 2))
-					var wg sync.WaitGroup
-					var raced atomic.Int64
-					var tids sync.Map
-					for range threads {
-						wg.Go(func() {
-							runtime.LockOSThread()
-							defer runtime.UnlockOSThread()
-							tids.Store(unix.Gettid(), true)
-							defer tids.Delete(unix.Gettid())
-							work(&storm{T: t, Index: x, weather: w, rounds: rounds, raced: &raced})
-						})
-					}
-					if w.pestered || inject != nil {
-						defer pester(&tids)()
-					}
-					wg.Wait()
-					check()
-					t.Logf("%d threads, %d rounds each, %d times raced", threads, rounds, raced.Load())
 				})
 			}
 		}
 	}
 }
 
-// pester sends signals to threads until the function that it returns is called.
-func pester(tids *sync.Map) (stop func()) {
-	var stopped atomic.Bool
+// holdUp is one operation held up at one point.
+type holdUp struct {
+	*testing.T
+	x           rseq.Index
+	op          op
+	point       int
+	disturbance string
+	delay       *int32
+
+	tid       int
+	armed     *int64 // the thread's rseq_cs, which the section sets just before it starts
+	ended     atomic.Bool
+	disturbed bool // while the section ran, or too late
+	released  bool // the delay was ended
+}
+
+// run returns false if the operation has no such point.
+func (h *holdUp) run() (there bool) {
+	info, err := rseq.Query()
+	if err != nil {
+		h.Error(err)
+	}
+	for range 100 {
+		again := false
+		testutil.OnThread(func() { there, again = h.try(info.Offset) })
+		if !again {
+			return there
+		}
+	}
+	h.Errorf("point %d: 100 times something else came first", h.point)
+	return false
+}
+
+// try runs the operation on a thread of its own, which the caller made.
+func (h *holdUp) try(offset int) (there, again bool) {
+	cpus := testutil.AllowedCPUs(h)
+	testutil.Pin(h, cpus[0])
+	if err := rseq.CriticalSections(); err != nil {
+		h.Error(err)
+		return false, false
+	}
+	const rseqCS = 8
+	h.tid, h.armed = unix.Gettid(), (*int64)(unsafe.Add(tramp.ThreadPointer(), offset+rseqCS))
+	h.disturbed, h.released = false, false
+	h.ended.Store(false)
+	atomic.StoreInt64(h.armed, 0)
+	atomic.StoreInt32(h.delay, 1<<30)
 	var wg sync.WaitGroup
-	wg.Go(func() {
-		for !stopped.Load() {
-			tids.Range(func(tid, _ any) bool {
-				unix.Tgkill(unix.Getpid(), tid.(int), unix.SIGURG)
-				return true
-			})
-			yield()
-		}
-	})
-	return func() { stopped.Store(true); wg.Wait() }
-}
+	wg.Go(h.disturb)
 
-func equal(t *testing.T, what string, got, want int64) {
-	t.Helper()
-	if got != want {
-		t.Errorf("%s: %d, want %d: %d lost", what, got, want, want-got)
+	data := newShares(h)
+	var s rseq.Status
+	changed := int64(0)
+	if h.op.run == nil {
+		s = h.x.Add(data.cells(0), 1)
+		changed = data.sum(0)
+	} else {
+		i, err := h.x.Current()
+		if err != nil {
+			h.Error(err)
+		}
+		s, changed = h.op.run(h.T, h.x, i)
 	}
-}
+	h.ended.Store(true)
+	wg.Wait()
+	atomic.StoreInt32(h.delay, 0)
 
-// TestStormCounter: load_add_store, and Add, which retries by itself.
-func TestStormCounter(t *testing.T) {
-	storms(t, func(t *testing.T, x rseq.Index, threads, rounds int) (func(*storm), func()) {
-		data := newShares(t)
-		cells := data.cells(1)
-		work := func(s *storm) {
-			for range s.rounds {
-				for {
-					i := s.current()
-					if s.done(s.LoadAddStore(data.at(i, 0), 1, i)) {
-						break
-					}
-				}
-				for !s.done(s.Add(cells, 3)) {
-				}
-			}
+	switch {
+	case s == rseq.Done && !h.released:
+		return false, false // it met no delay
+	case !h.disturbed:
+		return true, true // interrupted by something else
+	case h.op.run == nil: // it starts again
+		if s != rseq.Done || changed == 0 {
+			h.Errorf("point %d: %v, changed by %d, want done", h.point, s, changed)
 		}
-		return work, func() {
-			equal(t, "load_add_store", data.sum(0), int64(threads*rounds))
-			equal(t, "add", data.sum(1), int64(3*threads*rounds))
+		if h.x == rseq.ByCPU && h.disturbance == "migration" && *data.at(cpus[1], 0) == 0 {
+			h.Errorf("point %d: moved to CPU %d, it added to another one's word", h.point, cpus[1])
 		}
-	})
-}
-
-// TestStormSpinlock: a lock for each index by load_cbne_store protects a plain
-// counter.
-func TestStormSpinlock(t *testing.T) {
-	storms(t, func(t *testing.T, x rseq.Index, threads, rounds int) (func(*storm), func()) {
-		data := newShares(t)
-		work := func(s *storm) {
-			for range s.rounds {
-				for {
-					i := s.current()
-					if s.done(s.LoadCBNEStore(data.at(i, 0), 0, 1, i)) {
-						*data.at(i, 1)++
-						atomic.StoreInt64(data.at(i, 0), 0)
-						break
-					}
-				}
-			}
-		}
-		return work, func() { equal(t, "count", data.sum(1), int64(threads*rounds)) }
-	})
-}
-
-// A node of the lists: its link, then its number. Its name is its distance from
-// the first, plus one, so that zero is no node.
-const nodeWords = 2
-
-// TestStormList: threads take nodes from their lists, load_cbeq_store_add_load_store,
-// and put them on lists, load_cbne_store. In the end each is on one list, once.
-func TestStormList(t *testing.T) {
-	storms(t, func(t *testing.T, x rseq.Index, threads, rounds int) (func(*storm), func()) {
-		data := newShares(t)
-		nodes := words(t, nodeWords*100)
-		for n := range len(nodes) / nodeWords {
-			head := data.at(n%rseq.PossibleCPUs(), 0)
-			nodes[nodeWords*n] = *head
-			*head = int64(8*nodeWords*n + 1)
-		}
-		base := uintptr(unsafe.Pointer(&nodes[0])) - 1
-		link := func(name int64) *int64 { return &nodes[(name-1)/8] }
-		work := func(s *storm) {
-			for range s.rounds {
-				var node int64
-				for node == 0 {
-					i := s.current()
-					load, status := s.LoadCBEQStoreAddLoadStore(data.at(i, 0), 0, base, i)
-					if s.done(status) {
-						node = load
-					}
-				}
-				if s.every > 0 {
-					s.do()
-				}
-				for {
-					i := s.current()
-					head := atomic.LoadInt64(data.at(i, 0))
-					atomic.StoreInt64(link(node), head)
-					if s.done(s.LoadCBNEStore(data.at(i, 0), head, node, i)) {
-						break
-					}
-				}
-			}
-		}
-		return work, func() {
-			seen := map[int64]bool{}
-			for i := range rseq.PossibleCPUs() {
-				for node := *data.at(i, 0); node != 0; node = *link(node) {
-					if seen[node] {
-						t.Fatalf("node %d is there twice", node)
-					}
-					seen[node] = true
-				}
-			}
-			equal(t, "nodes", int64(len(seen)), int64(len(nodes)/nodeWords))
-		}
-	})
-}
-
-// buffer is a stack for each index: word 0 of its share counts the items.
-const bufferItems = 64
-
-// drive pushes and pops numbers until each thread has done its rounds: what is
-// in the buffers in the end plus what threads hold is what was there.
-func driveBuffer(t *testing.T, threads int, data shares, begin func(i, n int, v int64),
-	push func(s *storm, v int64) bool, pop func(s *storm) (int64, bool), at func(i, n int) int64) (func(*storm), func()) {
-	want := int64(0)
-	for i := range rseq.PossibleCPUs() {
-		for n := range bufferItems / 2 {
-			v := int64(i*bufferItems + n + 1)
-			begin(i, n, v)
-			want += v
-		}
-		*data.at(i, 0) = bufferItems / 2
+	case s != rseq.Raced || changed != 0:
+		h.Errorf("point %d: %v, changed by %d, want raced and nothing", h.point, s, changed)
 	}
-	var held atomic.Int64
-	work := func(s *storm) {
-		for range s.rounds {
-			v, ok := pop(s)
-			if !ok {
-				yield()
-				continue
-			}
-			if s.every > 0 {
-				s.do()
-			}
-			if !push(s, v) {
-				held.Add(v)
-			}
+	return true, false
+}
+
+// disturb waits until the section runs, disturbs it, and ends the delay if the
+// section goes on.
+func (h *holdUp) disturb() {
+	for atomic.LoadInt64(h.armed) == 0 {
+		if h.ended.Load() {
+			return
 		}
+		yield()
 	}
-	return work, func() {
-		sum := held.Load()
-		for i := range rseq.PossibleCPUs() {
-			for n := range int(*data.at(i, 0)) {
-				sum += at(i, n)
-			}
+	if h.disturbance == "signal" {
+		unix.Tgkill(unix.Getpid(), h.tid, unix.SIGURG)
+	} else {
+		cpus := testutil.AllowedCPUs(h)
+		var other unix.CPUSet
+		other.Set(cpus[1])
+		unix.SchedSetaffinity(h.tid, &other)
+	}
+	h.disturbed = true
+	patience := 2 * time.Second
+	if h.op.run == nil { // it does not end by itself
+		patience = 5 * time.Millisecond
+	}
+	for begin := time.Now(); !h.ended.Load(); {
+		if time.Since(begin) > patience {
+			h.released = true
+			atomic.StoreInt32(h.delay, 0)
+			return
 		}
-		equal(t, "sum", sum, want)
+		yield()
 	}
-}
-
-// TestStormBuffer: load_cbne_store_store pushes, load_cbne_load_cbne_store pops.
-func TestStormBuffer(t *testing.T) {
-	for _, release := range []bool{false, true} {
-		t.Run(fmt.Sprintf("release %v", release), func(t *testing.T) {
-			storms(t, func(t *testing.T, x rseq.Index, threads, rounds int) (func(*storm), func()) {
-				data := newShares(t)
-				items := words(t, bufferItems*rseq.PossibleCPUs())
-				item := func(i, n int) *int64 { return &items[bufferItems*i+n] }
-				push := func(s *storm, v int64) bool {
-					for {
-						i := s.current()
-						n := atomic.LoadInt64(data.at(i, 0))
-						if n == bufferItems {
-							return false
-						}
-						op := s.LoadCBNEStoreStore
-						if release {
-							op = s.LoadCBNEStoreStoreRelease
-						}
-						if s.done(op(data.at(i, 0), n, item(i, int(n)), v, n+1, i)) {
-							return true
-						}
-					}
-				}
-				pop := func(s *storm) (int64, bool) {
-					for {
-						i := s.current()
-						n := atomic.LoadInt64(data.at(i, 0))
-						if n == 0 {
-							return 0, false
-						}
-						top := item(i, int(n-1))
-						v := atomic.LoadInt64(top)
-						if s.done(s.LoadCBNELoadCBNEStore(data.at(i, 0), n, top, v, n-1, i)) {
-							return v, true
-						}
-					}
-				}
-				return driveBuffer(t, threads, data, func(i, n int, v int64) { *item(i, n) = v },
-					push, pop, func(i, n int) int64 { return *item(i, n) })
-			})
-		})
-	}
-}
-
-// big is an item that no store can write at once; its length is no multiple of 8.
-type big struct {
-	v    int64
-	copy [5]int32
-	tail [3]byte
-}
-
-const bigSize = unsafe.Offsetof(big{}.tail) + unsafe.Sizeof(big{}.tail)
-
-func newBig(v int64) (b big) {
-	b.v = v
-	for i := range b.copy {
-		b.copy[i] = int32(v)
-	}
-	b.tail = [3]byte{byte(v), byte(v), byte(v)}
-	return b
-}
-
-// TestStormMemcpy: load_cbne_memcpy_store pushes and pops items of 31 bytes.
-func TestStormMemcpy(t *testing.T) {
-	for _, release := range []bool{false, true} {
-		t.Run(fmt.Sprintf("release %v", release), func(t *testing.T) {
-			storms(t, func(t *testing.T, x rseq.Index, threads, rounds int) (func(*storm), func()) {
-				data := newShares(t)
-				size := int(unsafe.Sizeof(big{})) / 8
-				memory := words(t, size*bufferItems*rseq.PossibleCPUs())
-				item := func(i, n int) *big { return (*big)(unsafe.Pointer(&memory[size*(bufferItems*i+n)])) }
-				push := func(s *storm, v int64) bool {
-					b := newBig(v)
-					for {
-						i := s.current()
-						n := atomic.LoadInt64(data.at(i, 0))
-						if n == bufferItems {
-							return false
-						}
-						op := s.LoadCBNEMemcpyStore
-						if release {
-							op = s.LoadCBNEMemcpyStoreRelease
-						}
-						if s.done(op(data.at(i, 0), n, unsafe.Pointer(item(i, int(n))), unsafe.Pointer(&b), bigSize, n+1, i)) {
-							return true
-						}
-					}
-				}
-				pop := func(s *storm) (int64, bool) {
-					var b big
-					for {
-						i := s.current()
-						n := atomic.LoadInt64(data.at(i, 0))
-						if n == 0 {
-							return 0, false
-						}
-						if s.done(s.LoadCBNEMemcpyStore(data.at(i, 0), n, unsafe.Pointer(&b), unsafe.Pointer(item(i, int(n-1))), bigSize, n-1, i)) {
-							if b != newBig(b.v) {
-								s.Errorf("torn: %+v", b)
-							}
-							return b.v, true
-						}
-					}
-				}
-				return driveBuffer(t, threads, data, func(i, n int, v int64) { *item(i, n) = newBig(v) },
-					push, pop, func(i, n int) int64 { return item(i, n).v })
-			})
-		})
-	}
-}
-
-const (
-	membarrierRseq         = 1 << 7 // Linux 5.10
-	membarrierRegisterRseq = 1 << 8
-	membarrierFlagCPU      = 1
-)
-
-// fence restarts the sections of this process on the CPU, on all if negative.
-func fence(cpu int) error {
-	flags := uintptr(membarrierFlagCPU)
-	if cpu < 0 {
-		cpu, flags = 0, 0
-	}
-	_, _, e := unix.Syscall(unix.SYS_MEMBARRIER, membarrierRseq, flags, uintptr(cpu))
-	if e != 0 && e != unix.ENXIO { // a CPU that is off
-		return e
-	}
-	return nil
-}
-
-// TestStormMembarrier: threads add through the active one of two lists by
-// load_add_load_load_add_store; who makes the other one active and fences a CPU
-// sees that CPU's counter of the first stand still.
-func TestStormMembarrier(t *testing.T) {
-	if _, _, e := unix.Syscall(unix.SYS_MEMBARRIER, membarrierRegisterRseq, 0, 0); e != 0 {
-		t.Skipf("membarrier for rseq, Linux 5.10: %v", e)
-	}
-	storms(t, func(t *testing.T, x rseq.Index, threads, rounds int) (func(*storm), func()) {
-		// Each list is a share for each index: its word 0 has the address of
-		// its word 1, the counter.
-		lists := [2]shares{newShares(t), newShares(t)}
-		for _, list := range lists {
-			for i := range rseq.PossibleCPUs() {
-				*list.at(i, 0) = int64(uintptr(unsafe.Pointer(list.at(i, 1))))
-			}
-		}
-		// The word that says which one is active is not Go's, either.
-		active := (*uintptr)(unsafe.Pointer(&words(t, 1)[0]))
-		activate := func(n int) { atomic.StoreUintptr(active, uintptr(unsafe.Pointer(lists[n].at(0, 0)))) }
-		activate(0)
-
-		var stop atomic.Bool
-		var manager sync.WaitGroup
-		manager.Go(func() {
-			for now := 0; !stop.Load(); now = 1 - now {
-				cpu := rand.IntN(rseq.PossibleCPUs())
-				activate(1 - now)
-				fenced := cpu
-				if x == rseq.ByConcurrencyID {
-					fenced = -1 // the kernel knows CPUs only
-				}
-				if err := fence(fenced); err != nil {
-					t.Error(err)
-					return
-				}
-				counter := lists[now].at(cpu, 1)
-				before := atomic.LoadInt64(counter)
-				time.Sleep(100 * time.Microsecond)
-				if after := atomic.LoadInt64(counter); before != after {
-					t.Errorf("the counter moved from %d to %d after the fence", before, after)
-				}
-			}
-		})
-		work := func(s *storm) {
-			for range s.rounds {
-				for {
-					i := s.current()
-					if s.done(s.LoadAddLoadLoadAddStore(active, uintptr(8*stride*i), 1, i)) {
-						break
-					}
-				}
-			}
-		}
-		return work, func() {
-			stop.Store(true)
-			manager.Wait()
-			equal(t, "count", lists[0].sum(1)+lists[1].sum(1), int64(threads*rounds))
-		}
-	})
 }
