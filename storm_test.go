@@ -122,7 +122,7 @@ func storms(t *testing.T, prepare func(t *testing.T, x rseq.Index, threads, roun
 						rounds = 50
 					}
 					if inject != nil || testing.Short() {
-						rounds /= 5
+						rounds /= 10
 					}
 					if testutil.Long() {
 						rounds *= 20
@@ -522,4 +522,3 @@ func TestStormMembarrier(t *testing.T) {
 		}
 	})
 }
-

@@ -1,0 +1,479 @@
+//go:build linux && cgo && (amd64 || arm64)
+
+package rseq_test
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"runtime/pprof"
+	"runtime/trace"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/rseq-go/rseq"
+	"github.com/rseq-go/rseq/internal/testutil"
+	"github.com/rseq-go/rseq/internal/tramp"
+)
+
+// TestLiveCheck: the kernel aborts a section whose thread is disturbed, and the
+// check would say so if it did not: unarmed, nothing is aborted.
+func TestLiveCheck(t *testing.T) {
+	needSections(t, rseq.ByCPU)
+	for how, name := range []string{"preempted", "signalled", "migrated"} {
+		const rounds = 5
+		aborted, survived, err := tramp.LiveCheck(tramp.Disturbance(how), rounds, false)
+		if err == unix.ENODEV {
+			t.Logf("%s: one CPU", name)
+			continue
+		}
+		if aborted != rounds || survived != 0 || err != nil {
+			t.Errorf("%s: aborted %d times of %d, ran on %d times, %v", name, aborted, rounds, survived, err)
+		}
+		aborted, survived, err = tramp.LiveCheck(tramp.Disturbance(how), rounds, true)
+		if aborted != 0 || survived != rounds || err != nil {
+			t.Errorf("unarmed, %s: aborted %d times, ran on %d times of %d, %v", name, aborted, survived, rounds, err)
+		}
+	}
+}
+
+// inChild runs one test of this program in a process of its own, on one CPU
+// unless that is negative.
+func inChild(t *testing.T, test string, cpu int, env ...string) string {
+	t.Helper()
+	var out []byte
+	var err error
+	testutil.OnThread(func() {
+		if cpu >= 0 {
+			testutil.Pin(t, cpu) // the child inherits this
+		}
+		cmd := exec.Command("/proc/self/exe", "-test.run", test, "-test.v", "-test.short")
+		cmd.Env = append(append(os.Environ(), "RSEQ_CHILD=1"), env...)
+		out, err = cmd.CombinedOutput()
+	})
+	if err != nil || !bytes.Contains(out, []byte("--- PASS")) {
+		t.Errorf("%s: %v\n%s", test, err, out)
+	}
+	return string(out)
+}
+
+// childOnly skips what only makes sense in a process that did nothing yet.
+func childOnly(t *testing.T) {
+	if os.Getenv("RSEQ_CHILD") == "" {
+		t.Skip("run by another test, in a child process")
+	}
+}
+
+func TestNewProcess(t *testing.T) {
+	needSections(t, rseq.ByCPU)
+	inChild(t, "^TestRefusedAtFirst$", -1)
+	cpus := testutil.AllowedCPUs(t)
+	inChild(t, "^TestHighestCPU$", cpus[len(cpus)-1])
+	if !testing.Short() {
+		// On one CPU every preemption is by a thread of the same storm.
+		inChild(t, "^TestStorm(Counter|Spinlock|List)$", cpus[0])
+	}
+}
+
+// TestRefusedAtFirst: until CriticalSections was called no operation does
+// anything.
+func TestRefusedAtFirst(t *testing.T) {
+	childOnly(t)
+	for _, x := range []rseq.Index{rseq.ByCPU, rseq.ByConcurrencyID} {
+		i, err := x.Current()
+		if err != nil {
+			continue
+		}
+		data := newShares(t)
+		for range 2 {
+			for _, op := range ops() {
+				if s, changed := op.run(t, x, i); s != rseq.NotRegistered || changed != 0 {
+					t.Errorf("%v %s: %v, changed by %d", x, op.name, s, changed)
+				}
+			}
+			if s := x.Add(data.cells(0), 1); s != rseq.NotRegistered || data.sum(0) != 0 {
+				t.Errorf("%v add: %v, sum %d", x, s, data.sum(0))
+			}
+		}
+	}
+	if err := rseq.CriticalSections(); err != nil {
+		t.Fatal(err)
+	}
+	if info, err := rseq.Query(); !info.CriticalSections || err != nil {
+		t.Errorf("%+v, %v", info, err)
+	}
+	if s := rseq.ByCPU.Add(newShares(t).cells(0), 1); s != rseq.Done {
+		t.Error(s)
+	}
+}
+
+// TestHighestCPU: a process that may use the highest CPU alone counts its CPUs
+// as one, but needs cells for all.
+func TestHighestCPU(t *testing.T) {
+	childOnly(t)
+	needSections(t, rseq.ByCPU)
+	data := newShares(t)
+	cpu, _ := rseq.CPU()
+	if s := rseq.ByCPU.Add(data.cells(0), 1); s != rseq.Done || *data.at(cpu, 0) != 1 {
+		t.Errorf("%v on CPU %d", s, cpu)
+	}
+	few := data.cells(1)
+	few.N = runtime.NumCPU()
+	want := rseq.OutOfRange
+	if cpu < few.N {
+		want = rseq.Done
+	}
+	if s := rseq.ByCPU.Add(few, 1); s != want {
+		t.Errorf("%v with %d cells on CPU %d, want %v", s, few.N, cpu, want)
+	}
+	few.N = -1
+	if s := rseq.ByCPU.Add(few, 1); s != rseq.OutOfRange {
+		t.Errorf("%v with -1 cells", s)
+	}
+}
+
+// TestStatus: what an operation answers where nothing disturbs it.
+func TestStatus(t *testing.T) {
+	for _, x := range []rseq.Index{rseq.ByCPU, rseq.ByConcurrencyID} {
+		t.Run(x.String(), func(t *testing.T) {
+			needSections(t, x)
+			for _, op := range ops() {
+				for _, i := range []int{-1, -1 << 63, rseq.PossibleCPUs(), 1 << 32, 1<<63 - 1} {
+					if s, changed := op.run(t, x, i); s != rseq.OutOfRange || changed != 0 {
+						t.Errorf("%s, index %d: %v, changed by %d", op.name, i, s, changed)
+					}
+				}
+				retry(t, x, rseq.Done, func(i int) rseq.Status {
+					s, changed := op.run(t, x, i)
+					if (s == rseq.Done) != (changed != 0) {
+						t.Errorf("%s: %v, changed by %d", op.name, s, changed)
+					}
+					return s
+				})
+			}
+			// Another index than the thread's.
+			testutil.OnThread(func() {
+				cpus := testutil.AllowedCPUs(t)
+				testutil.Pin(t, cpus[0])
+				for other := range rseq.PossibleCPUs() {
+					if other == cpus[0] || x != rseq.ByCPU {
+						continue
+					}
+					for _, op := range ops() {
+						if s, changed := op.run(t, x, other); s != rseq.Raced || changed != 0 {
+							t.Errorf("%s, index %d on CPU %d: %v, changed by %d", op.name, other, cpus[0], s, changed)
+						}
+					}
+				}
+			})
+			// Comparisons that fail.
+			v, v2, dst, src := int64(5), int64(7), int64(1), int64(2)
+			for name, f := range map[string]func(i int) rseq.Status{
+				"cbne_store":         func(i int) rseq.Status { return x.LoadCBNEStore(&v, 4, 6, i) },
+				"cbeq":               func(i int) rseq.Status { _, s := x.LoadCBEQStoreAddLoadStore(&v, 5, 0, i); return s },
+				"cbne_cbne, first":   func(i int) rseq.Status { return x.LoadCBNELoadCBNEStore(&v, 4, &v2, 7, 6, i) },
+				"cbne_cbne, second":  func(i int) rseq.Status { return x.LoadCBNELoadCBNEStore(&v, 5, &v2, 8, 6, i) },
+				"store_store":        func(i int) rseq.Status { return x.LoadCBNEStoreStore(&v, 4, &dst, 9, 6, i) },
+				"store_store, rel":   func(i int) rseq.Status { return x.LoadCBNEStoreStoreRelease(&v, 4, &dst, 9, 6, i) },
+				"memcpy_store":       func(i int) rseq.Status { return memcpy(x.LoadCBNEMemcpyStore, &v, 4, &dst, &src, i) },
+				"memcpy_store, rel.": func(i int) rseq.Status { return memcpy(x.LoadCBNEMemcpyStoreRelease, &v, 4, &dst, &src, i) },
+			} {
+				retry(t, x, rseq.CompareFailed, f)
+				if v != 5 || v2 != 7 || dst != 1 {
+					t.Fatalf("%s changed something: %d %d %d", name, v, v2, dst)
+				}
+			}
+			// Copies of every small length, and nothing beside them.
+			for n := range 40 {
+				from, to := make([]byte, 48), make([]byte, 48)
+				for i := range from {
+					from[i] = byte(i + 1)
+				}
+				retry(t, x, rseq.Done, func(i int) rseq.Status {
+					v = 5
+					return x.LoadCBNEMemcpyStore(&v, 5, unsafe.Pointer(&to[0]), unsafe.Pointer(&from[0]), uintptr(n), 6, i)
+				})
+				if !bytes.Equal(from[:n], to[:n]) || !bytes.Equal(to[n:], make([]byte, 48-n)) {
+					t.Errorf("%d bytes copied: %v", n, to)
+				}
+			}
+		})
+	}
+}
+
+func memcpy(op func(v *int64, expect int64, dst, src unsafe.Pointer, n uintptr, newv int64, i int) rseq.Status,
+	v *int64, expect int64, dst, src *int64, i int) rseq.Status {
+	return op(v, expect, unsafe.Pointer(dst), unsafe.Pointer(src), 8, 6, i)
+}
+
+// retry runs f with the thread's index until it did not race.
+func retry(t *testing.T, x rseq.Index, want rseq.Status, f func(i int) rseq.Status) {
+	t.Helper()
+	for {
+		i, err := x.Current()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s := f(i); s == want {
+			return
+		} else if s != rseq.Raced {
+			t.Fatalf("%v, want %v", s, want)
+		}
+	}
+}
+
+// TestBadPointer: a pointer to nothing is the caller's panic, at its own line.
+func TestBadPointer(t *testing.T) {
+	needSections(t, rseq.ByCPU)
+	i, _ := rseq.CPU()
+	page, err := unix.Mmap(-1, 0, 4096, unix.PROT_NONE, unix.MAP_ANON|unix.MAP_PRIVATE)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Munmap(page)
+	forbidden := (*int64)(unsafe.Pointer(unsafe.SliceData(page)))
+	var v, v2 int64
+	for name, f := range map[string]func(bad *int64){
+		"add":     func(bad *int64) { rseq.ByCPU.Add((*rseq.Cells)(unsafe.Pointer(bad)), 1) },
+		"base":    func(bad *int64) { rseq.ByCPU.Add(&rseq.Cells{Base: bad, N: 1 << 20}, 1) },
+		"store":   func(bad *int64) { rseq.ByCPU.LoadCBNEStore(bad, 0, 1, i) },
+		"count":   func(bad *int64) { rseq.ByCPU.LoadAddStore(bad, 1, i) },
+		"pop":     func(bad *int64) { rseq.ByCPU.LoadCBEQStoreAddLoadStore(bad, 1, 0, i) },
+		"indir":   func(bad *int64) { rseq.ByCPU.LoadAddLoadLoadAddStore((*uintptr)(unsafe.Pointer(bad)), 0, 1, i) },
+		"second":  func(bad *int64) { rseq.ByCPU.LoadCBNELoadCBNEStore(&v, 0, bad, 0, 1, i) },
+		"store 2": func(bad *int64) { rseq.ByCPU.LoadCBNEStoreStore(&v, 0, bad, 0, 1, i) },
+		"memcpy":  func(bad *int64) { memcpy(rseq.ByCPU.LoadCBNEMemcpyStore, &v, 0, bad, &v2, i) },
+	} {
+		for _, bad := range []*int64{nil, forbidden} {
+			message, stack := panicOf(func() {
+				for range 100 { // it may race first, and answers then
+					i, _ = rseq.CPU()
+					f(bad)
+				}
+			})
+			if !strings.Contains(message, "invalid memory address") || !strings.Contains(stack, "TestBadPointer") {
+				t.Errorf("%s %p: panic %q\n%s", name, bad, message, stack)
+			}
+		}
+		if v != 0 || v2 != 0 {
+			t.Errorf("%s: something was stored: %d, %d", name, v, v2)
+		}
+	}
+}
+
+func panicOf(f func()) (message, stack string) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() { message, stack = fmt.Sprint(recover()), string(debug.Stack()) }()
+	f()
+	return
+}
+
+// TestBillion: 64 goroutines add while the affinity of some of the threads changes
+// each millisecond. With -short, a hundredth.
+func TestBillion(t *testing.T) {
+	needSections(t, rseq.ByCPU)
+	const goroutines = 64
+	each := 1_000_000_000 / goroutines
+	if testing.Short() {
+		each /= 100
+	}
+	data := newShares(t)
+	cells := data.cells(0)
+	cpus := testutil.AllowedCPUs(t)
+	// Each goroutine on a thread of its own, so that the kernel takes turns.
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(goroutines + 2))
+	stop := make(chan struct{})
+	var mover, wg sync.WaitGroup
+	moves := 0
+	mover.Go(func() {
+		// Ahead of the others, where that is allowed. The thread ends here.
+		runtime.LockOSThread()
+		unix.SchedSetAttr(0, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_FIFO, Priority: 1}, 0)
+		var all unix.CPUSet
+		for _, cpu := range cpus {
+			all.Set(cpu)
+		}
+		// set gives every n-th thread, from the first-th on, the mask.
+		set := func(mask *unix.CPUSet, first, n int) {
+			tasks, _ := os.ReadDir("/proc/self/task")
+			for i := first; i < len(tasks); i += n {
+				var tid int
+				fmt.Sscan(tasks[i].Name(), &tid)
+				if tid != unix.Gettid() {
+					unix.SchedSetaffinity(tid, mask)
+				}
+			}
+		}
+		defer set(&all, 0, 1)
+		for ; ; moves++ {
+			select {
+			case <-stop:
+				return
+			default:
+				unix.Nanosleep(&unix.Timespec{Nsec: 1e6}, nil)
+				var mask unix.CPUSet
+				mask.Set(cpus[moves%len(cpus)])
+				if moves%3 == 0 {
+					mask = all
+				}
+				set(&mask, moves%16, 16)
+			}
+		}
+	})
+	for range goroutines {
+		wg.Go(func() {
+			for range each {
+				for {
+					s := rseq.ByCPU.Add(cells, 1)
+					if s == rseq.Done {
+						break
+					}
+					if err := rseq.CriticalSections(); err != nil {
+						t.Error(s, err)
+						return
+					}
+				}
+			}
+		})
+	}
+	wg.Wait()
+	close(stop)
+	mover.Wait()
+	equal(t, "sum", data.sum(0), int64(goroutines*each))
+	t.Logf("%d adds, the affinity changed %d times", goroutines*each, moves)
+}
+
+// TestObserved: everything that looks at or stops a Go program, at once, while
+// it adds and takes from lists: nothing is lost, and the profile can be read.
+func TestObserved(t *testing.T) {
+	needSections(t, rseq.ByCPU)
+	duration := 500 * time.Millisecond
+	if testutil.Long() {
+		duration = 20 * time.Second
+	}
+	profile := filepath.Join(t.TempDir(), "cpu")
+	file, err := os.Create(profile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	if err := pprof.StartCPUProfile(file); err != nil {
+		t.Skip(err) // this test run is profiled itself
+	}
+	var traced bytes.Buffer
+	if err := trace.Start(&traced); err != nil {
+		t.Log(err) // or traced
+	}
+	defer debug.SetGCPercent(debug.SetGCPercent(1))
+	var stop atomic.Bool
+	var wg, watchers sync.WaitGroup
+	data := newShares(t)
+	cells := data.cells(0)
+	var done [8]int64
+	for g := range done {
+		wg.Go(func() {
+			n := int64(0)
+			var keep []*int64
+			for !stop.Load() {
+				for range 1000 {
+					for rseq.ByCPU.Add(cells, 1) != rseq.Done {
+						if err := rseq.CriticalSections(); err != nil {
+							t.Error(err)
+							return
+						}
+					}
+					n++
+				}
+				keep = append(keep[:len(keep)%100], new(int64)) // some garbage
+				grow(20)
+			}
+			done[g] = n
+		})
+	}
+	watchers.Go(func() {
+		buffer := make([]byte, 1<<20)
+		for !stop.Load() {
+			runtime.Stack(buffer, true)
+		}
+	})
+	watchers.Go(func() {
+		for !stop.Load() {
+			unix.Kill(unix.Getpid(), unix.SIGURG)
+		}
+	})
+	time.Sleep(duration)
+	stop.Store(true)
+	wg.Wait()
+	watchers.Wait()
+	trace.Stop()
+	pprof.StopCPUProfile()
+	total := int64(0)
+	for _, n := range done {
+		total += n
+	}
+	equal(t, "sum", data.sum(0), total)
+	if _, err := exec.LookPath("go"); err != nil || testing.Short() {
+		return
+	}
+	top := testutil.Run(t, nil, "go", "tool", "pprof", "-top", "/proc/self/exe", profile)
+	for _, name := range []string{"runtime._ExternalCode", "TestObserved"} {
+		if !strings.Contains(top, name) {
+			t.Errorf("the profile does not show %s:\n%s", name, top)
+		}
+	}
+}
+
+// grow makes the goroutine's stack move.
+func grow(n int) int {
+	var room [64]int
+	if n == 0 {
+		return room[0]
+	}
+	room[n] = n
+	return grow(n-1) + room[n]
+}
+
+// TestWrongDescriptors: the kernel ends a process whose descriptor lies, and
+// aborts the section of one that does not.
+func TestWrongDescriptors(t *testing.T) {
+	needSections(t, rseq.ByCPU)
+	out := testutil.Run(t, nil, testutil.CC(t, "testdata/wrong.c", "cs_"+runtime.GOARCH+".s",
+		"glibc.c", "fallback.c", "sections.c", "-ldl", "-lpthread"))
+	want := "its own: exit 0\n" + // RSEQGO_SPIN_ABORTED
+		"the same: exit 0\n" +
+		"no signature: signal 11\n" +
+		"abort inside: signal 11\n" +
+		"unmapped: signal 11\n" +
+		"elsewhere: exit 2\n" // RSEQGO_SPIN_EXHAUSTED
+	if out != want {
+		t.Errorf("got\n%swant\n%s", out, want)
+	}
+}
+
+// injected is how the assembler is told to compile the delay loops in.
+const injected = "CGO_CFLAGS=-g -O2 -Wa,--defsym,RSEQGO_INJECT=1"
+
+// TestInjected runs the storms with delays at each point of each section.
+func TestInjected(t *testing.T) {
+	if testing.Short() {
+		t.Skip("builds this test again; not with -short")
+	}
+	needSections(t, rseq.ByCPU)
+	program := filepath.Join(t.TempDir(), "injected")
+	testutil.Run(t, []string{injected}, "go", "test", "-c", "-o", program, ".")
+	out := testutil.Run(t, nil, program, "-test.run", "^TestStorm|^TestAbortAtEachPoint$", "-test.v")
+	t.Log(strings.Count(out, "--- PASS"), "passed,", strings.Count(out, "--- SKIP"), "skipped")
+	if !strings.Contains(out, "--- PASS: TestAbortAtEachPoint/cpu_id/signal/add") {
+		t.Errorf("the delays were not compiled in:\n%.2000s", out)
+	}
+}
