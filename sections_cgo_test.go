@@ -291,7 +291,7 @@ func TestBillion(t *testing.T) {
 	cells := data.cells(0)
 	cpus := testutil.AllowedCPUs(t)
 	// Each goroutine on a thread of its own, so that the kernel takes turns.
-	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(goroutines + 2))
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(2 * goroutines))
 	stop := make(chan struct{})
 	var mover, wg sync.WaitGroup
 	moves := 0
