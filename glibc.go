@@ -172,17 +172,17 @@ func sectionsRefused(i *Info) error {
 }
 
 // keptSections watches whether the kernel aborts the section of a thread that is
-// preempted within a CPU.
+// preempted. A signal would not tell: Linux 7.0.13 aborts for those.
 var keptSections = sync.OnceValue(func() error { return judge(liveCheck(tramp.Preempted, 3, false)) })
 
 func judge(aborted, survived int, err error) error {
 	switch {
 	case survived > 0:
-		return notSupportedError("critical sections: this kernel (Linux %s) does not abort them when a thread is preempted within a CPU, "+
-			"so updates would be lost: it needs the fix 411c1cf43039, in Linux 7.0.14 and 7.2", kernel.Release())
+		return notSupportedError("critical sections: this kernel (Linux %s) does not abort them when a thread is preempted, "+
+			"so updates would be lost: it needs the fix 411c1cf43039 (Linux 7.0.14, 7.1)", kernel.Release())
 	case aborted == 0:
 		return notSupportedError("critical sections: it could not be seen whether this kernel (Linux %s) aborts them "+
-			"when a thread is preempted within a CPU, as 6.19 to 7.1 may not on arm64: %v", kernel.Release(), err)
+			"when a thread is preempted, which 6.19 to 7.0.13 do not on arm64: %v", kernel.Release(), err)
 	}
 	return nil
 }

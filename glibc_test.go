@@ -57,6 +57,7 @@ type show struct {
 	KernelAlign       uint32 `json:"kernel_align"`
 	Confirmed         bool
 	Features          []string
+	CriticalSections  bool `json:"critical_sections"`
 	Mode              string
 	CPU               *int
 	NodeID            *int `json:"node_id"`

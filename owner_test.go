@@ -141,6 +141,9 @@ func checkOwner(t *testing.T, c ownerCase, env []string, args ...string) {
 	if (info.Signature != 0) != c.ours {
 		t.Errorf("signature %#x", info.Signature)
 	}
+	if c.owner != anyOwner && info.CriticalSections != (c.ours && c.owner != rseq.OwnerNone) {
+		t.Errorf("critical sections: %v, signature %#x", info.CriticalSections, info.Signature)
+	}
 	with := 0
 	for tid, area := range believed {
 		truth, ok := kernel[tid]

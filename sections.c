@@ -155,6 +155,7 @@ static void *disturb(void *arg)
 
 static void *suffer(void *arg)
 {
+	const struct rseqgo_info *f = &rseqgo_found;
 	struct live *l = arg;
 	struct sched_param normal = { 0 };
 	sigset_t urgent;
@@ -169,7 +170,13 @@ static void *suffer(void *arg)
 		l->result.error = ENOSYS;
 		return NULL;
 	}
-	l->area = (struct rseqgo_area *)rseqgo_area(&rseqgo_found);
+	/* On an area with another signature the kernel would kill. */
+	if ((f->owner == RSEQGO_FOREIGN || f->via == RSEQGO_VIA_KERNEL) &&
+	    f->signature != RSEQGO_SIG) {
+		l->result.error = EPERM;
+		return NULL;
+	}
+	l->area = (struct rseqgo_area *)rseqgo_area(f);
 	if (l->how == RSEQGO_PREEMPTED) {
 		/* Both on one CPU: the disturber inherits this. */
 		l->result.error = cpu < 0 ? errno : pin(0, cpu);

@@ -53,8 +53,8 @@ import (
 // something else (it is not Go's, or the program holds it elsewhere). A pointer
 // argument may point to anything, the stack included.
 //
-// A pointer to memory that cannot be accessed is an ordinary Go panic in the
-// caller. Nothing was committed then.
+// A nil pointer is an ordinary Go panic in the caller, and so is any other bad one
+// where [runtime/debug.SetPanicOnFault] asks for that. Nothing was committed then.
 //
 // # Order
 //
@@ -214,9 +214,9 @@ func (x Index) LoadCBNEMemcpyStoreRelease(v *int64, expect int64, dst, src unsaf
 // and where a thread registers an area of its own (OwnerSelf), each thread's
 // first call does that.
 //
-// On arm64, Linux 6.19 and some later kernels do not abort a section when its
-// thread is preempted within a CPU, so updates would be lost. There the first
-// call watches, for some milliseconds, what the kernel does.
+// On arm64, Linux 6.19 to 7.0.13 do not abort a section when its thread is preempted
+// or migrated, so updates would be lost. Where the kernel may be one of those, the
+// first call watches, for some milliseconds, what it does.
 //
 // The error matches [ErrNotSupported] where nothing can be done about it. A
 // debugger that steps a thread through a section aborts it at each step; then

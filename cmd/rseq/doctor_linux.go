@@ -3,9 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
-	"os"
 	"runtime"
-	"strconv"
 	"strings"
 	"sync"
 
@@ -29,6 +27,7 @@ func checks() []check {
 	list := []check{checkArea(info, err)}
 	if err == nil {
 		list = append(list, checkConfirmed(info), checkThreads(info), checkConcurrencyID(info))
+		list = append(list, checkSections()...)
 	}
 	return append(list, checkCPUs())
 }
@@ -130,10 +129,7 @@ func checkConcurrencyID(info rseq.Info) check {
 	if !info.Features.Has(rseq.FeatureMMCID) {
 		return newCheck(name, "not provided: Linux before 6.3", "", "")
 	}
-	possible, err := possibleCPUs()
-	if err != nil {
-		return newCheck(name, "not checked: "+err.Error(), "", "")
-	}
+	possible := rseq.PossibleCPUs()
 	id, err := rseq.ConcurrencyID()
 	problem := ""
 	if err != nil {
@@ -143,15 +139,4 @@ func checkConcurrencyID(info rseq.Info) check {
 	}
 	return newCheck(name, fmt.Sprintf("%d, below the %d possible CPUs", id, possible), problem,
 		"report it, with the output of `rseq show --json`")
-}
-
-// possibleCPUs returns one more than the highest number a CPU may get.
-func possibleCPUs() (int, error) {
-	data, err := os.ReadFile("/sys/devices/system/cpu/possible")
-	if err != nil {
-		return 0, err
-	}
-	list := strings.TrimSpace(string(data))
-	last, err := strconv.Atoi(list[strings.LastIndexAny(list, "-,")+1:])
-	return last + 1, err
 }

@@ -87,6 +87,7 @@ func showText(out io.Writer, i rseq.Info, r reading) {
 	row("registered_len", i.RegisteredLen, "bytes that are registered", "rseq(2)")
 	row("signature", fmt.Sprintf("%#x", i.Signature), "stands before every abort handler", "rseq(2)")
 	row("mode", i.Mode, "how the kernel keeps the fields", "registered_len: v2 if more than 32")
+	row("critical_sections", yesNo(i.CriticalSections), "whether critical sections may run", "owner, signature; on arm64 a live check if the kernel may be faulty")
 	row("align_required", i.AlignRequired, "alignment that the kernel wants", "registered_len, AT_RSEQ_ALIGN")
 	row("align_actual", i.AlignActual, "alignment of this thread's area", "its address")
 	row("kernel_feature_size", i.KernelFeatureSize, "bytes of fields that the kernel knows; 0: not told, before Linux 6.3", "AT_RSEQ_FEATURE_SIZE")
@@ -118,6 +119,13 @@ var vias = map[string]string{
 	"symbol": "the thread-local symbol __rseq_abi",
 	"kernel": "the kernel, asked along the thread's TLS",
 	"own":    "it is this package's own",
+}
+
+func yesNo(yes bool) string {
+	if yes {
+		return "yes"
+	}
+	return "no"
 }
 
 func number(n *int) any {

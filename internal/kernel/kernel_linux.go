@@ -56,9 +56,9 @@ func Release() string {
 }
 
 // MayKeepSections says whether an arm64 kernel of that release may be one that
-// does not abort a critical section when its thread is preempted within a CPU:
-// Linux 6.19 up to before 7.0.14, and 7.1 (fixed by 411c1cf43039). A release
-// that tells nothing may be one.
+// lets a critical section run on after its thread was preempted or migrated: Linux
+// 6.19 up to 7.0.13 (39a167560a61, fixed by 411c1cf43039), and with room for
+// backports. A release that tells nothing may be one.
 func MayKeepSections(release string) bool {
 	major, rest, _ := strings.Cut(release, ".")
 	digits := strings.IndexFunc(rest, func(r rune) bool { return r < '0' || r > '9' })

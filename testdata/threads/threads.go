@@ -50,7 +50,7 @@ func main() {
 	}
 	var ready sync.WaitGroup
 	for i := range 32 {
-		ready.Go(func() { thread(cpus[i%len(cpus)], info.Offset) })
+		ready.Go(func() { thread(cpus[i%len(cpus)], info) })
 	}
 	ready.Wait()
 	fmt.Println("ready")
@@ -58,7 +58,7 @@ func main() {
 }
 
 // thread runs on a thread of its own that stays when it returns.
-func thread(cpu, offset int) {
+func thread(cpu int, info rseq.Info) {
 	started := make(chan struct{})
 	go func() {
 		runtime.LockOSThread()
@@ -84,13 +84,31 @@ func thread(cpu, offset int) {
 		}
 		area := uintptr(0)
 		if t.Confirm() == rseq.Confirmed {
-			area = uintptr(tramp.ThreadPointer()) + uintptr(offset)
+			area = uintptr(tramp.ThreadPointer()) + uintptr(info.Offset)
 		}
+		sections(area != 0 && info.CriticalSections)
 		fmt.Println(unix.Gettid(), area)
 		close(started)
 		select {}
 	}()
 	<-started
+}
+
+// sections runs a critical section on this thread, which must work or be refused.
+func sections(work bool) {
+	err := rseq.CriticalSections()
+	words := make([]int64, rseq.PossibleCPUs())
+	s := rseq.ByCPU.Add(&rseq.Cells{Base: &words[0], N: len(words), Stride: 8}, 1)
+	want, sum := rseq.NotRegistered, int64(0)
+	if work {
+		want, sum = rseq.Done, 1
+	}
+	for _, n := range words {
+		sum -= n
+	}
+	if (err == nil) != work || s != want || sum != 0 {
+		fatal(fmt.Errorf("critical sections: %v; add: %v, want %v", err, s, want))
+	}
 }
 
 func fatal(err error) {

@@ -1,0 +1,141 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/rseq-go/rseq"
+	"github.com/rseq-go/rseq/internal/tramp"
+)
+
+const sectionAdvice = "use atomic operations or locks here; on arm64 a kernel with the fix 411c1cf43039 (Linux 7.0.14, 7.1) may help"
+
+// checkSections disturbs threads inside critical sections and looks at what the
+// kernel does.
+func checkSections() []check {
+	err := rseq.CriticalSections()
+	problem := ""
+	if err != nil {
+		problem = strings.TrimPrefix(err.Error(), "rseq: ")
+	}
+	list := []check{newCheck("critical sections may run", "with the signature that the areas are registered with", problem, sectionAdvice)}
+	// What the kernel does is shown where they are refused, too.
+	list = append(list, checkAborts())
+	if err == nil {
+		list = append(list, checkLost())
+	}
+	return list
+}
+
+// checkAborts looks whether the kernel aborts the section of a thread that is
+// preempted, sent a signal or migrated inside it, each so many times.
+func checkAborts() check {
+	const name, rounds = "sections are aborted when disturbed", 20
+	var found, problems []string
+	for how, what := range []string{"preempted", "signalled", "migrated"} {
+		aborted, survived, err := tramp.LiveCheck(tramp.Disturbance(how), rounds, false)
+		said := fmt.Sprintf("%s %d of %d", what, aborted, rounds)
+		switch {
+		case err == syscall.ENODEV:
+			said = what + ": not checked, there is one CPU"
+		case survived > 0:
+			problems = append(problems, fmt.Sprintf("%s, and %d ran on", said, survived))
+		case aborted < rounds:
+			problems = append(problems, fmt.Sprintf("%s, the others told nothing (%v)", said, err))
+		}
+		found = append(found, said)
+	}
+	return newCheck(name, strings.Join(found, ", "), strings.Join(problems, "; "), sectionAdvice)
+}
+
+// checkLost adds from threads that are preempted, sent signals and migrated all
+// the time, and counts what is missing in the end.
+func checkLost() check {
+	const name, duration = "no update is lost", 300 * time.Millisecond
+	const stride = 16 // words
+	cells := make([]int64, stride*rseq.PossibleCPUs())
+	threads := 4 * runtime.NumCPU()
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(threads + 2))
+	var (
+		wg, running   sync.WaitGroup
+		stop          atomic.Bool
+		adds, restart atomic.Int64
+		tids          = make([]int, threads)
+		failed        atomic.Pointer[string]
+	)
+	running.Add(threads)
+	for n := range threads {
+		wg.Go(func() {
+			runtime.LockOSThread() // and never unlocked: its affinity dies with it
+			tids[n] = unix.Gettid()
+			running.Done()
+			var done, raced int64
+			for !stop.Load() {
+				cpu, err := rseq.CPU()
+				if err != nil {
+					break
+				}
+				switch s := rseq.ByCPU.LoadAddStore(&cells[stride*cpu], 1, cpu); s {
+				case rseq.Done:
+					done++
+				case rseq.Raced:
+					raced++
+				default:
+					if err := rseq.CriticalSections(); err != nil {
+						text := fmt.Sprintf("%v: %v", s, err)
+						failed.Store(&text)
+						stop.Store(true)
+					}
+				}
+			}
+			adds.Add(done)
+			restart.Add(raced)
+		})
+	}
+	running.Wait()
+	var all unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &all); err != nil {
+		all.Fill()
+	}
+	signals, moves := 0, 0
+	for end := time.Now().Add(duration); time.Now().Before(end); {
+		for n, tid := range tids {
+			unix.Tgkill(os.Getpid(), tid, unix.SIGURG)
+			signals++
+			if (n+signals)%3 == 0 {
+				var mask unix.CPUSet
+				for cpu := signals % rseq.PossibleCPUs(); mask.Count() == 0; cpu = (cpu + 1) % rseq.PossibleCPUs() {
+					if all.IsSet(cpu) {
+						mask.Set(cpu)
+					}
+				}
+				unix.SchedSetaffinity(tid, &mask)
+				moves++
+			}
+		}
+	}
+	stop.Store(true)
+	wg.Wait()
+	sum := int64(0)
+	for i := range rseq.PossibleCPUs() {
+		sum += cells[stride*i]
+	}
+	problem := ""
+	if lost := adds.Load() - sum; lost != 0 {
+		problem = fmt.Sprintf("%d of %d adds are missing", lost, adds.Load())
+	} else if text := failed.Load(); text != nil {
+		problem = *text
+	} else if sum == 0 {
+		problem = "no add came to its end"
+	}
+	return newCheck(name, fmt.Sprintf("%d adds by %d threads, %d signals, %d moves: restarted %d times, lost 0",
+		sum, threads, signals, moves, restart.Load()), problem, "do not use critical sections here, and report it, with the output of `rseq doctor --json`")
+}
