@@ -1,11 +1,16 @@
-//go:build linux && cgo
+//go:build linux && cgo && (amd64 || arm64)
 
 package rseq_test
 
 import (
+	"fmt"
 	"runtime"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
+	"unsafe"
 
 	"github.com/rseq-go/rseq"
 	"github.com/rseq-go/rseq/internal/kernel"
@@ -113,4 +118,266 @@ func BenchmarkQuery(b *testing.B) {
 		}
 		return sum
 	})
+}
+
+// list is a free list for each index, as in TestStormList.
+type list struct {
+	heads shares
+	base  uintptr
+	nodes []int64
+}
+
+func newList(t testing.TB) *list {
+	l := &list{heads: newShares(t), nodes: words(t, nodeWords*8*rseq.PossibleCPUs())}
+	for n := range len(l.nodes) / nodeWords {
+		head := l.heads.at(n%rseq.PossibleCPUs(), 0)
+		l.nodes[nodeWords*n] = *head
+		*head = int64(8*nodeWords*n + 1)
+	}
+	l.base = uintptr(unsafe.Pointer(&l.nodes[0])) - 1
+	return l
+}
+
+func (l *list) popPush() bool {
+	var node int64
+	for {
+		i, _ := rseq.CPU()
+		load, s := rseq.ByCPU.LoadCBEQStoreAddLoadStore(l.heads.at(i, 0), 0, l.base, i)
+		if s == rseq.Done {
+			node = load
+			break
+		}
+		if s != rseq.Raced {
+			return s == rseq.CompareFailed // other threads hold all nodes
+		}
+	}
+	for {
+		i, _ := rseq.CPU()
+		v := l.heads.at(i, 0)
+		head := atomic.LoadInt64(v)
+		l.nodes[(node-1)/8] = head
+		if s := rseq.ByCPU.LoadCBNEStore(v, head, node, i); s != rseq.Raced && s != rseq.CompareFailed {
+			return s == rseq.Done
+		}
+	}
+}
+
+// rivals are the ways to add, to take from and return to a list, and what they
+// are held against. Each runs n rounds, eight to a turn of the loop.
+type rival struct {
+	name string
+	run  func(n int)
+}
+
+func rivals(t testing.TB) []rival {
+	data := newShares(t)
+	cells := data.cells(0)
+	own := words(t, 3) // cells for C, outside Go's memory
+	*(*rseq.Cells)(unsafe.Pointer(&own[0])) = *cells
+	l := newList(t)
+	c := func(what int, cells, nodes unsafe.Pointer) func(n int) {
+		return func(n int) {
+			runtime.LockOSThread()
+			defer runtime.UnlockOSThread()
+			info, _ := rseq.Query()
+			testutil.CLoop(what, unsafe.Add(tramp.ThreadPointer(), info.Offset), cells, nodes, n)
+		}
+	}
+	heads := words(t, 3)
+	*(*rseq.Cells)(unsafe.Pointer(&heads[0])) = rseq.Cells{Base: l.heads.at(0, 0), N: rseq.PossibleCPUs(), Stride: 8 * stride}
+	nodes := unsafe.Add(unsafe.Pointer(&l.nodes[0]), -1) // l.base
+	var count atomic.Int64
+	var mu sync.Mutex
+	var plain int64
+	bad := func() { panic("an operation failed") }
+	return []rival{
+		{"EmptyCall", func(n int) {
+			for range n / 8 {
+				tramp.Empty()
+				tramp.Empty()
+				tramp.Empty()
+				tramp.Empty()
+				tramp.Empty()
+				tramp.Empty()
+				tramp.Empty()
+				tramp.Empty()
+			}
+		}},
+		{"Add", func(n int) {
+			for range n / 8 {
+				if cells.Add(1) != rseq.Done {
+					bad()
+				}
+				if cells.Add(1) != rseq.Done {
+					bad()
+				}
+				if cells.Add(1) != rseq.Done {
+					bad()
+				}
+				if cells.Add(1) != rseq.Done {
+					bad()
+				}
+				if cells.Add(1) != rseq.Done {
+					bad()
+				}
+				if cells.Add(1) != rseq.Done {
+					bad()
+				}
+				if cells.Add(1) != rseq.Done {
+					bad()
+				}
+				if cells.Add(1) != rseq.Done {
+					bad()
+				}
+			}
+		}},
+		{"AddByConcurrencyID", func(n int) {
+			for range n / 8 {
+				if cells.AddByConcurrencyID(1) != rseq.Done {
+					bad()
+				}
+				if cells.AddByConcurrencyID(1) != rseq.Done {
+					bad()
+				}
+				if cells.AddByConcurrencyID(1) != rseq.Done {
+					bad()
+				}
+				if cells.AddByConcurrencyID(1) != rseq.Done {
+					bad()
+				}
+				if cells.AddByConcurrencyID(1) != rseq.Done {
+					bad()
+				}
+				if cells.AddByConcurrencyID(1) != rseq.Done {
+					bad()
+				}
+				if cells.AddByConcurrencyID(1) != rseq.Done {
+					bad()
+				}
+				if cells.AddByConcurrencyID(1) != rseq.Done {
+					bad()
+				}
+			}
+		}},
+		{"C add, inline", c(testutil.CAddInline, unsafe.Pointer(&own[0]), nil)},
+		{"C add, function", c(testutil.CAddCall, unsafe.Pointer(&own[0]), nil)},
+		{"atomic add", func(n int) {
+			for range n / 8 {
+				count.Add(1)
+				count.Add(1)
+				count.Add(1)
+				count.Add(1)
+				count.Add(1)
+				count.Add(1)
+				count.Add(1)
+				count.Add(1)
+			}
+		}},
+		{"mutex add", func(n int) {
+			for range n {
+				mu.Lock()
+				plain++
+				mu.Unlock()
+			}
+		}},
+		{"cgo call", func(n int) {
+			for range n {
+				testutil.SchedGetcpu()
+			}
+		}},
+		{"list pop and push", func(n int) {
+			for range n {
+				if !l.popPush() {
+					bad()
+				}
+			}
+		}},
+		{"C list, inline", c(testutil.CListInline, unsafe.Pointer(&heads[0]), nodes)},
+		{"C list, function", c(testutil.CListCall, unsafe.Pointer(&heads[0]), nodes)},
+	}
+}
+
+// BenchmarkSections times every rival in turn, many short rounds each, so that a
+// slow moment of the machine meets all, and reports the medians as nanoseconds
+// and as ratios to an empty call: on 1 goroutine, on 2 and on 64.
+func BenchmarkSections(b *testing.B) {
+	needSections(b, rseq.ByConcurrencyID)
+	for _, goroutines := range []int{1, 2, 64} {
+		b.Run(fmt.Sprintf("goroutines=%d", goroutines), func(b *testing.B) {
+			list := append(rivals(b), opRivals(b)...)
+			took := make([][]float64, len(list))
+			n := 40000 // a turn each
+			if goroutines > 1 {
+				n = 400000 / goroutines &^ 7 // so that starting them does not count
+			}
+			for range b.N {
+				for i, r := range list {
+					var wg sync.WaitGroup
+					begin := time.Now()
+					for range goroutines - 1 {
+						wg.Go(func() { r.run(n) })
+					}
+					r.run(n)
+					wg.Wait()
+					took[i] = append(took[i], float64(time.Since(begin).Nanoseconds())/float64(n*goroutines))
+				}
+			}
+			for i := range list {
+				slices.Sort(took[i])
+			}
+			if b.N == 1 {
+				return // the run that finds out how long one takes
+			}
+			at := func(i, quarter int) float64 { return took[i][len(took[i])*quarter/4] }
+			fmt.Printf("\n%-32s median   least   in multiples of EmptyCall, and of Add\n", b.Name())
+			for i, r := range list {
+				fmt.Printf("%-32s %6.2f  %6.2f ns  %5.2f %5.2f   %5.2f %5.2f\n", r.name, at(i, 2), at(i, 0),
+					at(i, 2)/at(0, 2), at(i, 0)/at(0, 0), at(i, 2)/at(1, 2), at(i, 0)/at(1, 0))
+			}
+		})
+	}
+}
+
+// opRivals are the other operations, each where it takes effect.
+func opRivals(t testing.TB) (list []rival) {
+	data := newShares(t)
+	src, dst := words(t, 4), words(t, 4)
+	for i := range rseq.PossibleCPUs() {
+		*data.at(i, 1) = int64(uintptr(unsafe.Pointer(data.at(i, 2))))
+	}
+	first := (*uintptr)(unsafe.Pointer(&words(t, 1)[0]))
+	*first = uintptr(unsafe.Pointer(data.at(0, 0)))
+	x := rseq.ByCPU
+	for name, op := range map[string]func(v *int64, i int) rseq.Status{
+		"load_cbne_store": func(v *int64, i int) rseq.Status { return x.LoadCBNEStore(v, 0, 0, i) },
+		"load_add_store":  func(v *int64, i int) rseq.Status { return x.LoadAddStore(v, 0, i) },
+		"load_add_load_load_add_store": func(v *int64, i int) rseq.Status {
+			return x.LoadAddLoadLoadAddStore(first, uintptr(8*stride*i+8), 1, i)
+		},
+		"load_cbne_load_cbne_store":     func(v *int64, i int) rseq.Status { return x.LoadCBNELoadCBNEStore(v, 0, &dst[0], 0, 0, i) },
+		"load_cbne_store_store":         func(v *int64, i int) rseq.Status { return x.LoadCBNEStoreStore(v, 0, &dst[0], 0, 0, i) },
+		"load_cbne_store_store_release": func(v *int64, i int) rseq.Status { return x.LoadCBNEStoreStoreRelease(v, 0, &dst[0], 0, 0, i) },
+		"load_cbne_memcpy_store 32": func(v *int64, i int) rseq.Status {
+			return x.LoadCBNEMemcpyStore(v, 0, unsafe.Pointer(&dst[0]), unsafe.Pointer(&src[0]), 32, 0, i)
+		},
+		"load_cbne_memcpy_store_release": func(v *int64, i int) rseq.Status {
+			return x.LoadCBNEMemcpyStoreRelease(v, 0, unsafe.Pointer(&dst[0]), unsafe.Pointer(&src[0]), 32, 0, i)
+		},
+	} {
+		list = append(list, rival{name, func(n int) {
+			for range n {
+				i, _ := rseq.CPU()
+				for op(data.at(i, 0), i) != rseq.Done {
+					i, _ = rseq.CPU()
+				}
+			}
+		}})
+	}
+	slices.SortFunc(list, func(a, b rival) int {
+		if a.name < b.name {
+			return -1
+		}
+		return 1
+	})
+	return list
 }

@@ -23,7 +23,7 @@
 
 /* How often add tries before it answers RACED. A thread that a debugger steps
  * is aborted at every step and would try for ever. */
-	.set	ADD_TRIES, 1000
+	.set	ADD_TRIES, 128
 
 /* Results of spin: enum rseqgo_spin in internal.h. */
 	.set	SPIN_ABORTED, 0

@@ -6,10 +6,10 @@
  *
  * Calling convention: Go's ABI0, so the arguments are on the caller's stack from
  * 8(%rsp) on, the result behind them, and every register but rsp and rbp is
- * free. A section reads its arguments before it starts, writes its result slot
- * and nothing else on the stack, and never calls. The first argument is the
- * index: 0 for cpu_id, 1 for mm_cid; each operation is written once, as a macro,
- * and made twice.
+ * free. A section reads its arguments before it starts, writes their slots and
+ * nothing else on the stack, and never calls. The first argument, but for add, is
+ * the index: 0 for cpu_id, 1 for mm_cid; each operation is written once, as a
+ * macro, and made twice.
  *
  *	<name>:		arguments, refusals, rseq_cs = descriptor
  *	<name>_start:	the thread's index is compared, loads, compares
@@ -125,25 +125,36 @@
 	\macro	rseqgo_v1_cs_\op\()_mm_cid, mm_cid
 	.endm
 
-/* Status add(index, struct cells *cells, int64_t delta)
+/* Status add(struct cells *cells, int64_t delta)
  *
  *	i = current index
  *	if (i >= cells->n) return OUT_OF_RANGE
- *	*(cells->base + i * cells->stride) += delta
+ *	*(cells->base + i * cells->stride) += delta, if i is still the index
  *
- * in: cells rdi, delta rsi; rdx descriptor, ecx tries left. Aborted, it starts
- * again. The addq commits. */
-	.macro	OP_ADD name, index, other
+ * in: cells rdi, delta rsi; r8d the index, rax the word's address: computed before
+ * the section starts, since a load right behind the store of rseq_cs beside it is
+ * slow, and only the comparison, which is predicted, waits for that. The addq
+ * commits. Aborted or moved, it starts again, 127 times: counted in the slot of the
+ * argument delta, which rsi remembers, so that a first try needs no counter. */
+	.macro	OP_ADD name, index
 	FUNCTION \name
-	DISPATCH \other
 	movq	rseqgo_v1_cs_offset_\index(%rip), %r10
-	movq	16(%rsp), %rdi
+	movq	8(%rsp), %rdi
 	testq	%r10, %r10
 	jz	.L\name\()_unregistered
-	movq	24(%rsp), %rsi
-	movl	$ADD_TRIES, %ecx
-	leaq	\name\()_descriptor(%rip), %rdx
+	movq	16(%rsp), %rsi
 .L\name\()_again:
+	.ifc	\index, mm_cid
+	movl	%fs:RSEQ_MM_CID(%r10), %r8d
+	.else
+	movl	%fs:RSEQ_CPU_ID(%r10), %r8d
+	.endif
+	movq	%r8, %rax
+	cmpq	CELLS_N(%rdi), %r8	/* signed, and r8 is not negative */
+	jge	.L\name\()_beyond
+	imulq	CELLS_STRIDE(%rdi), %rax
+	addq	CELLS_BASE(%rdi), %rax
+	leaq	\name\()_descriptor(%rip), %rdx
 	INJECT	1
 	movq	%rdx, %fs:RSEQ_RSEQ_CS(%r10)
 	HIDDEN	\name\()_start
@@ -152,40 +163,40 @@
 	cmpl	$0, %fs:RSEQ_CPU_ID(%r10)
 	js	.L\name\()_unregistered
 	EXIT_POINT \name, .L\name\()_unregistered
-	movl	%fs:RSEQ_MM_CID(%r10), %eax
+	cmpl	%r8d, %fs:RSEQ_MM_CID(%r10)
 	.else
-	movl	%fs:RSEQ_CPU_ID(%r10), %eax
+	cmpl	%r8d, %fs:RSEQ_CPU_ID(%r10)
 	.endif
+	jne	\name\()_abort
+	EXIT_POINT \name, \name\()_abort
 	INJECT	3
-	cmpq	CELLS_N(%rdi), %rax	/* signed, and rax is not negative */
-	jge	.L\name\()_beyond
-	EXIT_POINT \name, .L\name\()_beyond
-	imulq	CELLS_STRIDE(%rdi), %rax
-	addq	CELLS_BASE(%rdi), %rax
-	INJECT	4
 	addq	%rsi, (%rax)
 	HIDDEN	\name\()_commit
 	INJECT	6
-	movl	$DONE, 32(%rsp)
+	movl	$DONE, 24(%rsp)
 	ret
 .L\name\()_beyond:
-	testl	%eax, %eax		/* the cpu_id of an unregistered area */
+	testl	%r8d, %r8d		/* the cpu_id of an unregistered area */
 	js	.L\name\()_unregistered
-	movl	$OUT_OF_RANGE, 32(%rsp)
+	movl	$OUT_OF_RANGE, 24(%rsp)
 	ret
 .L\name\()_unregistered:
-	movl	$NOT_REGISTERED, 32(%rsp)
+	movl	$NOT_REGISTERED, 24(%rsp)
 	ret
 	SIGNATURE
 	HIDDEN	\name\()_abort
-	decl	%ecx
-	jnz	.L\name\()_again
-	movl	$RACED, 32(%rsp)
+	incq	16(%rsp)
+	movq	16(%rsp), %rcx
+	subq	%rsi, %rcx
+	cmpq	$ADD_TRIES, %rcx
+	jb	.L\name\()_again
+	movl	$RACED, 24(%rsp)
 	ret
 	END_FUNCTION \name
 	DESCRIPTOR \name
 	.endm
-	BOTH	OP_ADD, add
+	OP_ADD	rseqgo_v1_cs_add_cpu_id, cpu_id
+	OP_ADD	rseqgo_v1_cs_add_mm_cid, mm_cid
 
 /* Status load_cbne_store(index, int64_t *v, expect, newv, int i)
  *
@@ -388,7 +399,7 @@
  *		if (*flag) return SPIN_SAW_FLAG
  *	return SPIN_EXHAUSTED
  *
- * A section to be disturbed in, for live.c and the tests; C's calling
+ * A section to be disturbed in, for sections.c and the tests; C's calling
  * convention. The caller names the descriptor, rseqgo_v1_cs_spin_descriptor in
  * earnest. in: flag rdi, limit rsi, area rdx, descriptor rcx. Nothing commits. */
 	FUNCTION rseqgo_v1_cs_spin

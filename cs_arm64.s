@@ -137,23 +137,32 @@
 	COMPARE_FAILS \name
 	.endm
 
-/* Status add(index, struct cells *cells, int64_t delta)
+/* Status add(struct cells *cells, int64_t delta)
  *
  *	i = current index
  *	if (i >= cells->n) return OUT_OF_RANGE
- *	*(cells->base + i * cells->stride) += delta
+ *	*(cells->base + i * cells->stride) += delta, if i is still the index
  *
- * in: cells x0, delta x1; x11 descriptor, w12 tries left. Aborted, it starts
- * again. The str commits. */
-	.macro	OP_ADD name, index, other, store
+ * in: cells x0, delta x1; w8 the index, x2 the word's address, both from before the
+ * section starts. The str commits. Aborted or moved, it starts again, 127 times:
+ * counted in the slot of the argument delta, which x1 remembers. */
+	.macro	OP_ADD name, index
 	FUNCTION \name
-	DISPATCH \other
 	AREA	\name, \index
-	ldp	x0, x1, [sp, #16]
-	mov	w12, #ADD_TRIES
+	ldp	x0, x1, [sp, #8]
+.L\name\()_again:
+	.ifc	\index, mm_cid
+	ldr	w8, [x10, #RSEQ_MM_CID]
+	.else
+	ldr	w8, [x10, #RSEQ_CPU_ID]
+	.endif
+	ldp	x2, x3, [x0, #CELLS_BASE]	/* and CELLS_N */
+	cmp	x8, x3			/* signed, and x8 is not negative */
+	b.ge	.L\name\()_beyond
+	ldr	x4, [x0, #CELLS_STRIDE]
+	madd	x2, x8, x4, x2
 	adrp	x11, \name\()_descriptor
 	add	x11, x11, :lo12:\name\()_descriptor
-.L\name\()_again:
 	INJECT	1
 	str	x11, [x10, #RSEQ_RSEQ_CS]
 	HIDDEN	\name\()_start
@@ -164,35 +173,37 @@
 	.else
 	ldr	w13, [x10, #RSEQ_CPU_ID]
 	.endif
+	cmp	w13, w8
+	b.ne	\name\()_abort
+	EXIT_POINT \name, \name\()_abort
 	INJECT	3
-	ldp	x2, x3, [x0, #CELLS_BASE]	/* and CELLS_N */
-	cmp	x13, x3			/* signed, and x13 is not negative */
-	b.ge	.L\name\()_beyond
-	EXIT_POINT \name, .L\name\()_beyond
-	ldr	x4, [x0, #CELLS_STRIDE]
-	madd	x2, x13, x4, x2
 	ldr	x3, [x2]
 	add	x3, x3, x1
 	INJECT	4
 	str	x3, [x2]
 	HIDDEN	\name\()_commit
 	INJECT	6
-	str	wzr, [sp, #32]		/* DONE */
+	str	wzr, [sp, #24]		/* DONE */
 	ret
 .L\name\()_beyond:
-	tbnz	w13, #31, .L\name\()_unregistered /* the cpu_id of such an area */
-	LEAVE	OUT_OF_RANGE, 32
+	tbnz	w8, #31, .L\name\()_unregistered /* the cpu_id of such an area */
+	LEAVE	OUT_OF_RANGE, 24
 .L\name\()_unregistered:
-	LEAVE	NOT_REGISTERED, 32
+	LEAVE	NOT_REGISTERED, 24
 	SIGNATURE
 	HIDDEN	\name\()_abort
-	sub	w12, w12, #1
-	cbnz	w12, .L\name\()_again
-	LEAVE	RACED, 32
+	ldr	x13, [sp, #16]
+	add	x13, x13, #1
+	str	x13, [sp, #16]
+	sub	x13, x13, x1
+	cmp	x13, #ADD_TRIES
+	b.lo	.L\name\()_again
+	LEAVE	RACED, 24
 	END_FUNCTION \name
 	DESCRIPTOR \name
 	.endm
-	BOTH	OP_ADD, add
+	OP_ADD	rseqgo_v1_cs_add_cpu_id, cpu_id
+	OP_ADD	rseqgo_v1_cs_add_mm_cid, mm_cid
 
 /* Status load_cbne_store(index, int64_t *v, expect, newv, int i)
  *
@@ -379,7 +390,7 @@
  *		if (*flag) return SPIN_SAW_FLAG
  *	return SPIN_EXHAUSTED
  *
- * A section to be disturbed in, for live.c and the tests; C's calling
+ * A section to be disturbed in, for sections.c and the tests; C's calling
  * convention. The caller names the descriptor, rseqgo_v1_cs_spin_descriptor in
  * earnest. in: flag x0, limit x1, area x2, descriptor x3. Nothing commits. */
 	FUNCTION rseqgo_v1_cs_spin

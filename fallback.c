@@ -101,9 +101,7 @@ static int register_own(void)
 	return REFUSED;
 }
 
-/* kills says whether a seccomp filter kills for rseq(2), by having a child
- * process call it. Where there is no filter it does not ask. */
-static int kills(void)
+int rseqgo_kills(void)
 {
 	sigset_t all, before;
 	int status = 0;
@@ -240,7 +238,7 @@ static void decide(void)
 	struct rseqgo_registration here, there, *known;
 	int e;
 
-	if (kills()) {
+	if (rseqgo_kills()) {
 		f->error = RSEQGO_KILLED;
 		return;
 	}

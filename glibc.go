@@ -8,10 +8,10 @@ package rseq
 import "C"
 
 import (
+	"errors"
 	"fmt"
 	"math/bits"
 	"runtime"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"unsafe"
@@ -147,7 +147,7 @@ func field(offset int) *int32 {
 // them.
 func allowSections(i *Info) {
 	if !i.CriticalSections {
-		C.rseqgo_allow(0, 0, 0)
+		C.rseqgo_allow(0, 0, 0) // possible stays
 		return
 	}
 	mmCID := C.ptrdiff_t(0)
@@ -157,34 +157,43 @@ func allowSections(i *Info) {
 	C.rseqgo_allow(C.ptrdiff_t(i.Offset), mmCID, C.uint64_t(PossibleCPUs()))
 }
 
-// sectionsRefused says why critical sections must not run on the areas of i.
-func sectionsRefused(i *Info) error {
+// mayAsk reports whether rseq(2) can be called without being killed for it.
+func mayAsk() bool { return C.rseqgo_kills() == 0 }
+
+// sectionsRefused says why critical sections must not run on the areas of i, nil if
+// they may, and whether that is so for good.
+func sectionsRefused(i *Info) (why error, conclusive bool) {
 	// Of the C library's own areas the signature is known by its documents; of
 	// others, and once the kernel confirmed, it was asked.
 	asked := i.Owner == OwnerForeign || i.Via == vias[C.RSEQGO_VIA_KERNEL] || i.Confirmed == Confirmed
 	if asked && i.Signature == 0 {
-		return notSupportedError("critical sections: the areas are registered with another signature than %#x, the kernel would kill", C.RSEQGO_SIG)
+		return notSupportedError("critical sections: the areas are registered with another signature than %#x, the kernel would kill", C.RSEQGO_SIG), true
 	}
-	if runtime.GOARCH == "arm64" && kernel.MayKeepSections(kernel.Release()) {
-		return keptSections()
+	if runtime.GOARCH == "arm64" && !aborts && kernel.MayKeepSections(kernel.Release()) {
+		why, conclusive = judge(liveCheck(tramp.Preempted, 3, false))
+		aborts = why == nil
+		return why, conclusive
 	}
-	return nil
+	return nil, true
 }
 
-// keptSections watches whether the kernel aborts the section of a thread that is
-// preempted. A signal would not tell: Linux 7.0.13 aborts for those.
-var keptSections = sync.OnceValue(func() error { return judge(liveCheck(tramp.Preempted, 3, false)) })
+// aborts: the kernel was seen to abort a section whose thread was preempted. A
+// signal would not tell: Linux 7.0.13 aborts for those. Under learning.
+var aborts bool
 
-func judge(aborted, survived int, err error) error {
+// judge says what a live check that preempts means.
+func judge(aborted, survived int, err error) (why error, conclusive bool) {
 	switch {
 	case survived > 0:
 		return notSupportedError("critical sections: this kernel (Linux %s) does not abort them when a thread is preempted, "+
-			"so updates would be lost: it needs the fix 411c1cf43039 (Linux 7.0.14, 7.1)", kernel.Release())
-	case aborted == 0:
-		return notSupportedError("critical sections: it could not be seen whether this kernel (Linux %s) aborts them "+
-			"when a thread is preempted, which 6.19 to 7.0.13 do not on arm64: %v", kernel.Release(), err)
+			"so updates would be lost: it needs the fix 411c1cf43039 (Linux 7.0.14, 7.1)", kernel.Release()), true
+	case aborted > 0:
+		return nil, true
+	case err == nil:
+		err = errors.New("no thread was preempted in time")
 	}
-	return nil
+	return fmt.Errorf("rseq: critical sections: it could not be seen whether this kernel (Linux %s) aborts them "+
+		"when a thread is preempted, which 6.19 to 7.0.13 do not on arm64: %w", kernel.Release(), err), false
 }
 
 func init() { tramp.LiveCheck = liveCheck }

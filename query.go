@@ -17,10 +17,10 @@ type knowledge struct {
 	// refused: a thread asked for an area and err is what came of it. Who reads
 	// in passing does not ask again, LockThread and Query do.
 	refused bool
-	// decided: it was found out why critical sections are refused; nil: they are
-	// not.
-	decided  bool
+	// sections says why critical sections are refused; decided: for good, and nil
+	// means that they are not.
 	sections error
+	decided  bool
 }
 
 // known is replaced as a whole, under learning: from discovery, by the first
@@ -59,8 +59,8 @@ func (k *knowledge) decideSections() {
 	if k.err != nil {
 		return
 	}
-	k.decided, k.sections = true, sectionsRefused(i)
-	i.CriticalSections = k.sections == nil
+	k.sections, k.decided = sectionsRefused(i)
+	i.CriticalSections = k.decided && k.sections == nil
 	if k.sections != nil && i.Reason == "" {
 		i.Reason = k.sections.Error()
 	}
@@ -74,7 +74,8 @@ func (k *knowledge) mayRegister() bool {
 // Query describes the rseq areas of this process's threads. The first call asks
 // the kernel about the calling thread, with system calls that change nothing,
 // and where the C library registered none, registers one first, as [CPU] does.
-// Once the kernel answered, later calls make no system call.
+// Once the kernel answered, later calls make no system call. It also finds out
+// whether critical sections may run, as [CriticalSections] does.
 //
 // The error is nil if there is an owner. It matches [ErrNotSupported] if there
 // cannot be one, and is what the kernel or a filter answered otherwise; Info is

@@ -25,7 +25,9 @@ uint64_t rseqgo_v1_cs_possible RSEQGO_HIDDEN;
 
 void rseqgo_allow(ptrdiff_t cpu_id, ptrdiff_t mm_cid, uint64_t possible)
 {
-	__atomic_store_n(&rseqgo_v1_cs_possible, possible, __ATOMIC_RELAXED);
+	if (possible) /* and it stays: a section reads it after the offset */
+		__atomic_store_n(&rseqgo_v1_cs_possible, possible,
+				 __ATOMIC_RELEASE);
 	__atomic_store_n(&rseqgo_v1_cs_offset_cpu_id, cpu_id, __ATOMIC_RELEASE);
 	__atomic_store_n(&rseqgo_v1_cs_offset_mm_cid, mm_cid, __ATOMIC_RELEASE);
 }
@@ -35,6 +37,9 @@ enum { PATIENCE = 2 };
 /* How often spin looks for the flag before it gives the round up: longer than a
  * slice on any machine. */
 enum { SPINS = 1 << 28 };
+
+/* What the flag says if the disturber could not disturb. */
+enum { STOP = 2 };
 
 /* live is what the two threads of a check share: the victim runs sections, the
  * disturber acts while the victim is inside one. */
@@ -126,26 +131,33 @@ static void *disturb(void *arg)
 	struct live *l = arg;
 	struct timespec moment = { 0, 1000000 };
 	cpu_set_t allowed;
-	int cpu;
+	int cpu, e;
 
+	CPU_ZERO(&allowed);
 	sched_getaffinity(0, sizeof(allowed), &allowed);
 	for (uint32_t round = 1; round <= (uint32_t)l->rounds; round++) {
 		if (wait_for(l, round)) {
+			e = 0;
 			switch (l->how) {
 			case RSEQGO_PREEMPTED:
-				/* Done: this thread runs where the victim did. */
+				/* Done, if this thread runs where the victim
+				 * did and nobody changed their affinity. */
+				cpu = (int)load(&l->area->cpu_id);
+				e = sched_getcpu() == cpu ? 0 : EBUSY;
 				break;
 			case RSEQGO_SIGNALLED:
-				l->failed = pthread_kill(l->victim_thread, SIGURG);
+				e = pthread_kill(l->victim_thread, SIGURG);
 				for (int i = 0; i < 20 && load(&l->left) < round; i++)
 					nanosleep(&moment, NULL);
 				break;
 			case RSEQGO_MIGRATED:
 				cpu = other_cpu(&allowed, (int)load(&l->area->cpu_id));
-				l->failed = cpu < 0 ? ENODEV : pin(l->victim, cpu);
+				e = cpu < 0 ? ENODEV : pin(l->victim, cpu);
 				break;
 			}
-			store(&l->flag, 1);
+			if (e) /* the round tells nothing */
+				l->failed = e;
+			store(&l->flag, e ? STOP : 1);
 		}
 		store(&l->settled, round);
 		await(&l->left, round);
@@ -165,7 +177,7 @@ static void *suffer(void *arg)
 	l->victim = syscall(SYS_gettid);
 	l->victim_thread = pthread_self();
 	/* A real-time thread would not be preempted by its equal. */
-	sched_setscheduler(0, SCHED_OTHER, &normal);
+	syscall(SYS_sched_setscheduler, 0, SCHED_OTHER, &normal); /* musl's does nothing */
 	if (rseqgo_register_thread() < 0) {
 		l->result.error = ENOSYS;
 		return NULL;
@@ -200,7 +212,8 @@ static void *suffer(void *arg)
 			l->result.aborted++;
 			break;
 		case RSEQGO_SPIN_SAW_FLAG:
-			l->result.survived++;
+			if (load(&l->flag) != STOP)
+				l->result.survived++;
 			break;
 		case RSEQGO_SPIN_EXHAUSTED:
 			break;

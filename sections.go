@@ -2,6 +2,7 @@ package rseq
 
 import (
 	"errors"
+	"fmt"
 	"runtime"
 	"sync/atomic"
 	"unsafe"
@@ -15,10 +16,10 @@ import (
 //
 // An operation is one critical section. It runs on the calling goroutine's
 // thread at the price of a function call, without a lock or an atomic
-// instruction, and either its last store happens, with nothing else having run
-// on that CPU since its first load, or the store does not happen and the Status
-// says why. Raced is not rare: a signal in between is enough, and Go sends
-// signals. The usual loop is
+// instruction, and either its last store happens, with no other thread of the
+// process having had that index since its first load, or the store does not happen
+// and the Status says why. Raced is not rare: a signal in between is enough, and Go
+// sends signals. The usual loop is
 //
 //	for {
 //		i, err := rseq.ByCPU.Current()
@@ -31,7 +32,7 @@ import (
 //		case rseq.Done:
 //			return
 //		case rseq.NotRegistered:
-//			if err := rseq.CriticalSections(); err != nil {
+//			if err := rseq.CriticalSections(rseq.ByCPU); err != nil {
 //				return portable()
 //			}
 //		case rseq.OutOfRange:
@@ -39,7 +40,8 @@ import (
 //		}
 //	}
 //
-// with cells for [PossibleCPUs] indexes. What portable does must not touch the
+// with cells for [PossibleCPUs] indexes, which is more than any index, unless the
+// process was moved to a larger machine. What portable does must not touch the
 // same words: an atomic update by a thread without rseq and a plain one by a
 // critical section lose each other. Other threads may read the words, by atomic
 // loads.
@@ -87,8 +89,9 @@ const (
 	// OutOfRange: i cannot be an index here: it is negative or not below
 	// [PossibleCPUs], or Cells has no word for the thread's.
 	OutOfRange
-	// NotRegistered: the thread has no area, or critical sections are refused
-	// here. [CriticalSections] does what can be done and says why not.
+	// NotRegistered: the thread has no area, or the area no such index, or critical
+	// sections are refused here. [CriticalSections] does what can be done and says
+	// why not.
 	NotRegistered
 )
 
@@ -104,23 +107,28 @@ func (x Index) Current() (int, error) {
 	return ConcurrencyID()
 }
 
-// Cells tells [Index.Add] where the words are, one for each index.
+// Cells are words, one for each index, to which threads add.
 type Cells struct {
 	Base   *int64  // the word of index 0
-	N      int     // number of words
+	N      int     // number of words, at most 1<<31
 	Stride uintptr // bytes from one to the next; 128 keeps CPUs out of each other's way
 }
 
-// Add adds delta to the word of the thread's own index, whichever that is:
+// Add adds delta to the word of the CPU that the calling goroutine runs on,
+// whichever that is:
 //
-//	i := current index
-//	if i >= cells.N { return OutOfRange }
+//	i := current CPU
+//	if i >= c.N { return OutOfRange }
 //	word(i) += delta
 //
-// It starts again where it is interrupted, so Raced means that this happened a
-// thousand times in a row, as under a debugger that steps.
-func (x Index) Add(cells *Cells, delta int64) Status {
-	return Status(tramp.Add(uint8(x), unsafe.Pointer(cells), delta))
+// It is a critical section as [Index] describes them. It starts again where it is
+// interrupted, so Raced means that this happened 128 times in a row, as under a
+// debugger that steps.
+func (c *Cells) Add(delta int64) Status { return Status(tramp.Add(unsafe.Pointer(c), delta)) }
+
+// AddByConcurrencyID is Add to the word of the thread's concurrency id.
+func (c *Cells) AddByConcurrencyID(delta int64) Status {
+	return Status(tramp.AddMMCID(unsafe.Pointer(c), delta))
 }
 
 // LoadCBNEStore compares and stores:
@@ -195,8 +203,8 @@ func (x Index) LoadCBNEStoreStoreRelease(v *int64, expect int64, v2 *int64, newv
 //	memcpy(dst, src, n) // may happen, in part, though the status is Raced
 //	*v = newv
 //
-// Copy little: a section that takes as long as a slice of the scheduler, some
-// milliseconds, never ends.
+// Copy little: one that takes as long as a slice of the scheduler, some
+// milliseconds, races each time.
 func (x Index) LoadCBNEMemcpyStore(v *int64, expect int64, dst, src unsafe.Pointer, n uintptr, newv int64, i int) Status {
 	return Status(tramp.LoadCBNEMemcpyStore(uint8(x), v, expect, dst, src, n, newv, i))
 }
@@ -207,28 +215,30 @@ func (x Index) LoadCBNEMemcpyStoreRelease(v *int64, expect int64, dst, src unsaf
 	return Status(tramp.LoadCBNEMemcpyStoreRelease(uint8(x), v, expect, dst, src, n, newv, i))
 }
 
-// CriticalSections makes critical sections work on the thread that the calling
-// goroutine runs on, if they can, and returns nil, or says why not. Until its
-// first call in a process every operation answers NotRegistered; the first call
-// decides, for good, whether the kernel and the owner of the areas permit them,
-// and where a thread registers an area of its own (OwnerSelf), each thread's
-// first call does that.
+// CriticalSections makes critical sections that are indexed by x work on the thread
+// that the calling goroutine runs on, if they can, and returns nil, or says why not.
+// Until it or [Query] was first called in a process every operation answers
+// NotRegistered. The first call decides for the process whether the kernel and the
+// owner of the areas permit them; it has the kernel confirm the calling thread's
+// area, by system calls that change nothing, unless a seccomp filter kills for those.
+// Where a thread registers an area of its own (OwnerSelf), each thread's first call
+// does that.
 //
 // On arm64, Linux 6.19 to 7.0.13 do not abort a section when its thread is preempted
 // or migrated, so updates would be lost. Where the kernel may be one of those, the
 // first call watches, for some milliseconds, what it does.
 //
-// The error matches [ErrNotSupported] where nothing can be done about it. A
-// debugger that steps a thread through a section aborts it at each step; then
-// the error says so, and the next call may succeed.
-func CriticalSections() error {
-	if k := known.Load(); k.final && k.err != nil {
+// The error matches [ErrNotSupported] where nothing can be done about it; any other
+// may go away. A debugger that steps a thread through a section aborts it at each
+// step; then the error says so.
+func CriticalSections(x Index) error {
+	if k := known.Load(); k.err != nil && (k.final || k.refused) {
 		return k.err
 	}
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	k := known.Load()
-	if k.mayRegister() && !k.refused && atomic.LoadInt32(field(offsetCPUID)) == tramp.NotRegistered {
+	if k.info.Owner == OwnerNone || k.mayRegister() && atomic.LoadInt32(field(offsetCPUID)) == tramp.NotRegistered {
 		register()
 	}
 	k = decide()
@@ -237,31 +247,45 @@ func CriticalSections() error {
 		return k.err
 	case k.sections != nil:
 		return k.sections
+	case x == ByConcurrencyID && !k.info.Features.Has(FeatureMMCID):
+		return errConcurrencyID
 	case atomic.LoadInt32(field(offsetCPUID)) < 0:
-		return notSupportedError("critical sections: the calling thread is not registered: the kernel or its library refused it, or it is ending")
+		return errors.New("rseq: critical sections: the calling thread is not registered: it was refused, or its library left it out, or it is ending")
 	}
-	// A word of this thread's own: does any section end?
+	// A word of this thread's own, whatever its index: does any section end?
 	var word int64
-	for range 1000 {
-		if i, err := CPU(); err == nil && ByCPU.LoadAddStore(&word, 1, i) == Done {
-			return nil
-		}
+	c := Cells{Base: &word, N: 1 << 31}
+	add := c.Add
+	if x == ByConcurrencyID {
+		add = c.AddByConcurrencyID
 	}
-	return errStepped
+	if s := add(1); s != Done {
+		return fmt.Errorf("rseq: critical sections: none ended without an interruption (%v): does a debugger step this thread?", s)
+	}
+	return nil
 }
 
-var errStepped = errors.New("rseq: critical sections: none of 1000 ended without an interruption: does a debugger step this thread?")
-
-// decide finds out once whether critical sections may run, if there is an owner.
+// decide finds out whether critical sections may run, if there is an owner; once,
+// but for what may be another time. The goroutine is locked to its thread.
 func decide() *knowledge {
 	if k := known.Load(); k.decided || k.err != nil {
 		return k
 	}
 	learning.Lock()
 	defer learning.Unlock()
-	if k := *known.Load(); !k.decided && k.err == nil {
-		k.decideSections()
+	k := *known.Load()
+	if k.decided || k.err != nil {
+		return &k
+	}
+	if !k.final && mayAsk() {
+		// Areas may pretend to be registered.
+		if c := confirm(k); c.final {
+			k = c
+		}
+	}
+	k.decideSections()
+	if k.decided || k.err != nil {
 		learn(k)
 	}
-	return known.Load()
+	return &k
 }

@@ -23,15 +23,10 @@ import (
 // word; any other answer than not supported is a failure.
 func needSections(t testing.TB, x rseq.Index) {
 	t.Helper()
-	switch err := rseq.CriticalSections(); {
+	switch err := rseq.CriticalSections(x); {
 	case errors.Is(err, rseq.ErrNotSupported):
 		t.Skip(err)
 	case err != nil:
-		t.Fatal(err)
-	}
-	if _, err := x.Current(); errors.Is(err, rseq.ErrNotSupported) {
-		t.Skip(err)
-	} else if err != nil {
 		t.Fatal(err)
 	}
 }
@@ -66,6 +61,13 @@ func (s shares) sum(word int) (sum int64) {
 		sum += atomic.LoadInt64(s.at(i, word))
 	}
 	return sum
+}
+
+func add(x rseq.Index, c *rseq.Cells, delta int64) rseq.Status {
+	if x == rseq.ByConcurrencyID {
+		return c.AddByConcurrencyID(delta)
+	}
+	return c.Add(delta)
 }
 
 // op is one operation on words of its own, to be disturbed inside.
@@ -198,7 +200,7 @@ func (h *holdUp) run() (there bool) {
 func (h *holdUp) try(offset int) (there, again bool) {
 	cpus := testutil.AllowedCPUs(h)
 	testutil.Pin(h, cpus[0])
-	if err := rseq.CriticalSections(); err != nil {
+	if err := rseq.CriticalSections(h.x); err != nil {
 		h.Error(err)
 		return false, false
 	}
@@ -215,7 +217,7 @@ func (h *holdUp) try(offset int) (there, again bool) {
 	var s rseq.Status
 	changed := int64(0)
 	if h.op.run == nil {
-		s = h.x.Add(data.cells(0), 1)
+		s = add(h.x, data.cells(0), 1)
 		changed = data.sum(0)
 	} else {
 		i, err := h.x.Current()

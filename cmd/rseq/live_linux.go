@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"runtime"
@@ -21,7 +22,7 @@ const sectionAdvice = "use atomic operations or locks here; on arm64 a kernel wi
 // checkSections disturbs threads inside critical sections and looks at what the
 // kernel does.
 func checkSections() []check {
-	err := rseq.CriticalSections()
+	err := rseq.CriticalSections(rseq.ByCPU)
 	problem := ""
 	if err != nil {
 		problem = strings.TrimPrefix(err.Error(), "rseq: ")
@@ -44,7 +45,7 @@ func checkAborts() check {
 		aborted, survived, err := tramp.LiveCheck(tramp.Disturbance(how), rounds, false)
 		said := fmt.Sprintf("%s %d of %d", what, aborted, rounds)
 		switch {
-		case err == syscall.ENODEV:
+		case errors.Is(err, syscall.ENODEV):
 			said = what + ": not checked, there is one CPU"
 		case survived > 0:
 			problems = append(problems, fmt.Sprintf("%s, and %d ran on", said, survived))
@@ -89,7 +90,7 @@ func checkLost() check {
 				case rseq.Raced:
 					raced++
 				default:
-					if err := rseq.CriticalSections(); err != nil {
+					if err := rseq.CriticalSections(rseq.ByCPU); err != nil {
 						text := fmt.Sprintf("%v: %v", s, err)
 						failed.Store(&text)
 						stop.Store(true)

@@ -9,7 +9,7 @@ func TestMayKeepSections(t *testing.T) {
 		"5.10.0-46-arm64": false, "6.12.117+deb13-arm64": false, "6.18.44-fc-v782": false,
 		"6.19.0": true, "6.19.14+deb13-arm64": true, "7.0.13+deb13-arm64": true, "7.0-rc3": true,
 		"7.1.3+deb13-arm64":  true, // right, but a vendor's may not be: the kernel is watched
-		"7.2.13+deb14-arm64": false, "7.12.1": false, "8.0": false, "6.2": false, "": true, "something": true,
+		"7.2.13+deb14-arm64": false, "7.12.1": false, "8.0": false, "6.2": false, "": true, "2.6.72": true, "7.2.0-rc1": true, "4.18.0": false, "something": true,
 	} {
 		if got := MayKeepSections(release); got != may {
 			t.Errorf("%q: %v", release, got)

@@ -1,10 +1,27 @@
-//go:build linux && cgo
+//go:build linux && cgo && (amd64 || arm64)
 
 package testutil
 
 // #define _GNU_SOURCE
 // #include <sched.h>
+// #include "sections_cgo.h"
 import "C"
+
+import "unsafe"
 
 // SchedGetcpu asks the C library for the CPU number, through cgo.
 func SchedGetcpu() int { return int(C.sched_getcpu()) }
+
+// What CLoop does in each round.
+const (
+	CAddInline  = C.C_ADD_INLINE  // an add, the section inline
+	CAddCall    = C.C_ADD_CALL    // an add, by a function call
+	CListInline = C.C_LIST_INLINE // list pop and push, inline
+	CListCall   = C.C_LIST_CALL   // list pop and push, by a function call
+)
+
+// CLoop runs n rounds of critical sections written in C, on this thread's area.
+// cells is laid out as rseq.Cells, and it and nodes are not Go's memory.
+func CLoop(what int, area, cells, nodes unsafe.Pointer, n int) {
+	C.c_loop(C.int(what), (*C.char)(area), (*C.struct_c_cells)(cells), nodes, C.long(n))
+}

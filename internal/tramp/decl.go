@@ -26,7 +26,10 @@ func Empty() int32
 // documents them; x is its Index.
 
 //go:noescape
-func Add(x uint8, cells unsafe.Pointer, delta int64) int32
+func Add(cells unsafe.Pointer, delta int64) int32
+
+//go:noescape
+func AddMMCID(cells unsafe.Pointer, delta int64) int32
 
 //go:noescape
 func LoadCBNEStore(x uint8, v *int64, expect, newv int64, i int) int32

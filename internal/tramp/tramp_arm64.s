@@ -58,9 +58,13 @@ TEXT ·Empty(SB), NOSPLIT, $0-4
 // The critical sections read their arguments where the caller put them, since
 // the jump leaves no frame behind, and return to the caller.
 
-// func Add(x uint8, cells unsafe.Pointer, delta int64) int32
-TEXT ·Add(SB), NOSPLIT|NOFRAME, $0-28
+// func Add(cells unsafe.Pointer, delta int64) int32
+TEXT ·Add(SB), NOSPLIT|NOFRAME, $0-20
 	JMP rseqgo_v1_cs_add_cpu_id(SB)
+
+// func AddMMCID(cells unsafe.Pointer, delta int64) int32
+TEXT ·AddMMCID(SB), NOSPLIT|NOFRAME, $0-20
+	JMP rseqgo_v1_cs_add_mm_cid(SB)
 
 // func LoadCBNEStore(x uint8, v *int64, expect, newv int64, i int) int32
 TEXT ·LoadCBNEStore(SB), NOSPLIT|NOFRAME, $0-44

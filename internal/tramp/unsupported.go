@@ -25,7 +25,8 @@ func Empty() int32 { return 0 }
 
 const refused = 4 // rseq.NotRegistered
 
-func Add(x uint8, cells unsafe.Pointer, delta int64) int32             { return refused }
+func Add(cells unsafe.Pointer, delta int64) int32                      { return refused }
+func AddMMCID(cells unsafe.Pointer, delta int64) int32                 { return refused }
 func LoadCBNEStore(x uint8, v *int64, expect, newv int64, i int) int32 { return refused }
 func LoadAddStore(x uint8, v *int64, count int64, i int) int32         { return refused }
 func LoadCBEQStoreAddLoadStore(x uint8, v *int64, expectnot int64, voffp uintptr, i int) (load int64, status int32) {

@@ -96,9 +96,9 @@ func thread(cpu int, info rseq.Info) {
 
 // sections runs a critical section on this thread, which must work or be refused.
 func sections(work bool) {
-	err := rseq.CriticalSections()
+	err := rseq.CriticalSections(rseq.ByCPU)
 	words := make([]int64, rseq.PossibleCPUs())
-	s := rseq.ByCPU.Add(&rseq.Cells{Base: &words[0], N: len(words), Stride: 8}, 1)
+	s := (&rseq.Cells{Base: &words[0], N: len(words), Stride: 8}).Add(1)
 	want, sum := rseq.NotRegistered, int64(0)
 	if work {
 		want, sum = rseq.Done, 1
