@@ -1,6 +1,7 @@
 // Package rseq finds the restartable-sequences area that the C library
 // registered for each thread, says what it found and how it knows, and lets Go
-// read it from any goroutine at the price of a function call.
+// read it and run critical sections on it from any goroutine at the price of a
+// function call.
 //
 // The kernel keeps the number of the CPU that a thread runs on, its NUMA node
 // and its concurrency id in the thread's rseq area. It takes one area per
@@ -10,6 +11,7 @@
 //
 //	info, err := rseq.Query()  // what is there, confirmed by the kernel
 //	cpu, err := rseq.CPU()     // from any goroutine
+//	s := cells.Add(1)          // to this CPU's word: see Cells and Index
 //
 // # Where it works
 //
@@ -26,8 +28,8 @@
 //
 // Where the C library registers, [CPU], [NodeID], [ConcurrencyID] and [Thread]
 // make none, and a seccomp filter that kills for rseq(2) cannot hurt a program
-// that does not call [Query]: its first call asks rseq(2) questions that change
-// nothing. Where it does not, the first reading of the process finds out who
+// that does not call [Query] or [CriticalSections]: their first call asks rseq(2)
+// questions that change nothing. Where it does not, the first reading of the process finds out who
 // registers, and the first of each thread may register. docs/compatibility.md
 // lists the calls.
 //

@@ -3,6 +3,7 @@ package rseq
 import (
 	"errors"
 	"fmt"
+	"math"
 	"runtime"
 	"sync/atomic"
 	"unsafe"
@@ -110,7 +111,7 @@ func (x Index) Current() (int, error) {
 // Cells are words, one for each index, to which threads add.
 type Cells struct {
 	Base   *int64  // the word of index 0
-	N      int     // number of words, at most 1<<31
+	N      int     // number of words, at most 1<<31-1
 	Stride uintptr // bytes from one to the next; 128 keeps CPUs out of each other's way
 }
 
@@ -254,7 +255,7 @@ func CriticalSections(x Index) error {
 	}
 	// A word of this thread's own, whatever its index: does any section end?
 	var word int64
-	c := Cells{Base: &word, N: 1 << 31}
+	c := Cells{Base: &word, N: math.MaxInt32}
 	add := c.Add
 	if x == ByConcurrencyID {
 		add = c.AddByConcurrencyID
