@@ -125,6 +125,15 @@
 	\macro	rseqgo_v1_cs_\op\()_mm_cid, mm_cid
 	.endm
 
+/* RELEASES names an operation's releasing variant: on x86 every store releases. */
+	.macro	RELEASES op
+	.irp	index, cpu_id, mm_cid
+	.globl	rseqgo_v1_cs_\op\()_release_\index
+	.hidden	rseqgo_v1_cs_\op\()_release_\index
+	.set	rseqgo_v1_cs_\op\()_release_\index, rseqgo_v1_cs_\op\()_\index
+	.endr
+	.endm
+
 /* Status add(struct cells *cells, int64_t delta)
  *
  *	i = current index
@@ -325,8 +334,7 @@
  *	*v2 = newv2
  *	*v = newv
  *
- * in: v rdi, expect rsi, v2 rdx, newv2 rcx, newv r9. The movq to v commits; it
- * is a release on x86, so the release variant is the same. */
+ * in: v rdi, expect rsi, v2 rdx, newv2 rcx, newv r9. The movq to v commits. */
 	.macro	OP_LOAD_CBNE_STORE_STORE name, index, other
 	FUNCTION \name
 	DISPATCH \other
@@ -346,6 +354,7 @@
 	COMMIT	\name, \index, 64
 	.endm
 	BOTH	OP_LOAD_CBNE_STORE_STORE, load_cbne_store_store
+	RELEASES load_cbne_store_store
 
 /* Status load_cbne_memcpy_store(index, int64_t *v, expect, void *dst,
  *	const void *src, size_t len, newv, int i)
@@ -355,7 +364,7 @@
  *	*v = newv
  *
  * in: v rdx, expect rsi then src, dst rdi, len rcx, newv r9. The movq to v
- * commits; it is a release on x86, so the release variant is the same. */
+ * commits. */
 	.macro	OP_LOAD_CBNE_MEMCPY_STORE name, index, other
 	FUNCTION \name
 	DISPATCH \other
@@ -391,6 +400,7 @@
 	COMMIT	\name, \index, 72
 	.endm
 	BOTH	OP_LOAD_CBNE_MEMCPY_STORE, load_cbne_memcpy_store
+	RELEASES load_cbne_memcpy_store
 
 /* int spin(const volatile uint32_t *flag, uint64_t limit,
  *	struct rseqgo_area *area, const void *descriptor)

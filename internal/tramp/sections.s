@@ -1,0 +1,50 @@
+//go:build linux && cgo && (amd64 || arm64)
+
+#include "textflag.h"
+
+// The critical sections read their arguments where the caller put them, since
+// the jump leaves no frame behind, and return to the caller.
+
+// func Add(cells unsafe.Pointer, delta int64) int32
+TEXT ·Add(SB), NOSPLIT|NOFRAME, $0-20
+	JMP rseqgo_v1_cs_add_cpu_id(SB)
+
+// func AddMMCID(cells unsafe.Pointer, delta int64) int32
+TEXT ·AddMMCID(SB), NOSPLIT|NOFRAME, $0-20
+	JMP rseqgo_v1_cs_add_mm_cid(SB)
+
+// func LoadCBNEStore(x uint8, v *int64, expect, newv int64, i int) int32
+TEXT ·LoadCBNEStore(SB), NOSPLIT|NOFRAME, $0-44
+	JMP rseqgo_v1_cs_load_cbne_store_cpu_id(SB)
+
+// func LoadAddStore(x uint8, v *int64, count int64, i int) int32
+TEXT ·LoadAddStore(SB), NOSPLIT|NOFRAME, $0-36
+	JMP rseqgo_v1_cs_load_add_store_cpu_id(SB)
+
+// func LoadCBEQStoreAddLoadStore(x uint8, v *int64, expectnot int64, voffp uintptr, i int) (load int64, status int32)
+TEXT ·LoadCBEQStoreAddLoadStore(SB), NOSPLIT|NOFRAME, $0-52
+	JMP rseqgo_v1_cs_load_cbeq_store_add_load_store_cpu_id(SB)
+
+// func LoadAddLoadLoadAddStore(x uint8, ptr *uintptr, off uintptr, inc int64, i int) int32
+TEXT ·LoadAddLoadLoadAddStore(SB), NOSPLIT|NOFRAME, $0-44
+	JMP rseqgo_v1_cs_load_add_load_load_add_store_cpu_id(SB)
+
+// func LoadCBNELoadCBNEStore(x uint8, v *int64, expect int64, v2 *int64, expect2, newv int64, i int) int32
+TEXT ·LoadCBNELoadCBNEStore(SB), NOSPLIT|NOFRAME, $0-60
+	JMP rseqgo_v1_cs_load_cbne_load_cbne_store_cpu_id(SB)
+
+// func LoadCBNEStoreStore(x uint8, v *int64, expect int64, v2 *int64, newv2, newv int64, i int) int32
+TEXT ·LoadCBNEStoreStore(SB), NOSPLIT|NOFRAME, $0-60
+	JMP rseqgo_v1_cs_load_cbne_store_store_cpu_id(SB)
+
+// func LoadCBNEStoreStoreRelease(x uint8, v *int64, expect int64, v2 *int64, newv2, newv int64, i int) int32
+TEXT ·LoadCBNEStoreStoreRelease(SB), NOSPLIT|NOFRAME, $0-60
+	JMP rseqgo_v1_cs_load_cbne_store_store_release_cpu_id(SB)
+
+// func LoadCBNEMemcpyStore(x uint8, v *int64, expect int64, dst, src unsafe.Pointer, n uintptr, newv int64, i int) int32
+TEXT ·LoadCBNEMemcpyStore(SB), NOSPLIT|NOFRAME, $0-68
+	JMP rseqgo_v1_cs_load_cbne_memcpy_store_cpu_id(SB)
+
+// func LoadCBNEMemcpyStoreRelease(x uint8, v *int64, expect int64, dst, src unsafe.Pointer, n uintptr, newv int64, i int) int32
+TEXT ·LoadCBNEMemcpyStoreRelease(SB), NOSPLIT|NOFRAME, $0-68
+	JMP rseqgo_v1_cs_load_cbne_memcpy_store_release_cpu_id(SB)
