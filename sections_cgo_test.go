@@ -166,6 +166,9 @@ func TestStatus(t *testing.T) {
 			testutil.OnThread(func() {
 				cpus := testutil.AllowedCPUs(t)
 				testutil.Pin(t, cpus[0])
+				if err := rseq.CriticalSections(x); err != nil {
+					t.Error(err)
+				}
 				for other := range rseq.PossibleCPUs() {
 					if other == cpus[0] || x != rseq.ByCPU {
 						continue
