@@ -120,45 +120,43 @@ func BenchmarkQuery(b *testing.B) {
 	})
 }
 
-// list is a free list for each index, as in TestStormList.
+// list is a free list for each index, as in TestStormList, but its nodes are as far
+// apart as the heads, so that CPUs do not share cache lines.
 type list struct {
-	heads shares
-	base  uintptr
-	nodes []int64
+	heads, nodes shares
+	base         uintptr
 }
 
 func newList(t testing.TB) *list {
-	l := &list{heads: newShares(t), nodes: words(t, nodeWords*8*rseq.PossibleCPUs())}
-	for n := range len(l.nodes) / nodeWords {
+	l := &list{heads: newShares(t), nodes: words(t, stride*8*rseq.PossibleCPUs())}
+	for n := range len(l.nodes) / stride {
 		head := l.heads.at(n%rseq.PossibleCPUs(), 0)
-		l.nodes[nodeWords*n] = *head
-		*head = int64(8*nodeWords*n + 1)
+		*l.nodes.at(n, 0) = *head
+		*head = int64(8*stride*n + 1)
 	}
 	l.base = uintptr(unsafe.Pointer(&l.nodes[0])) - 1
 	return l
 }
 
+// popPush takes a node and puts it back, and returns false if it could not.
 func (l *list) popPush() bool {
-	var node int64
-	for {
-		i, _ := rseq.CPU()
-		load, s := rseq.ByCPU.LoadCBEQStoreAddLoadStore(l.heads.at(i, 0), 0, l.base, i)
-		if s == rseq.Done {
-			node = load
-			break
-		}
-		if s != rseq.Raced {
-			return s == rseq.CompareFailed // other threads hold all nodes
-		}
+	i, _ := rseq.CPU()
+	node, s := rseq.ByCPU.LoadCBEQStoreAddLoadStore(l.heads.at(i, 0), 0, l.base, i)
+	for s == rseq.Raced {
+		i, _ = rseq.CPU()
+		node, s = rseq.ByCPU.LoadCBEQStoreAddLoadStore(l.heads.at(i, 0), 0, l.base, i)
+	}
+	if s != rseq.Done {
+		return s == rseq.CompareFailed // other threads hold all nodes
 	}
 	for {
-		i, _ := rseq.CPU()
 		v := l.heads.at(i, 0)
 		head := atomic.LoadInt64(v)
-		l.nodes[(node-1)/8] = head
-		if s := rseq.ByCPU.LoadCBNEStore(v, head, node, i); s != rseq.Raced && s != rseq.CompareFailed {
-			return s == rseq.Done
+		l.nodes[(node-1)/8] = head // not on a list yet
+		if s = rseq.ByCPU.LoadCBNEStore(v, head, node, i); s == rseq.Done {
+			return true
 		}
+		i, _ = rseq.CPU()
 	}
 }
 
@@ -341,7 +339,7 @@ func BenchmarkSections(b *testing.B) {
 // opRivals are the other operations, each where it takes effect.
 func opRivals(t testing.TB) (list []rival) {
 	data := newShares(t)
-	src, dst := words(t, 4), words(t, 4)
+	src := words(t, 4)
 	for i := range rseq.PossibleCPUs() {
 		*data.at(i, 1) = int64(uintptr(unsafe.Pointer(data.at(i, 2))))
 	}
@@ -354,14 +352,14 @@ func opRivals(t testing.TB) (list []rival) {
 		"load_add_load_load_add_store": func(v *int64, i int) rseq.Status {
 			return x.LoadAddLoadLoadAddStore(first, uintptr(8*stride*i+8), 1, i)
 		},
-		"load_cbne_load_cbne_store":     func(v *int64, i int) rseq.Status { return x.LoadCBNELoadCBNEStore(v, 0, &dst[0], 0, 0, i) },
-		"load_cbne_store_store":         func(v *int64, i int) rseq.Status { return x.LoadCBNEStoreStore(v, 0, &dst[0], 0, 0, i) },
-		"load_cbne_store_store_release": func(v *int64, i int) rseq.Status { return x.LoadCBNEStoreStoreRelease(v, 0, &dst[0], 0, 0, i) },
+		"load_cbne_load_cbne_store":     func(v *int64, i int) rseq.Status { return x.LoadCBNELoadCBNEStore(v, 0, data.at(i, 3), 0, 0, i) },
+		"load_cbne_store_store":         func(v *int64, i int) rseq.Status { return x.LoadCBNEStoreStore(v, 0, data.at(i, 3), 0, 0, i) },
+		"load_cbne_store_store_release": func(v *int64, i int) rseq.Status { return x.LoadCBNEStoreStoreRelease(v, 0, data.at(i, 3), 0, 0, i) },
 		"load_cbne_memcpy_store 32": func(v *int64, i int) rseq.Status {
-			return x.LoadCBNEMemcpyStore(v, 0, unsafe.Pointer(&dst[0]), unsafe.Pointer(&src[0]), 32, 0, i)
+			return x.LoadCBNEMemcpyStore(v, 0, unsafe.Pointer(data.at(i, 3)), unsafe.Pointer(&src[0]), 32, 0, i)
 		},
 		"load_cbne_memcpy_store_release": func(v *int64, i int) rseq.Status {
-			return x.LoadCBNEMemcpyStoreRelease(v, 0, unsafe.Pointer(&dst[0]), unsafe.Pointer(&src[0]), 32, 0, i)
+			return x.LoadCBNEMemcpyStoreRelease(v, 0, unsafe.Pointer(data.at(i, 3)), unsafe.Pointer(&src[0]), 32, 0, i)
 		},
 	} {
 		list = append(list, rival{name, func(n int) {

@@ -269,8 +269,8 @@ func TestCUser(t *testing.T) {
 		}
 		lines++
 	}
-	if lines != 4 {
-		t.Errorf("%d lines, want 4:\n%s", lines, out)
+	if lines != 5 {
+		t.Errorf("%d lines, want 5:\n%s", lines, out)
 	}
 }
 

@@ -5,6 +5,7 @@
 package main
 
 // #include "glibc.h"
+// static int c_register(void) { return rseqgo_register_thread() >= 0; }
 // static int c_cpu(void) { return rseqgo_cpu_id(rseqgo_discover()); }
 // static int c_node(void) { return rseqgo_node_id(rseqgo_discover()); }
 // static int c_mm_cid(void) { return rseqgo_mm_cid(rseqgo_discover()); }
@@ -12,6 +13,7 @@ package main
 import "C"
 
 import (
+	"errors"
 	"fmt"
 	"runtime"
 
@@ -20,6 +22,12 @@ import (
 
 func main() {
 	runtime.LockOSThread()
+	// C asks first, so that Go meets a thread that is registered already.
+	registered, sections := C.c_register(), 1
+	if err := rseq.CriticalSections(rseq.ByCPU); err != nil && !errors.Is(err, rseq.ErrNotSupported) {
+		sections = 0
+	}
+	fmt.Println("sections", registered, sections)
 	info, err := rseq.Query()
 	fmt.Println("offset", info.Offset, C.c_offset(), err)
 	for range 100 {
