@@ -279,3 +279,24 @@ func (h *holdUp) disturb() {
 		yield()
 	}
 }
+
+// TestNoAllocations: an operation on the caller's own variables leaves them on the
+// stack.
+func TestNoAllocations(t *testing.T) {
+	needSections(t, rseq.ByCPU)
+	data := newShares(t)
+	cells := data.cells(0)
+	if n := testing.AllocsPerRun(1000, func() {
+		var v, v2 int64
+		i, _ := rseq.CPU()
+		cells.Add(1)
+		rseq.ByCPU.LoadAddStore(&v, 1, i)
+		rseq.ByCPU.LoadCBNEStore(&v, 1, 0, i)
+		rseq.ByCPU.LoadCBEQStoreAddLoadStore(&v, 0, uintptr(unsafe.Pointer(&v2))-1, i) // v is 0 or 1
+		rseq.ByCPU.LoadCBNELoadCBNEStore(&v, 0, &v2, 0, 0, i)
+		rseq.ByCPU.LoadCBNEStoreStore(&v, 0, &v2, 0, 0, i)
+		rseq.ByCPU.LoadCBNEMemcpyStore(&v, 0, unsafe.Pointer(&v2), unsafe.Pointer(data.at(0, 1)), 8, 0, i)
+	}); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
