@@ -45,7 +45,11 @@ func checkConfirmed(info rseq.Info) check {
 	const name = "the kernel confirms it"
 	switch info.Confirmed {
 	case rseq.Confirmed:
-		return newCheck(name, fmt.Sprintf("length %d, mode %v", info.RegisteredLen, info.Mode), info.Reason,
+		problem := ""
+		if info.Signature == 0 { // any other reason is checkSections'
+			problem = info.Reason
+		}
+		return newCheck(name, fmt.Sprintf("length %d, mode %v", info.RegisteredLen, info.Mode), problem,
 			"another library registers with its own signature: find it with `rseq inspect`")
 	case rseq.CouldNotAsk:
 		return newCheck(name, "", info.Reason, "allow rseq in the seccomp profile")
@@ -81,6 +85,18 @@ func checkThreads(info rseq.Info) check {
 		"report it, with the output of `rseq show --json`")
 }
 
+// allowedCPUs returns the CPUs that this thread may run on.
+func allowedCPUs() (cpus []int, err error) {
+	var set unix.CPUSet
+	err = unix.SchedGetaffinity(0, &set)
+	for cpu := range len(set) * 64 {
+		if set.IsSet(cpu) {
+			cpus = append(cpus, cpu)
+		}
+	}
+	return cpus, err
+}
+
 // checkCPUs compares the answers with where the thread is pinned.
 func checkCPUs() check {
 	const name = "CPU and node are right"
@@ -90,15 +106,12 @@ func checkCPUs() check {
 	go func() {
 		defer close(done)
 		runtime.LockOSThread() // and never unlocked: its affinity dies with it
-		var allowed unix.CPUSet
-		if err := unix.SchedGetaffinity(0, &allowed); err != nil {
+		allowed, err := allowedCPUs()
+		if err != nil {
 			problem = "sched_getaffinity: " + err.Error()
 			return
 		}
-		for cpu := range len(allowed) * 64 {
-			if !allowed.IsSet(cpu) {
-				continue
-			}
+		for _, cpu := range allowed {
 			var one unix.CPUSet
 			one.Set(cpu)
 			if err := unix.SchedSetaffinity(0, &one); err != nil {

@@ -81,7 +81,10 @@ func checkLost() check {
 			var done, raced int64
 			for !stop.Load() {
 				cpu, err := rseq.CPU()
-				if err != nil {
+				if err != nil || stride*cpu >= len(cells) {
+					text := fmt.Sprintf("CPU %d (%v), with %d possible ones", cpu, err, rseq.PossibleCPUs())
+					failed.Store(&text)
+					stop.Store(true)
 					break
 				}
 				switch s := rseq.ByCPU.LoadAddStore(&cells[stride*cpu], 1, cpu); s {
@@ -102,23 +105,16 @@ func checkLost() check {
 		})
 	}
 	running.Wait()
-	var all unix.CPUSet
-	if err := unix.SchedGetaffinity(0, &all); err != nil {
-		all.Fill()
-	}
+	cpus, err := allowedCPUs()
 	signals, moves := 0, 0
-	for end := time.Now().Add(duration); time.Now().Before(end); {
+	for end := time.Now().Add(duration); err == nil && time.Now().Before(end); {
 		for n, tid := range tids {
 			unix.Tgkill(os.Getpid(), tid, unix.SIGURG)
 			signals++
 			if (n+signals)%3 == 0 {
-				var mask unix.CPUSet
-				for cpu := signals % rseq.PossibleCPUs(); mask.Count() == 0; cpu = (cpu + 1) % rseq.PossibleCPUs() {
-					if all.IsSet(cpu) {
-						mask.Set(cpu)
-					}
-				}
-				unix.SchedSetaffinity(tid, &mask)
+				var one unix.CPUSet
+				one.Set(cpus[moves%len(cpus)])
+				unix.SchedSetaffinity(tid, &one)
 				moves++
 			}
 		}
@@ -130,7 +126,9 @@ func checkLost() check {
 		sum += cells[stride*i]
 	}
 	problem := ""
-	if lost := adds.Load() - sum; lost != 0 {
+	if err != nil {
+		problem = "sched_getaffinity: " + err.Error()
+	} else if lost := adds.Load() - sum; lost != 0 {
 		problem = fmt.Sprintf("%d of %d adds are missing", lost, adds.Load())
 	} else if text := failed.Load(); text != nil {
 		problem = *text
