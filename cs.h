@@ -77,3 +77,16 @@
 	.cfi_endproc
 	.size	\name, . - \name
 	.endm
+
+/* How long INJECT's delay at each point is; see there. */
+	.ifdef	RSEQGO_INJECT
+	.bss
+	.balign	4
+	.type	rseqgo_v1_inject, STT_OBJECT
+	HIDDEN	rseqgo_v1_inject
+	.zero	4 * 7
+	.size	rseqgo_v1_inject, 4 * 7
+	.endif
+
+/* The stack need not be executable. */
+	.section .note.GNU-stack, "", %progbits

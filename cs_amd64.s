@@ -432,14 +432,3 @@
 	ret
 	END_FUNCTION rseqgo_v1_cs_spin
 	DESCRIPTOR rseqgo_v1_cs_spin
-
-	.ifdef	RSEQGO_INJECT
-	.bss
-	.balign	4
-	.type	rseqgo_v1_inject, STT_OBJECT
-	HIDDEN	rseqgo_v1_inject
-	.zero	4 * 7
-	.size	rseqgo_v1_inject, 4 * 7
-	.endif
-
-	.section .note.GNU-stack, "", @progbits

@@ -113,7 +113,7 @@ enum rseqgo_disturbance {
 /* In how many of the rounds the section was aborted, as it must be, and in how
  * many it ran on all the same; the others tell nothing. */
 struct rseqgo_live {
-	int rounds, aborted, survived;
+	int aborted, survived;
 	int error; /* why a round could not be played, an errno; else 0 */
 };
 

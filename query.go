@@ -59,6 +59,9 @@ func (k *knowledge) decideSections() {
 	if k.err != nil {
 		return
 	}
+	if k.sections != nil && i.Reason == k.sections.Error() {
+		i.Reason = "" // what could not be decided an earlier time
+	}
 	k.sections, k.decided = sectionsRefused(i)
 	i.CriticalSections = k.decided && k.sections == nil
 	if k.sections != nil && i.Reason == "" {

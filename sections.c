@@ -50,7 +50,7 @@ struct live {
 
 	pid_t victim;
 	pthread_t victim_thread;
-	struct rseqgo_area *area; /* the victim's; NULL: none */
+	struct rseqgo_area *area; /* the victim's */
 	uint32_t entered;	  /* rounds begun */
 	uint32_t left;		  /* rounds ended */
 	uint32_t flag;		  /* set once the disturbance is over */
@@ -241,6 +241,5 @@ struct rseqgo_live rseqgo_live_check(enum rseqgo_disturbance how, int rounds,
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	if (!l.result.error)
 		pthread_join(victim, NULL);
-	l.result.rounds = rounds;
 	return l.result;
 }
