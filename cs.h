@@ -1,13 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * What cs_amd64.s and cs_arm64.s share; they include it, GNU as reads it. It
- * is named .h so that the go command sees when it changes. */
-
-/* Fields of struct rseq: include/uapi/linux/rseq.h, Linux 4.18 (d7822b1e24f2)
- * and for mm_cid 6.3 (f7b01bb0b57f). */
-	.set	RSEQ_CPU_ID, 4
-	.set	RSEQ_RSEQ_CS, 8
-	.set	RSEQ_MM_CID, 24
+ * What cs_amd64.s and cs_arm64.s share; they include it behind the constants
+ * of their architecture, GNU as reads it. It is named .h so that the go command
+ * sees when it changes. */
 
 /* Results: type Status in sections.go. */
 	.set	DONE, 0
@@ -34,13 +29,16 @@
  * reads, and enters it in the array that debuggers and emulators read. */
 	.macro	DESCRIPTOR name
 	.pushsection __rseq_cs, "aw"
-	.balign	32
+	.balign	RSEQ_CS_ALIGN
 	.type	\name\()_descriptor, STT_OBJECT
 	HIDDEN	\name\()_descriptor
-	.long	0, 0			/* version, flags */
+	.org	\name\()_descriptor + RSEQ_CS_START_IP	/* version, flags: 0 */
 	.quad	\name\()_start
+	.org	\name\()_descriptor + RSEQ_CS_POST_COMMIT_OFFSET
 	.quad	\name\()_commit - \name\()_start
+	.org	\name\()_descriptor + RSEQ_CS_ABORT_IP
 	.quad	\name\()_abort
+	.org	\name\()_descriptor + RSEQ_CS_SIZE
 	.size	\name\()_descriptor, . - \name\()_descriptor
 	.popsection
 	.pushsection __rseq_cs_ptr_array, "aw"

@@ -22,6 +22,7 @@
  * r10 is the distance from the thread pointer to the area, r8 the index that the
  * caller expects, rax scratch.
  */
+	.include "cs_amd64.h"
 	.include "cs.h"
 
 /* DISPATCH leaves for other if the first argument says mm_cid. */
@@ -116,7 +117,7 @@
  * bits/rseq.h for x86). */
 	.macro	SIGNATURE
 	.byte	0x0f, 0xb9, 0x3d
-	.long	0x53053053
+	.long	RSEQ_SIG
 	.endm
 
 /* BOTH makes an operation's two functions. */

@@ -10,6 +10,7 @@
  * x10 is the area, x8 the index that the caller expects, x13 scratch. The loads
  * that a comparison follows acquire, so that a lock can be taken so.
  */
+	.include "cs_arm64.h"
 	.include "cs.h"
 
 /* DISPATCH leaves for other if the first argument says mm_cid. */
@@ -120,7 +121,7 @@
 
 /* SIGNATURE is RSEQ_SIG, brk #0x45e0 (glibc's bits/rseq.h for aarch64). */
 	.macro	SIGNATURE
-	.inst	0xd428bc00
+	.inst	RSEQ_SIG
 	.endm
 
 /* BOTH makes an operation's two functions. */

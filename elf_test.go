@@ -14,6 +14,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/rseq-go/rseq/internal/abi"
 	"github.com/rseq-go/rseq/internal/testutil"
 )
 
@@ -144,7 +145,7 @@ func (i *image) array(t *testing.T, section string) (words []uint64) {
 
 func checkELF(t *testing.T, path string) {
 	i := openImage(t, path)
-	signature := map[elf.Machine]uint32{elf.EM_X86_64: 0x53053053, elf.EM_AARCH64: 0xd428bc00}[i.Machine]
+	signature := abi.Signature[map[elf.Machine]string{elf.EM_X86_64: "amd64", elf.EM_AARCH64: "arm64"}[i.Machine]]
 	framed := i.frames(t)
 	var descriptors []uint64
 	functions := map[uint64]elf.Symbol{} // by start of the section

@@ -19,12 +19,12 @@
 #include <unistd.h>
 
 /* What cpu_id holds in an own area that is not registered. The kernel knows the
- * first two (include/uapi/linux/rseq.h) and sets the first when it unregisters. */
+ * first two and sets the first when it unregisters. */
 enum {
-	UNINITIALIZED = -1, /* may be registered */
-	REFUSED = -2,	    /* the kernel or a filter refused */
-	FINISHED = -3,	    /* the thread's destructors run: never again */
-	BUSY = -4,	    /* being registered; seen by signal handlers only */
+	UNINITIALIZED = RSEQGO_CPU_ID_UNINITIALIZED, /* may be registered */
+	REFUSED = RSEQGO_CPU_ID_REGISTRATION_FAILED, /* by the kernel or a filter */
+	FINISHED = REFUSED - 1, /* the thread's destructors run: never again */
+	BUSY = REFUSED - 2,	/* being registered; seen by signal handlers only */
 };
 
 /* The longest registration that fits; see own. */
@@ -34,13 +34,12 @@ enum { OWN_LEN_MAX = 56, OWN_ALIGN = 64 };
  * which every thread has from its start, at one offset, and which a library
  * loaded by dlopen finds room for (docs/compatibility.md). */
 static __thread struct {
-	union {
-		struct rseqgo_area area;
-		char bytes[OWN_LEN_MAX];
-	};
+	char before[RSEQGO_OFFSETOF_CPU_ID];
+	uint32_t cpu_id;
+	char behind[OWN_LEN_MAX - RSEQGO_ENDOF_CPU_ID];
 	int32_t finished;
 } own __attribute__((aligned(OWN_ALIGN), tls_model("initial-exec"))) = {
-	{ .area = { .cpu_id = UNINITIALIZED } }, 0
+	.cpu_id = UNINITIALIZED
 };
 
 static pthread_key_t key; /* its destructor unregisters */
@@ -53,13 +52,13 @@ ptrdiff_t rseqgo_own_offset(void)
 
 static int32_t own_cpu_id(void)
 {
-	return (int32_t)__atomic_load_n(&own.area.cpu_id, __ATOMIC_RELAXED);
+	return (int32_t)__atomic_load_n(&own.cpu_id, __ATOMIC_RELAXED);
 }
 
 /* set_cpu_id marks an own area that is not registered. */
 static void set_cpu_id(int32_t state)
 {
-	__atomic_store_n(&own.area.cpu_id, (uint32_t)state, __ATOMIC_RELAXED);
+	__atomic_store_n(&own.cpu_id, (uint32_t)state, __ATOMIC_RELAXED);
 }
 
 /* finish is the key's destructor. On musl a detached thread unmaps its stack,
@@ -70,7 +69,7 @@ static void finish(void *unused)
 	(void)unused;
 	own.finished = 1; /* first: a signal handler may ask meanwhile */
 	__atomic_signal_fence(__ATOMIC_SEQ_CST);
-	if (!rseqgo_call(&own.area, rseqgo_found.len, RSEQGO_FLAG_UNREGISTER,
+	if (!rseqgo_call(&own, rseqgo_found.len, RSEQGO_FLAG_UNREGISTER,
 			 RSEQGO_SIG))
 		set_cpu_id(FINISHED);
 }
@@ -86,14 +85,14 @@ static int register_own(void)
 	if (own_cpu_id() == REFUSED)
 		expected = REFUSED;
 	/* From here on until the end a signal handler that asks finds BUSY. */
-	if (!__atomic_compare_exchange_n(&own.area.cpu_id, &expected,
+	if (!__atomic_compare_exchange_n(&own.cpu_id, &expected,
 					 (uint32_t)BUSY, 0, __ATOMIC_RELAXED,
 					 __ATOMIC_RELAXED))
 		return (int32_t)expected;
 	/* The destructor comes first: without it, no registration. */
 	e = -pthread_setspecific(key, &own);
 	if (!e)
-		e = rseqgo_call(&own.area, rseqgo_found.len, 0, RSEQGO_SIG);
+		e = rseqgo_call(&own, rseqgo_found.len, 0, RSEQGO_SIG);
 	if (!e)
 		return own_cpu_id();
 	pthread_setspecific(key, NULL);
@@ -146,7 +145,7 @@ static int read_initial(struct dl_phdr_info *info, size_t size, void *arg)
 	for (int n = 0; n < info->dlpi_phnum; n++) {
 		const ElfW(Phdr) *p = &info->dlpi_phdr[n];
 		size_t at = i->area - block +
-			    offsetof(struct rseqgo_area, cpu_id);
+			    RSEQGO_OFFSETOF_CPU_ID;
 
 		if (p->p_type != PT_TLS || i->area < block ||
 		    i->area >= block + p->p_memsz)
@@ -305,7 +304,7 @@ int rseqgo_register_thread(void)
 		/* Whoever asks in passing need not ask again on this thread. */
 		uint32_t expected = UNINITIALIZED;
 
-		__atomic_compare_exchange_n(&own.area.cpu_id, &expected,
+		__atomic_compare_exchange_n(&own.cpu_id, &expected,
 					    (uint32_t)REFUSED, 0,
 					    __ATOMIC_RELAXED, __ATOMIC_RELAXED);
 		return REFUSED;

@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"sync/atomic"
 
+	"github.com/rseq-go/rseq/internal/abi"
 	"github.com/rseq-go/rseq/internal/kernel"
 	"github.com/rseq-go/rseq/internal/tramp"
 )
@@ -16,20 +17,20 @@ import (
 
 func init() {
 	tramp.Slow.CPU = func() int32 {
-		if cpu := slow(offsetCPUID, FeatureCPUID); cpu >= 0 {
+		if cpu := slow(abi.OffsetCPUID, FeatureCPUID); cpu >= 0 {
 			return cpu
 		}
 		cpu, _, _ := kernel.Getcpu()
 		return int32(cpu)
 	}
 	tramp.Slow.NodeID = func() int32 {
-		if node := slow(offsetNode, FeatureNodeID); node >= 0 {
+		if node := slow(abi.OffsetNodeID, FeatureNodeID); node >= 0 {
 			return node
 		}
 		_, node, _ := kernel.Getcpu()
 		return int32(node)
 	}
-	tramp.Slow.ConcurrencyID = func() int32 { return slow(offsetMMCID, FeatureMMCID) }
+	tramp.Slow.ConcurrencyID = func() int32 { return slow(abi.OffsetMMCID, FeatureMMCID) }
 }
 
 // slow returns the field at offset, negative if this thread has none even after
@@ -41,7 +42,7 @@ func slow(offset int, f Features) int32 {
 	}
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	cpu := atomic.LoadInt32(field(offsetCPUID))
+	cpu := atomic.LoadInt32(field(abi.OffsetCPUID))
 	if cpu == tramp.NotRegistered {
 		cpu = register()
 	}

@@ -14,23 +14,11 @@
 #include <link.h>
 #include <stdio.h>
 #include <sys/auxv.h>
-#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 #ifdef __GLIBC__
 #include <gnu/libc-version.h>
 #endif
-
-#ifndef SYS_rseq /* headers before Linux 4.18 */
-#ifdef __x86_64__
-#define SYS_rseq 334
-#else
-#define SYS_rseq 293
-#endif
-#endif
-
-/* include/uapi/linux/auxvec.h since Linux 6.3 (317c8194e6ae). */
-enum { AUXV_RSEQ_FEATURE_SIZE = 27, AUXV_RSEQ_ALIGN = 28 };
 
 /* Lengths up to this are tried; Linux 7.2 has 33. */
 enum { MAX_LEN = 256 };
@@ -58,7 +46,7 @@ int rseqgo_call(const void *area, uint32_t len, int flags, uint32_t signature)
 	int saved = errno;
 	int result = 0;
 
-	if (syscall(SYS_rseq, area, len, flags, signature))
+	if (syscall(RSEQGO_NR_RSEQ, area, len, flags, signature))
 		result = -errno;
 	errno = saved;
 	return result;
@@ -221,8 +209,8 @@ static __attribute__((constructor(101))) void find(void)
 		flags = &__rseq_flags;
 		f->via = RSEQGO_VIA_DIRECT;
 	}
-	f->kernel_feature_size = getauxval(AUXV_RSEQ_FEATURE_SIZE);
-	f->kernel_align = getauxval(AUXV_RSEQ_ALIGN);
+	f->kernel_feature_size = getauxval(RSEQGO_AT_RSEQ_FEATURE_SIZE);
+	f->kernel_align = getauxval(RSEQGO_AT_RSEQ_ALIGN);
 	if (abi)
 		rseqgo_symbol_offset = abi - rseqgo_thread_pointer();
 #ifdef __GLIBC__

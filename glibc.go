@@ -16,6 +16,7 @@ import (
 	"syscall"
 	"unsafe"
 
+	"github.com/rseq-go/rseq/internal/abi"
 	"github.com/rseq-go/rseq/internal/kernel"
 	"github.com/rseq-go/rseq/internal/tramp"
 )
@@ -87,12 +88,12 @@ func register() int32 {
 func (i *Info) setRegisteredLen(n uint32) {
 	i.RegisteredLen = n
 	switch {
-	case n > C.RSEQGO_ORIGINAL_LEN:
+	case n > abi.OriginalLen:
 		i.Mode = ModeV2
-		i.AlignRequired = max(i.KernelAlign, C.RSEQGO_ORIGINAL_ALIGN)
+		i.AlignRequired = max(i.KernelAlign, abi.OriginalAlign)
 	case n > 0:
 		i.Mode = ModeLegacy
-		i.AlignRequired = C.RSEQGO_ORIGINAL_ALIGN
+		i.AlignRequired = abi.OriginalAlign
 	}
 }
 
@@ -103,7 +104,7 @@ func confirm(k knowledge) knowledge {
 	area := uintptr(tramp.ThreadPointer()) + uintptr(i.Offset)
 	i.AlignActual = 1 << bits.TrailingZeros64(uint64(area))
 	// glibc 2.41 registers max(size, 32), earlier ones 32.
-	likely := max(i.RegisteredLen, i.LibcSize, C.RSEQGO_ORIGINAL_LEN)
+	likely := max(i.RegisteredLen, i.LibcSize, abi.OriginalLen)
 	r := C.rseqgo_ask(C.ptrdiff_t(i.Offset), C.uint32_t(likely))
 	switch {
 	case r.state == C.RSEQGO_REGISTERED:
@@ -122,7 +123,7 @@ func confirm(k knowledge) knowledge {
 		i.Confirmed = CouldNotAsk
 		i.Reason = fmt.Sprintf("the kernel could not be asked: rseq(2) answered %q; a filter stands in between, "+
 			"or the thread is registered elsewhere", syscall.Errno(r.error))
-	case atomic.LoadInt32(field(offsetCPUID)) < 0:
+	case atomic.LoadInt32(field(abi.OffsetCPUID)) < 0:
 		i.Confirmed = Refuted
 		i.Reason = "the calling thread is not registered, others are"
 	default:

@@ -21,8 +21,13 @@
 #ifndef RSEQGO_GLIBC_H
 #define RSEQGO_GLIBC_H
 
-#include <stddef.h>
-#include <stdint.h>
+/* struct rseqgo_area (the kernel's struct rseq), offsets and constants, RSEQGO_SIG
+ * among them, as the newest headers have them. Include one of include/ before to
+ * have the struct of an older glibc: everything below reaches the newer fields
+ * all the same. */
+#ifndef RSEQGO_ABI_H
+#include "abi.h"
+#endif
 
 #ifdef __cplusplus
 extern "C" {
@@ -34,30 +39,7 @@ extern "C" {
 #define rseqgo_register_thread rseqgo_v1_register_thread
 #define RSEQGO_HIDDEN __attribute__((visibility("hidden")))
 
-/* RSEQGO_SIG is RSEQ_SIG: the four bytes in front of every abort handler, with
- * which glibc registers (its bits/rseq.h for x86 and aarch64, glibc 2.35). */
-#if defined(__x86_64__)
-#define RSEQGO_SIG 0x53053053U
-#elif defined(__aarch64__)
-#define RSEQGO_SIG 0xd428bc00U
-#else
-#error "rseq: amd64 and arm64 only"
-#endif
-
-/* struct rseqgo_area is the kernel's struct rseq as far as this package reads
- * it: Linux 4.18 (d7822b1e24f2) up to flags, 6.3 the rest (cbae6bac29a8 node_id,
- * f7b01bb0b57f mm_cid). A field may be read if it ends at or before
- * rseqgo_info.size. */
-struct rseqgo_area {
-	uint32_t cpu_id_start; /* CPU number, 0 before registration */
-	uint32_t cpu_id;       /* CPU number; as int: negative if not registered */
-	uint64_t rseq_cs;      /* the critical section's descriptor */
-	uint32_t flags;
-	uint32_t node_id;      /* NUMA node */
-	uint32_t mm_cid;       /* concurrency id: small, unique among the
-				  process's running threads */
-};
-
+/* A field may be read if rseqgo_info.size is at least RSEQGO_NEEDS_<FIELD>. */
 /* Who registered the areas of this process's threads. */
 enum rseqgo_owner {
 	RSEQGO_NONE,    /* nobody, as far as known: see rseqgo_register_thread */
@@ -150,27 +132,28 @@ static inline int rseqgo_cpu_id(const struct rseqgo_info *info)
 	return area ? (int)area->cpu_id : -1;
 }
 
-/* rseqgo_has says whether the field that ends at the given byte may be read on
- * this thread. */
-static inline int rseqgo_has(const struct rseqgo_info *info, size_t end)
+/* rseqgo_field returns a field that is 32 bits wide, or -1 if the calling thread's
+ * area does not have it. */
+static inline int rseqgo_field(const struct rseqgo_info *info, size_t offset,
+			       size_t needs)
 {
-	return info->size >= end && rseqgo_cpu_id(info) >= 0;
+	if (info->size < needs || rseqgo_cpu_id(info) < 0)
+		return -1;
+	return (int)*(const volatile uint32_t *)(rseqgo_thread_pointer() +
+						 info->offset + offset);
 }
 
 /* rseqgo_node_id returns the NUMA node, or -1 if the area does not tell. */
 static inline int rseqgo_node_id(const struct rseqgo_info *info)
 {
-	if (!rseqgo_has(info, offsetof(struct rseqgo_area, node_id) + 4))
-		return -1;
-	return (int)rseqgo_area(info)->node_id;
+	return rseqgo_field(info, RSEQGO_OFFSETOF_NODE_ID, RSEQGO_NEEDS_NODE_ID);
 }
 
-/* rseqgo_mm_cid returns the concurrency id, or -1 if the area does not tell. */
+/* rseqgo_mm_cid returns the concurrency id, small and unique among the process's
+ * running threads, or -1 if the area does not tell. */
 static inline int rseqgo_mm_cid(const struct rseqgo_info *info)
 {
-	if (!rseqgo_has(info, offsetof(struct rseqgo_area, mm_cid) + 4))
-		return -1;
-	return (int)rseqgo_area(info)->mm_cid;
+	return rseqgo_field(info, RSEQGO_OFFSETOF_MM_CID, RSEQGO_NEEDS_MM_CID);
 }
 
 #ifdef __cplusplus

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/rseq-go/rseq"
+	"github.com/rseq-go/rseq/internal/abi"
 	"github.com/rseq-go/rseq/internal/testutil"
 )
 
@@ -253,10 +254,19 @@ func TestNeedsNoNewGlibc(t *testing.T) {
 }
 
 // TestCUser builds C code of another package that includes glibc.h the way the
-// documentation says, and compares its reading with Go's.
+// documentation says, and compares its reading with Go's: also the fields that the
+// struct of an older glibc's header does not have.
 func TestCUser(t *testing.T) {
 	dir := strings.TrimSpace(testutil.Run(t, nil, "go", "list", "-f", "{{.Dir}}", "github.com/rseq-go/rseq"))
-	program := testutil.GoBuild(t, "./testdata/cuser", []string{"CGO_CFLAGS=-I" + dir})
+	for _, glibc := range []string{abi.Layouts[0].Glibc, abi.Layouts[len(abi.Layouts)-1].Glibc} {
+		flags := "-I" + dir + " -DABI_HEADER=<include/rseq-abi-glibc-" + glibc + ".h>"
+		cUserAgrees(t, testutil.GoBuild(t, "./testdata/cuser", []string{"CGO_CFLAGS=" + flags}))
+	}
+	cUserAgrees(t, testutil.GoBuild(t, "./testdata/cuser", []string{"CGO_CFLAGS=-I" + dir}))
+}
+
+func cUserAgrees(t *testing.T, program string) {
+	t.Helper()
 	out := testutil.Run(t, nil, program)
 	lines := 0
 	for line := range strings.Lines(out) {

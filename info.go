@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
+
+	"github.com/rseq-go/rseq/internal/abi"
 )
 
 // Owner says who registered the rseq areas of this process's threads. The
@@ -89,23 +91,11 @@ func (f Features) Names() []string {
 
 func (f Features) String() string { return strings.Join(f.Names(), " ") }
 
-// The bytes that struct rseq must have for a feature to be there, and where
-// the fields are: include/uapi/linux/rseq.h of Linux 4.18 (d7822b1e24f2), 6.3
-// (cbae6bac29a8, f7b01bb0b57f) and 7.0. A kernel that knows slice_ctrl says 33,
-// so that its size differs from the 32 that glibc 2.35 exports on any kernel.
-const (
-	offsetCPUID = 4
-	offsetNode  = 20
-	offsetMMCID = 24
-
-	sizeCPUID     = 20
-	sizeNodeID    = 24
-	sizeMMCID     = 28
-	sizeSliceCtrl = 33
-)
-
+// featuresOf returns the features of an area of so many bytes of fields. A kernel
+// that knows slice_ctrl says 33, so that its size differs from the 32 that glibc
+// 2.35 exports on any kernel.
 func featuresOf(size uint32) (f Features) {
-	for i, need := range []uint32{sizeCPUID, sizeNodeID, sizeMMCID, sizeSliceCtrl} {
+	for i, need := range []uint32{abi.NeedsCPUID, abi.NeedsNodeID, abi.NeedsMMCID, abi.NeedsSliceCtrl} {
 		if size >= need {
 			f |= 1 << i
 		}

@@ -19,16 +19,6 @@
 #define rseqgo_allow rseqgo_v1_allow
 #define rseqgo_live_check rseqgo_v1_live_check
 
-/* struct rseq as it was in Linux 4.18: the bytes of fields, and with padding
- * the length and alignment of a legacy registration. */
-enum {
-	RSEQGO_ORIGINAL_FEATURE_SIZE = 20,
-	RSEQGO_ORIGINAL_LEN = 32,
-	RSEQGO_ORIGINAL_ALIGN = 32,
-};
-
-enum { RSEQGO_FLAG_UNREGISTER = 1 }; /* RSEQ_FLAG_UNREGISTER */
-
 /* In the kernel's half of the address space, a multiple of every alignment:
  * what can never be registered. */
 #define RSEQGO_KERNEL_ADDRESS ((void *)~(uintptr_t)0xfffff)

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/rseq-go/rseq/internal/abi"
 	"github.com/rseq-go/rseq/internal/tramp"
 )
 
@@ -46,8 +47,8 @@ func learn(k knowledge) {
 		}
 		return uintptr(i.Offset + offset)
 	}
-	tramp.SetOffsets(uintptr(i.Offset+offsetCPUID),
-		field(FeatureNodeID, offsetNode), field(FeatureMMCID, offsetMMCID))
+	tramp.SetOffsets(uintptr(i.Offset+abi.OffsetCPUID),
+		field(FeatureNodeID, abi.OffsetNodeID), field(FeatureMMCID, abi.OffsetMMCID))
 	allowSections(i)
 	known.Store(&k)
 }

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"unsafe"
 
+	"github.com/rseq-go/rseq/internal/abi"
 	"github.com/rseq-go/rseq/internal/tramp"
 )
 
@@ -239,7 +240,7 @@ func CriticalSections(x Index) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	k := known.Load()
-	if k.info.Owner == OwnerNone || k.mayRegister() && atomic.LoadInt32(field(offsetCPUID)) == tramp.NotRegistered {
+	if k.info.Owner == OwnerNone || k.mayRegister() && atomic.LoadInt32(field(abi.OffsetCPUID)) == tramp.NotRegistered {
 		register()
 	}
 	k = decide()
@@ -250,7 +251,7 @@ func CriticalSections(x Index) error {
 		return k.sections
 	case x == ByConcurrencyID && !k.info.Features.Has(FeatureMMCID):
 		return errConcurrencyID
-	case atomic.LoadInt32(field(offsetCPUID)) < 0:
+	case atomic.LoadInt32(field(abi.OffsetCPUID)) < 0:
 		return errors.New("rseq: critical sections: the calling thread is not registered: it was refused, or its library left it out, or it is ending")
 	}
 	// A word of this thread's own, whatever its index: does any section end?

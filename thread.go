@@ -5,6 +5,7 @@ import (
 	"runtime"
 	"sync/atomic"
 
+	"github.com/rseq-go/rseq/internal/abi"
 	"github.com/rseq-go/rseq/internal/tramp"
 )
 
@@ -38,16 +39,16 @@ func LockThread() (*Thread, error) {
 		return nil, err
 	}
 	t := &Thread{cpuID: &absent, nodeID: &absent, mmCID: &absent}
-	if known.Load().mayRegister() && atomic.LoadInt32(field(offsetCPUID)) < 0 {
+	if known.Load().mayRegister() && atomic.LoadInt32(field(abi.OffsetCPUID)) < 0 {
 		register()
 	}
-	if info := &known.Load().info; info.Owner != OwnerNone && atomic.LoadInt32(field(offsetCPUID)) >= 0 {
-		t.cpuID = field(offsetCPUID)
+	if info := &known.Load().info; info.Owner != OwnerNone && atomic.LoadInt32(field(abi.OffsetCPUID)) >= 0 {
+		t.cpuID = field(abi.OffsetCPUID)
 		if info.Features.Has(FeatureNodeID) {
-			t.nodeID = field(offsetNode)
+			t.nodeID = field(abi.OffsetNodeID)
 		}
 		if info.Features.Has(FeatureMMCID) {
-			t.mmCID = field(offsetMMCID)
+			t.mmCID = field(abi.OffsetMMCID)
 		}
 	}
 	return t, nil

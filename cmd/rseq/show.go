@@ -10,6 +10,7 @@ import (
 	"text/tabwriter"
 
 	"github.com/rseq-go/rseq"
+	"github.com/rseq-go/rseq/internal/abi"
 )
 
 // reading is what one thread's area says now; nil where nothing tells.
@@ -53,9 +54,29 @@ func show(out io.Writer, asJSON bool) error {
 	return nil
 }
 
-// showJSON prints one object: info's keys, then the reading's.
+// field is a field of the area, for the object that is printed.
+type field struct {
+	Name   string `json:"name"`
+	Offset uint32 `json:"offset"`
+	Size   uint32 `json:"size"`
+	Linux  string `json:"linux"`
+}
+
+// fields lists the fields that may be read.
+func fields(i rseq.Info) []field {
+	all := []field{}
+	for _, f := range abi.Fields {
+		if i.Size >= f.Needs {
+			all = append(all, field{f.Name, f.Offset, f.Size, f.Linux})
+		}
+	}
+	return all
+}
+
+// showJSON prints one object: info's keys, the fields, then the reading's.
 func showJSON(out io.Writer, info rseq.Info, r reading) error {
 	object := map[string]any{}
+	object["fields"] = fields(info)
 	for _, part := range []any{info, r} {
 		data, err := json.Marshal(part)
 		if err != nil {
@@ -100,6 +121,13 @@ func showText(out io.Writer, i rseq.Info, r reading) {
 	row("node_id", number(r.NodeID), "its NUMA node", from)
 	row("mm_cid", number(r.MMCID), "concurrency id: small, unique among this process's running threads", "the area")
 	w.Flush()
+	var at []string
+	for _, f := range fields(i) {
+		at = append(at, fmt.Sprintf("%s %d", f.Name, f.Offset))
+	}
+	if len(at) > 0 {
+		fmt.Fprintf(out, "\nWhere its fields are, in bytes: %s\n", strings.Join(at, ", "))
+	}
 	if i.Reason != "" {
 		fmt.Fprintf(out, "\n%s\n", strings.TrimPrefix(i.Reason, "rseq: "))
 	}

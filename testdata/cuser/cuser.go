@@ -4,6 +4,9 @@
 //	CGO_CFLAGS="-I$(go list -f '{{.Dir}}' github.com/rseq-go/rseq)"
 package main
 
+// #ifdef ABI_HEADER // another version's than the newest
+// #include ABI_HEADER
+// #endif
 // #include "glibc.h"
 // static int c_register(void) { return rseqgo_register_thread() >= 0; }
 // static int c_cpu(void) { return rseqgo_cpu_id(rseqgo_discover()); }

@@ -1,0 +1,427 @@
+package main
+
+import (
+	"context"
+	"io/fs"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"github.com/rseq-go/rseq/internal/testutil"
+)
+
+// A tree of headers as small as can be, written for these tests.
+var small = map[string]string{
+	"features.h":         "#define __GLIBC__ 2\n#define __GLIBC_MINOR__ 44\n",
+	"linux/version.h":    "#define LINUX_VERSION_CODE 0x70200\n",
+	"linux/auxvec.h":     "#define AT_RSEQ_FEATURE_SIZE 27\n#define AT_RSEQ_ALIGN 28\n",
+	"linux/membarrier.h": "enum membarrier_cmd { MEMBARRIER_CMD_PRIVATE_EXPEDITED_RSEQ = 1 << 7 };\n",
+	"linux/prctl.h":      "#define PR_RSEQ_SLICE_EXTENSION 79\n",
+	"linux/ptrace.h":     "#define PTRACE_GET_RSEQ_CONFIGURATION 0x420f\n",
+	"asm/unistd.h":       "#define __NR_read 0\n#define __NR_rseq 334\n",
+	"stdint.h": "typedef unsigned char uint8_t;\ntypedef unsigned short uint16_t;\n" +
+		"typedef unsigned int uint32_t;\ntypedef unsigned long uint64_t;\n",
+	"bits/rseq.h": "#define RSEQ_SIG 0x53053053\n",
+	"sys/rseq.h": `#include <stddef.h>
+#include <bits/rseq.h>
+#if __has_include("linux/rseq.h")
+#include <linux/rseq.h>
+#endif
+extern const ptrdiff_t __rseq_offset;
+extern const unsigned int __rseq_size;
+extern const unsigned int __rseq_flags;
+`,
+	"linux/rseq.h": kernelHeader,
+}
+
+const kernelHeader = `#ifndef _LINUX_RSEQ_H
+#define _LINUX_RSEQ_H
+typedef unsigned char __u8;
+typedef unsigned short __u16;
+typedef unsigned int __u32;
+typedef unsigned long long __u64;
+enum rseq_cpu_id_state { RSEQ_CPU_ID_UNINITIALIZED = -1, RSEQ_CPU_ID_REGISTRATION_FAILED = -2 };
+enum rseq_flags { RSEQ_FLAG_UNREGISTER = 1 << 0 };
+struct rseq_cs {
+	__u32 version, flags;
+	__u64 start_ip;
+	__u64 post_commit_offset;
+	__u64 abort_ip;
+} __attribute__((aligned(4 * sizeof(__u64))));
+struct rseq_slice_ctrl {
+	union {
+		__u32 all;
+		struct {
+			__u8 request, granted;
+			__u16 __reserved;
+		};
+	};
+};
+struct rseq {
+	__u32 cpu_id_start;
+	__u32 cpu_id;
+	__u64 rseq_cs;
+	__u32 flags;
+	__u32 node_id;
+	__u32 mm_cid;
+	struct rseq_slice_ctrl slice_ctrl;
+	__u8 __reserved;
+	char end[];
+} __attribute__((aligned(32)));
+#endif
+`
+
+// tree is small with changes: the text behind a name is what replaces the first,
+// "old => new", or the whole file; empty, the file is missing.
+func tree(changes map[string]string) *Tree {
+	files := fstest.MapFS{}
+	all := maps.Clone(small)
+	maps.Copy(all, changes)
+	for name, text := range all {
+		if old, repl, ok := strings.Cut(text, " => "); ok {
+			text = strings.Replace(small[name], old, repl, 1)
+		}
+		if text != "" {
+			files["usr/include/"+name] = &fstest.MapFile{Data: []byte(text)}
+		}
+	}
+	return &Tree{Label: Label{"2.44", "7.2", "amd64"}, Dir: "/tree", FS: files, Include: []string{"usr/include"}}
+}
+
+func TestParse(t *testing.T) {
+	l, err := Parse(tree(nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if l.Area.Size != 64 || l.Area.Align != 32 || l.Area.end() != 33 || l.Area.Flexible == nil || l.Area.Flexible.Offset != 33 {
+		t.Errorf("struct rseq: %+v", l.Area)
+	}
+	got := map[string]int64{}
+	for _, f := range l.Area.leaves() {
+		got[f.name()] = f.Offset
+	}
+	want := map[string]int64{"cpu_id_start": 0, "cpu_id": 4, "rseq_cs": 8, "flags": 16, "node_id": 20, "mm_cid": 24, "slice_ctrl": 28,
+		"slice_ctrl.all": 28, "slice_ctrl.request": 28, "slice_ctrl.granted": 29, "slice_ctrl.__reserved": 30, "__reserved": 32}
+	if !maps.Equal(got, want) {
+		t.Errorf("offsets %v, want %v", got, want)
+	}
+	for name, want := range map[string]int64{"RSEQ_SIG": 0x53053053, "RSEQ_CPU_ID_REGISTRATION_FAILED": -2, "AT_RSEQ_ALIGN": 28, "__NR_rseq": 334} {
+		if got, ok := l.constant(name); !ok || got != want {
+			t.Errorf("%s is %d, %v, want %d", name, got, ok, want)
+		}
+	}
+	if len(l.Symbols) != 3 || l.Symbols[0] != (Symbol{"__rseq_offset", "const ptrdiff_t", 8}) {
+		t.Errorf("symbols %v", l.Symbols)
+	}
+}
+
+// TestBadHeaders: each error says where and what was expected.
+func TestBadHeaders(t *testing.T) {
+	const kernel = "linux/rseq.h"
+	for name, c := range map[string]struct {
+		file, change string
+		want         []string
+	}{
+		"syntax error":        {kernel, "__u32 cpu_id; => __u32 cpu_id", []string{"linux/rseq.h:27"}},
+		"not text":            {kernel, "\x00\xff(((", []string{"linux/rseq.h", "not text in UTF-8"}},
+		"not C":               {kernel, "((;", []string{"linux/rseq.h:1"}},
+		"cut off":             {kernel, "#include <x", []string{"linux/rseq.h:1"}},
+		"unterminated":        {kernel, "#ifndef X\nstruct rseq {", []string{"linux/rseq.h"}},
+		"bit-field":           {kernel, "__u32 flags; => __u32 flags : 8;", []string{"linux/rseq.h:28", "bit-field"}},
+		"anonymous bit-field": {kernel, "__u32 flags; => __u32 flags; __u32 : 3;", []string{"linux/rseq.h:28", "bit-field"}},
+		"union":               {kernel, "__u64 rseq_cs; => union { __u64 ptr; __u32 half; } rseq_cs;", []string{"linux/rseq.h:27", "union", "rseq_cs"}},
+		"union of another shape": {kernel, "__u32 all; => __u16 half;",
+			[]string{"linux/rseq.h", "union", "first member"}},
+		"unknown attribute":    {kernel, "} __attribute__((aligned(32))); => } __attribute__((packed, aligned(32)));", []string{"linux/rseq.h:34", `"packed"`, "expected aligned(n)"}},
+		"attribute of a field": {kernel, "__u64 rseq_cs; => __u64 rseq_cs __attribute__((__packed__));", []string{"linux/rseq.h:27", `"__packed__"`}},
+		"attribute inside":     {kernel, "__u16 __reserved; => __u16 __reserved __attribute__((mode(QI)));", []string{"linux/rseq.h", `"mode"`}},
+		"bare aligned":         {kernel, "} __attribute__((aligned(32))); => } __attribute__((aligned));", []string{"linux/rseq.h:34", "expected aligned(n)"}},
+		"pragma pack":          {kernel, "struct rseq { => #pragma pack(1)\nstruct rseq {", []string{"linux/rseq.h:24", "#pragma pack"}},
+		"pointer":              {kernel, "__u64 rseq_cs; => void *rseq_cs;", []string{"linux/rseq.h:27", "rseq_cs", "expected an integer"}},
+		"array":                {kernel, "__u8 __reserved; => __u8 __reserved[4];", []string{"linux/rseq.h:32", "__reserved"}},
+		"missing field":        {kernel, "__u32 mm_cid; => ", []string{"linux/rseq.h:24", "no field mm_cid", "cpu_id_start, cpu_id"}},
+		"missing first field":  {kernel, "__u32 cpu_id_start; => ", []string{"linux/rseq.h:24", "no field cpu_id_start"}},
+		"order":                {kernel, "__u32 node_id;\n\t__u32 mm_cid; => __u32 mm_cid;\n\t__u32 node_id;", []string{"linux/rseq.h:24", "mm_cid", "in this order"}},
+		"descriptor":           {kernel, "__u64 abort_ip; => ", []string{"linux/rseq.h:9", "no field abort_ip"}},
+		"another name":         {kernel, "struct rseq { => struct rseq_abi {", []string{"struct rseq", "linux/rseq.h"}},
+		"elsewhere":            {"bits/rseq.h", "#define RSEQ_SIG 1\nstruct rseq { int x; };\n", []string{"rseq.h", "rseq"}},
+		"includes itself":      {kernel, "#define _LINUX_RSEQ_H => #include <linux/rseq.h>", []string{"linux/rseq.h", "guards"}},
+		"no sys/rseq.h":        {"sys/rseq.h", "", []string{"no sys/rseq.h", "/tree", "glibc 2.44"}},
+		"no kernel header":     {kernel, "", []string{"no linux/rseq.h", "Linux 7.2"}},
+		"wrong architecture":   {"asm/unistd.h", "#define __NR_read 63\n#define __NR_rseq 293\n", []string{"asm/unistd.h:1", "expected 0", "amd64"}},
+		"wrong Linux":          {"linux/version.h", "#define LINUX_VERSION_CODE 0x6010a\n", []string{"linux/version.h:1", "Linux 6.1", "expected 7.2"}},
+		"wrong glibc":          {"features.h", "#define __GLIBC__ 2\n#define __GLIBC_MINOR__ 36\n", []string{"features.h:2", "glibc 2.36", "expected 2.44"}},
+		"no signature":         {"bits/rseq.h", "#define RSEQ 1\n", []string{"RSEQ_SIG", "bits/rseq.h"}},
+		"signature no number":  {"bits/rseq.h", "#define RSEQ_SIG \"x\"\n", []string{"bits/rseq.h:1", "RSEQ_SIG", "integer"}},
+		"no symbol":            {"sys/rseq.h", "extern const unsigned int __rseq_size; => ", []string{"__rseq_size", "sys/rseq.h"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l, err := Parse(tree(map[string]string{c.file: c.change}))
+			if err == nil {
+				t.Fatalf("no error: %+v", l)
+			}
+			for _, want := range append(c.want, "2.44/7.2/amd64") {
+				if !strings.Contains(err.Error(), want) {
+					t.Errorf("error %q does not say %q", err, want)
+				}
+			}
+		})
+	}
+}
+
+func TestTrees(t *testing.T) {
+	label := Label{"2.44", "7.2", "amd64"}
+	write := func(t *testing.T, root, name, text string) {
+		t.Helper()
+		name = filepath.Join(root, name)
+		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, prefix := range map[string]string{"sysroot": "usr/include", "multiarch": "usr/include/x86_64-linux-gnu", "include": "."} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			for file, text := range small {
+				at := prefix
+				if file == "features.h" && name != "include" {
+					at = "usr/include"
+				}
+				write(t, dir, filepath.Join(at, file), text)
+			}
+			opened, err := openTree(label, dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := Parse(opened); err != nil {
+				t.Error(err)
+			}
+			if name == "sysroot" {
+				if _, err := openTree(label, filepath.Join(dir, "usr/include")); err != nil {
+					t.Error(err)
+				}
+				// A file that cannot be read: a folder in its place.
+				name := filepath.Join(dir, "usr/include/linux/rseq.h")
+				if err := os.Remove(name); err != nil {
+					t.Fatal(err)
+				}
+				if err := os.Mkdir(name, 0o755); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := Parse(opened); err == nil || !strings.Contains(err.Error(), "linux/rseq.h") {
+					t.Errorf("unreadable file: %v", err)
+				}
+			}
+		})
+	}
+	for _, c := range []struct {
+		label Label
+		dir   string
+		want  string
+	}{
+		{label, t.TempDir(), "has no headers: expected usr/include/features.h"},
+		{label, "/does/not/exist", "no such file"},
+		{Label{"2.44", "7.2", "mips"}, t.TempDir(), `unknown architecture "mips": expected amd64 or arm64`},
+	} {
+		if _, err := openTree(c.label, c.dir); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%v in %s: error %v, want %q", c.label, c.dir, err, c.want)
+		}
+	}
+}
+
+func TestConsistent(t *testing.T) {
+	parse := func(label Label, changes map[string]string) Layout {
+		t.Helper()
+		tr := tree(changes)
+		tr.Label = label
+		l, err := Parse(tr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return *l
+	}
+	label := Label{"2.44", "7.2", "amd64"}
+	base := parse(label, nil)
+	later := func(change string) Layout {
+		l := parse(label, map[string]string{"linux/rseq.h": change})
+		l.Glibc = "2.45"
+		return l
+	}
+	if err := consistent([]Layout{base, later("__u8 __reserved; => __u64 new_one;")}); err != nil {
+		t.Errorf("a new field in place of the reserved byte: %v", err)
+	}
+	for change, want := range map[string]string{
+		"__u32 flags; => __u64 flags;":                                  "flags is uint64_t at offset 16, but",
+		"__u32 node_id; => __u32 other; __u32 node_id;":                 "node_id is uint32_t at offset 24, but",
+		"RSEQ_CPU_ID_UNINITIALIZED = -1 => RSEQ_CPU_ID_UNINITIALIZED=7": "RSEQ_CPU_ID_UNINITIALIZED is 0x7, but",
+	} {
+		if err := consistent([]Layout{base, later(change)}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: error %v, want %q", change, err, want)
+		}
+	}
+	other := base
+	other.Arch, other.Area.Align = "arm64", 64
+	if err := consistent([]Layout{base, other}); err == nil || !strings.Contains(err.Error(), "alignment 64, ") {
+		t.Errorf("another alignment on arm64: %v", err)
+	}
+}
+
+// TestRun goes the whole way in a repository of its own: generates, checks, finds
+// a removed field by name, and leaves the files alone when anything is wrong.
+func TestRun(t *testing.T) {
+	dir := t.TempDir()
+	t.Chdir(dir)
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	write := func(name, text string) {
+		t.Helper()
+		must(os.MkdirAll(filepath.Dir(name), 0o755))
+		must(os.WriteFile(name, []byte(text), 0o644))
+	}
+	write("gen/versions", "2.44 7.2 -\n")
+	var args []string
+	for _, arch := range architectures {
+		for name, text := range small {
+			if name == "asm/unistd.h" && arch == "arm64" {
+				text = "#define __NR_read 63\n#define __NR_rseq 293\n"
+			}
+			write(filepath.Join("tree", arch, "usr/include", name), text)
+		}
+		args = append(args, "2.44/7.2/"+arch+"="+filepath.Join("tree", arch))
+	}
+	ctx := context.Background()
+	if err := run(ctx, false, args[:1]); err == nil || !strings.Contains(err.Error(), "2.44/7.2/arm64=DIR") {
+		t.Errorf("one architecture alone: %v", err)
+	}
+	must(run(ctx, false, args))
+	state := func() (all string) {
+		t.Helper()
+		must(filepath.WalkDir(".", func(name string, d fs.DirEntry, err error) error {
+			if err == nil && !d.IsDir() && !strings.HasPrefix(name, "tree") {
+				data, _ := os.ReadFile(name)
+				all += name + "\n" + string(data)
+			}
+			return err
+		}))
+		return all
+	}
+	generated := state()
+	must(run(ctx, false, args))
+	if state() != generated {
+		t.Error("a second run generates something else")
+	}
+	must(run(ctx, true, args))
+	must(run(ctx, true, args[:1]))
+
+	header := "tree/amd64/usr/include/linux/rseq.h"
+	for name, c := range map[string]struct {
+		text string
+		want string
+	}{
+		"a field removed":   {strings.Replace(kernelHeader, "__u8 __reserved;\n\tchar", "char", 1), "field __reserved is gone: was uint8_t, 1 bytes at offset 32"},
+		"a due one removed": {strings.Replace(kernelHeader, "__u32 node_id;", "", 1), "has no field node_id"},
+		"a field added":     {strings.Replace(kernelHeader, "char end", "__u8 other;\n\tchar end", 1), "field other is new: uint8_t"},
+		"a constant":        {strings.Replace(kernelHeader, "1 << 0", "1 << 3", 1), "RSEQ_FLAG_UNREGISTER: 0x8 in enum rseq_flags, was 0x1"},
+		"no struct":         {"", "struct rseq"},
+	} {
+		write(header, c.text)
+		if err := run(ctx, true, args); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: error %v, want %q", name, err, c.want)
+		}
+		if name == "a due one removed" || name == "no struct" {
+			if err := run(ctx, false, args); err == nil || state() != generated {
+				t.Errorf("%s: files were touched, error %v", name, err)
+			}
+		}
+	}
+	write(header, kernelHeader)
+	write(goTable, "package abi\n")
+	if err := run(ctx, true, args); err == nil || !strings.Contains(err.Error(), "+var Signature") {
+		t.Errorf("a file changed by hand: %v", err)
+	}
+	must(run(ctx, false, args))
+
+	for _, c := range []struct{ versions, arg, want string }{
+		{"2.44 7.2\n", args[0], `gen/versions:1: "2.44 7.2": expected glibc, Linux, suite`},
+		{"2.44 7.2 -\n2.43 7.1 -\n", args[0], "gen/versions:2: glibc 2.43 after 2.44"},
+		{"2.44 7.2 -\n", "2.44=tree", "expected GLIBC/LINUX/ARCH=DIR"},
+		{"2.44 7.2 -\n", "2.45/7.2/amd64=tree/amd64", "gen/versions has no line for glibc 2.45"},
+		{"2.44 7.2 -\n", "2.44/7.2/arm64=tree/amd64", "asm/unistd.h:1: read(2) has number 0: expected 63"},
+	} {
+		write("gen/versions", c.versions)
+		if err := run(ctx, false, []string{c.arg}); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("versions %q, %s: error %v, want %q", c.versions, c.arg, err, c.want)
+		}
+	}
+}
+
+// TestHeadersCompile: each generated header compiles alone in each language, and
+// twice in one file, with no warning.
+func TestHeadersCompile(t *testing.T) {
+	headers, err := filepath.Glob("../include/*.h")
+	if err != nil || len(headers) == 0 {
+		t.Fatal("no headers", err)
+	}
+	compilers := map[string][]string{"gcc": {"c99", "c11"}, "g++": {"c++11", "c++17"}, "clang": {"c99", "c11"}, "clang++": {"c++17"},
+		"musl-gcc": {"c99", "c11"}, "aarch64-linux-gnu-gcc": {"c99", "c11"}, "aarch64-linux-gnu-g++": {"c++17"}}
+	compiled := 0
+	for compiler, standards := range compilers {
+		if _, err := exec.LookPath(compiler); err != nil {
+			t.Logf("left out: no %s here", compiler)
+			continue
+		}
+		for _, standard := range standards {
+			language := "c"
+			if strings.HasPrefix(standard, "c++") {
+				language = "c++"
+			}
+			for _, header := range append(headers, "../abi.h", "../glibc.h") {
+				testutil.Run(t, nil, compiler, "-std="+standard, "-Wall", "-Wextra", "-pedantic", "-Werror", "-fsyntax-only",
+					"-include", header, "-x", language, header)
+				compiled++
+			}
+		}
+	}
+	if compiled == 0 {
+		t.Skip("no C compiler here")
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add([]byte(kernelHeader))
+	for _, change := range [][2]string{
+		{"__u32 flags;", "__u32 flags : 8;"}, {"__u64 rseq_cs;", "union { __u64 ptr; } rseq_cs;"},
+		{"aligned(32)", "packed"}, {"aligned(32)", "aligned(1 << 31)"}, {"char end[];", "char end[0];"},
+		{"struct rseq {", "struct rseq *"}, {"struct rseq {", "struct rseq { struct rseq r;"},
+		{"#define _LINUX_RSEQ_H", "#include <linux/rseq.h>"}, {"1 << 0", "1 / 0"}, {"1 << 0", "RSEQ_FLAG_UNREGISTER"},
+		{"typedef unsigned int __u32;", "#define __u32 __u32 __u32"}, {"__u8 __reserved;", "__u8 __reserved[1UL << 62];"},
+		{"#endif", ""}, {"typedef unsigned int __u32;", "typedef struct { int x; } __u32;"},
+	} {
+		f.Add([]byte(strings.Replace(kernelHeader, change[0], change[1], 1)))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		hangs := time.AfterFunc(10*time.Second, func() { panic("Parse does not end") })
+		defer hangs.Stop()
+		l, err := Parse(tree(map[string]string{"linux/rseq.h": string(data) + "\n"}))
+		if err != nil {
+			return
+		}
+		// What is accepted can be generated from.
+		arm := *l
+		arm.Arch = "arm64"
+		if _, err := outputs([]Layout{*l, arm}); err != nil {
+			t.Error(err)
+		}
+	})
+}

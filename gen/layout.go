@@ -1,0 +1,308 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Label says what a tree of headers is of.
+type Label struct {
+	Glibc, Linux, Arch string
+}
+
+func (l Label) String() string { return l.Glibc + "/" + l.Linux + "/" + l.Arch }
+
+// compare orders by version of glibc, then of Linux, then by architecture.
+func (l Label) compare(m Label) int {
+	return cmp.Or(compareVersions(l.Glibc, m.Glibc), compareVersions(l.Linux, m.Linux), cmp.Compare(l.Arch, m.Arch))
+}
+
+// Layout is what one tree's headers say.
+type Layout struct {
+	Label
+	// Packages are the Debian packages read, "libc6-dev 2.36-9"; none if a
+	// directory was given.
+	Packages []string
+	SysRseq  bool // there is a sys/rseq.h, since glibc 2.35
+	Area     Struct
+	CS       Struct
+	// Constants are the macros and enumerators that name rseq, by name.
+	Constants []Constant
+	// Symbols are glibc's __rseq_offset, __rseq_size and __rseq_flags.
+	Symbols []Symbol `json:",omitempty"`
+}
+
+// Struct is a struct type of the kernel's.
+type Struct struct {
+	Name        string
+	Size, Align int64
+	Fields      []Field
+	Flexible    *Field `json:",omitempty"` // the flexible array member at its end
+}
+
+// Field is a member; its offset counts from the outermost struct.
+type Field struct {
+	Name         string // empty: an anonymous struct or union
+	Type         string
+	Offset, Size int64
+	Fields       []Field `json:",omitempty"` // of a struct or union
+}
+
+// Constant is a macro or an enumerator with an integer value.
+type Constant struct {
+	Name  string
+	Value int64
+	Enum  string `json:",omitempty"` // the enum that it belongs to
+}
+
+// Symbol is a variable that glibc exports.
+type Symbol struct {
+	Name, Type string
+	Size       int64
+}
+
+// constant returns the value of a constant, and whether there is one.
+func (l *Layout) constant(name string) (int64, bool) {
+	for _, c := range l.Constants {
+		if c.Name == name {
+			return c.Value, true
+		}
+	}
+	return 0, false
+}
+
+// end returns how many bytes the fields take, padding and flexible member left
+// out: what the kernel calls feature size.
+func (s *Struct) end() (end int64) {
+	for _, f := range s.Fields {
+		end = max(end, f.Offset+f.Size)
+	}
+	return end
+}
+
+// leaf is a named field with the names of those that it is part of.
+type leaf struct {
+	Field
+	Path []string // as in the system's headers
+	Ours []string // as in ours, which name what is anonymous there
+}
+
+// leaves returns all named fields, those of structs and unions after these.
+func (s *Struct) leaves() (all []leaf) {
+	var walk func(path, ours []string, fields []Field)
+	walk = func(path, ours []string, fields []Field) {
+		for _, f := range fields {
+			p, o := path, append(slices.Clip(ours), cName(f))
+			if f.Name != "" {
+				p = append(slices.Clip(path), f.Name)
+				all = append(all, leaf{f, p, o})
+			}
+			walk(p, o, f.Fields)
+		}
+	}
+	walk(nil, nil, s.Fields)
+	return all
+}
+
+// fields returns the struct's own fields.
+func (s *Struct) fields() (all []leaf) {
+	for _, f := range s.leaves() {
+		if len(f.Path) == 1 {
+			all = append(all, f)
+		}
+	}
+	return all
+}
+
+func (l leaf) name() string { return strings.Join(l.Path, ".") }
+func (l leaf) ours() string { return strings.Join(l.Ours, ".") }
+
+// history says which Linux brought a field of struct rseq that the first one,
+// 4.18 (d7822b1e24f2), did not have.
+var history = map[string]string{
+	"node_id":    "6.3", // cbae6bac29a8
+	"mm_cid":     "6.3", // f7b01bb0b57f
+	"slice_ctrl": "7.0",
+}
+
+// expectedFields returns the fields that struct rseq must have in the headers of
+// a Linux version, in order. It may have more.
+func expectedFields(linux string) []string {
+	fields := []string{"cpu_id_start", "cpu_id", "rseq_cs", "flags"}
+	for _, f := range []string{"node_id", "mm_cid", "slice_ctrl"} {
+		if compareVersions(linux, history[f]) >= 0 {
+			fields = append(fields, f)
+		}
+	}
+	return fields
+}
+
+// since returns the Linux version that brought a field of struct rseq, empty if
+// nobody noted it.
+func since(field string) string {
+	if slices.Contains(expectedFields("0"), field) {
+		return "4.18"
+	}
+	return history[field]
+}
+
+// consistent checks what must hold between the trees for one ABI to exist: a
+// field is at one place with one type in each, later versions only add at the
+// end, and constants keep their values on each architecture.
+func consistent(layouts []Layout) error {
+	type where struct {
+		leaf
+		in Label
+	}
+	fields := map[string]where{}
+	constants := map[string]struct {
+		Constant
+		in Label
+	}{}
+	var before *Layout
+	for i := range layouts {
+		l := &layouts[i]
+		for _, s := range []*Struct{&l.Area, &l.CS} {
+			for _, f := range s.leaves() {
+				key := "struct " + s.Name + ": " + f.name()
+				was, seen := fields[key]
+				if !seen {
+					fields[key] = where{f, l.Label}
+				} else if was.Offset != f.Offset || was.Size != f.Size || was.Type != f.Type {
+					return fmt.Errorf("%s: %s is %s at offset %d, but in %s it is %s at offset %d: expected one ABI",
+						l.Label, key, f.Type, f.Offset, was.in, was.Type, was.Offset)
+				}
+			}
+		}
+		for _, c := range l.Constants {
+			key := l.Arch + " " + c.Name
+			was, seen := constants[key]
+			if !seen {
+				was.Constant, was.in = c, l.Label
+				constants[key] = was
+			} else if was.Value != c.Value {
+				return fmt.Errorf("%s: %s is %#x, but in %s it is %#x: expected one ABI", l.Label, c.Name, c.Value, was.in, was.Value)
+			}
+		}
+		if before != nil && before.Arch == l.Arch {
+			for _, f := range before.Area.Fields {
+				if f.Name != reserved && !slices.ContainsFunc(l.Area.Fields, func(g Field) bool { return g.Name == f.Name }) {
+					return fmt.Errorf("%s: struct rseq has no field %s, which %s has: expected later versions to add only",
+						l.Label, f.Name, before.Label)
+				}
+			}
+		}
+		before = l
+	}
+	// Between architectures of one version everything but constants is equal.
+	for i := range layouts {
+		for j := range layouts[:i] {
+			a, b := layouts[i], layouts[j]
+			if a.Glibc != b.Glibc || a.Linux != b.Linux {
+				continue
+			}
+			if d := difference(a.structure(), b.structure()); d != "" {
+				return fmt.Errorf("%s and %s differ, expected one struct rseq on every architecture: %s", b.Label, a.Label, d)
+			}
+		}
+	}
+	return nil
+}
+
+// reserved is the byte behind slice_ctrl that a later field may replace.
+const reserved = "__reserved"
+
+// structure returns l without what may differ by architecture.
+func (l Layout) structure() Layout {
+	return Layout{SysRseq: l.SysRseq, Area: l.Area, CS: l.CS, Symbols: l.Symbols}
+}
+
+// difference says what b has other than a, "" if nothing; the packages do not
+// count.
+func difference(a, b Layout) string {
+	var lines []string
+	say := func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) }
+	if a.SysRseq != b.SysRseq {
+		say("sys/rseq.h: %s, was %s", present(b.SysRseq), present(a.SysRseq))
+	}
+	for _, s := range [][2]*Struct{{&a.Area, &b.Area}, {&a.CS, &b.CS}} {
+		differ(say, "struct "+s[0].Name+": field ", s[0].leaves(), s[1].leaves(), leaf.name, func(f leaf) string {
+			return fmt.Sprintf("%s, %d bytes at offset %d", f.Type, f.Size, f.Offset)
+		})
+		whole := func(s *Struct) string {
+			flexible := "no flexible array member"
+			if s.Flexible != nil {
+				flexible = fmt.Sprintf("flexible %s %s[] at offset %d", s.Flexible.Type, s.Flexible.Name, s.Flexible.Offset)
+			}
+			return fmt.Sprintf("%d bytes, alignment %d, %s", s.Size, s.Align, flexible)
+		}
+		if x, y := whole(s[0]), whole(s[1]); x != y {
+			say("struct %s: %s, was %s", s[0].Name, y, x)
+		}
+	}
+	differ(say, "", a.Constants, b.Constants, func(c Constant) string { return c.Name },
+		func(c Constant) string { return fmt.Sprintf("%#x", c.Value) + inEnum(c) })
+	differ(say, "", a.Symbols, b.Symbols, func(s Symbol) string { return s.Name },
+		func(s Symbol) string { return fmt.Sprintf("%s, %d bytes", s.Type, s.Size) })
+	return strings.Join(lines, "\n")
+}
+
+func inEnum(c Constant) string {
+	if c.Enum == "" {
+		return ""
+	}
+	return " in enum " + c.Enum
+}
+
+func present(yes bool) string {
+	if yes {
+		return "there"
+	}
+	return "not there"
+}
+
+// differ says which things are gone, other or new.
+func differ[T any](say func(string, ...any), what string, a, b []T, name, text func(T) string) {
+	find := func(in []T, n string) (string, bool) {
+		i := slices.IndexFunc(in, func(t T) bool { return name(t) == n })
+		if i < 0 {
+			return "", false
+		}
+		return text(in[i]), true
+	}
+	for _, x := range a {
+		is, there := find(b, name(x))
+		switch {
+		case !there:
+			say("%s%s is gone: was %s", what, name(x), text(x))
+		case is != text(x):
+			say("%s%s: %s, was %s", what, name(x), is, text(x))
+		}
+	}
+	for _, y := range b {
+		if _, there := find(a, name(y)); !there {
+			say("%s%s is new: %s", what, name(y), text(y))
+		}
+	}
+}
+
+// compareVersions compares numbers separated by dots.
+func compareVersions(a, b string) int {
+	x, y := strings.Split(a, "."), strings.Split(b, ".")
+	for i := range max(len(x), len(y)) {
+		var m, n int
+		if i < len(x) {
+			m, _ = strconv.Atoi(x[i])
+		}
+		if i < len(y) {
+			n, _ = strconv.Atoi(y[i])
+		}
+		if c := cmp.Compare(m, n); c != 0 {
+			return c
+		}
+	}
+	return 0
+}

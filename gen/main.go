@@ -1,0 +1,333 @@
+// Command gen reads what each glibc's own headers and the kernel's beside them say
+// of struct rseq, and generates what the package and its C users compile against:
+// abi.h, include/, cs_<arch>.h, internal/abi and docs/layouts.md.
+//
+//	go run ./gen [-check] [GLIBC/LINUX/ARCH=DIR ...]
+//
+// From the repository's root. Without trees it fetches those of gen/versions from
+// Debian's packages into .cache (apt's own tools, nothing is installed). A tree
+// named stands for its version and no other is fetched; DIR is a sysroot, an
+// unpacked libc6-dev and linux-libc-dev, or a folder as /usr/include.
+//
+// With -check nothing is written: a difference between the headers, what is
+// recorded of them and the files is an error. What Debian no longer has, since a
+// suite moved on, stays as recorded, and it says so.
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"maps"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/rogpeppe/go-internal/diff"
+
+	"github.com/rseq-go/rseq/internal/debian"
+)
+
+func main() {
+	check := flag.Bool("check", false, "write nothing; fail if a file or a header differs")
+	flag.Usage = func() {
+		fmt.Fprintf(flag.CommandLine.Output(), "usage: go run ./gen [-check] [GLIBC/LINUX/ARCH=DIR ...]\n")
+		flag.PrintDefaults()
+	}
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := run(ctx, *check, flag.Args()); err != nil {
+		fmt.Fprintln(os.Stderr, "gen:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, check bool, args []string) error {
+	if _, err := os.Stat("gen/versions"); err != nil {
+		return errors.New("no gen/versions here: run it from the repository's root")
+	}
+	rows, err := readVersions("gen/versions")
+	if err != nil {
+		return err
+	}
+	recorded, err := readRecord()
+	if err != nil {
+		return err
+	}
+	var trees []*Tree
+	if len(args) > 0 {
+		trees, err = namedTrees(args, rows)
+	} else {
+		trees, err = fetchTrees(ctx, rows)
+	}
+	if err != nil {
+		return err
+	}
+	if len(trees) == 0 {
+		return errors.New("no tree could be read: name one, or set gen/versions right")
+	}
+
+	layouts, err := parseAll(trees)
+	if err != nil {
+		return err
+	}
+	if check {
+		if err := compareRecord(recorded, layouts); err != nil {
+			return err
+		}
+	}
+	all := merge(rows, recorded, layouts)
+	if err := consistent(all); err != nil {
+		return err
+	}
+	files, err := outputs(all)
+	if err != nil {
+		return err
+	}
+	if err := crossCheckAll(ctx, trees, layouts, files); err != nil {
+		return err
+	}
+	if check {
+		err = compareFiles(files)
+	} else {
+		err = writeFiles(files)
+	}
+	if err == nil {
+		fmt.Printf("%d trees read, %d files %s\n", len(trees), len(files), map[bool]string{true: "as generated", false: "generated"}[check])
+	}
+	return err
+}
+
+// row is a line of gen/versions.
+type row struct{ Glibc, Linux, Suite string }
+
+func readVersions(name string) (rows []row, err error) {
+	data, err := os.ReadFile(name)
+	n := 0
+	for line := range strings.Lines(string(data)) {
+		n++
+		line, _, _ = strings.Cut(line, "#")
+		f := strings.Fields(line)
+		switch {
+		case len(f) == 0:
+		case len(f) != 3:
+			return nil, fmt.Errorf("%s:%d: %q: expected glibc, Linux, suite", name, n, strings.TrimSpace(line))
+		case len(rows) > 0 && compareVersions(rows[len(rows)-1].Glibc, f[0]) >= 0:
+			return nil, fmt.Errorf("%s:%d: glibc %s after %s: expected each once, the oldest first", name, n, f[0], rows[len(rows)-1].Glibc)
+		default:
+			rows = append(rows, row{f[0], f[1], f[2]})
+		}
+	}
+	return rows, err
+}
+
+func readRecord() (layouts []Layout, err error) {
+	data, err := os.ReadFile(recordFile)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err == nil {
+		err = json.Unmarshal(data, &layouts)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", recordFile, err)
+	}
+	return layouts, nil
+}
+
+// namedTrees opens the trees that arguments name.
+func namedTrees(args []string, rows []row) (trees []*Tree, err error) {
+	for _, arg := range args {
+		label, dir, ok := strings.Cut(arg, "=")
+		part := strings.Split(label, "/")
+		if !ok || len(part) != 3 {
+			return nil, fmt.Errorf("%q: expected GLIBC/LINUX/ARCH=DIR, 2.41/6.12/amd64=/mnt", arg)
+		}
+		l := Label{part[0], part[1], part[2]}
+		if !slices.ContainsFunc(rows, func(r row) bool { return r.Glibc == l.Glibc && r.Linux == l.Linux }) {
+			return nil, fmt.Errorf("%s: gen/versions has no line for glibc %s with Linux %s: add one", label, l.Glibc, l.Linux)
+		}
+		t, err := openTree(l, dir)
+		if err != nil {
+			return nil, err
+		}
+		trees = append(trees, t)
+	}
+	return trees, nil
+}
+
+// fetchTrees brings the packages of each row for each architecture.
+func fetchTrees(ctx context.Context, rows []row) (trees []*Tree, err error) {
+	var (
+		wait  sync.WaitGroup
+		mutex sync.Mutex
+		errs  []error
+		few   = make(chan bool, 4)
+	)
+	for _, r := range rows {
+		for _, arch := range architectures {
+			if r.Suite == "-" {
+				continue
+			}
+			wait.Go(func() {
+				few <- true
+				defer func() { <-few }()
+				t, err := fetchTree(ctx, r, arch)
+				mutex.Lock()
+				defer mutex.Unlock()
+				if err != nil {
+					errs = append(errs, err)
+				} else if t != nil {
+					trees = append(trees, t)
+				}
+			})
+		}
+	}
+	wait.Wait()
+	slices.SortFunc(trees, func(a, b *Tree) int { return a.compare(b.Label) })
+	return trees, errors.Join(errs...)
+}
+
+// fetchTree returns nil without an error if the suite has moved on.
+func fetchTree(ctx context.Context, r row, arch string) (*Tree, error) {
+	label := Label{r.Glibc, r.Linux, arch}
+	dir := filepath.Join(".cache", "headers", r.Suite+"-"+arch)
+	packages, err := debian.Fetch(ctx, r.Suite, arch, dir, "libc6-dev", "linux-libc-dev")
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", label, err)
+	}
+	var names []string
+	for _, p := range packages {
+		names = append(names, p.Name+" "+p.Version)
+		want := map[string]string{"libc6-dev": r.Glibc, "linux-libc-dev": r.Linux}[p.Name]
+		if is := p.Upstream(); is != want && !strings.HasPrefix(is, want+".") {
+			fmt.Printf("%s: stays as recorded: Debian's %s has %s %s now\n", label, r.Suite, p.Name, p.Version)
+			return nil, nil
+		}
+	}
+	t, err := openTree(label, filepath.Join(dir, "root"))
+	if err != nil {
+		return nil, err
+	}
+	t.Packages = names
+	return t, nil
+}
+
+func parseAll(trees []*Tree) ([]Layout, error) {
+	layouts := make([]Layout, len(trees))
+	errs := make([]error, len(trees))
+	var wait sync.WaitGroup
+	for i, t := range trees {
+		wait.Go(func() {
+			l, err := Parse(t)
+			if err != nil {
+				errs[i] = err
+				return
+			}
+			layouts[i] = *l
+		})
+	}
+	wait.Wait()
+	return layouts, errors.Join(errs...)
+}
+
+// compareRecord fails if the trees say another thing than is recorded of them.
+// A new version of the packages is no difference: it takes over the recorded one,
+// so that the files are what they were.
+func compareRecord(recorded, layouts []Layout) error {
+	var errs []error
+	for i := range layouts {
+		l := &layouts[i]
+		n := slices.IndexFunc(recorded, func(r Layout) bool { return r.Label == l.Label })
+		if n < 0 {
+			errs = append(errs, fmt.Errorf("%s is not recorded yet: go run ./gen", l.Label))
+			continue
+		}
+		if d := difference(recorded[n], *l); d != "" {
+			errs = append(errs, fmt.Errorf("%s: the headers are not as recorded:\n\t%s", l.Label, strings.ReplaceAll(d, "\n", "\n\t")))
+		}
+		if len(l.Packages) > 0 && !slices.Equal(l.Packages, recorded[n].Packages) {
+			fmt.Printf("%s: %s says the same as the recorded %s\n", l.Label, strings.Join(l.Packages, ", "), strings.Join(recorded[n].Packages, ", "))
+		}
+		l.Packages = recorded[n].Packages
+	}
+	return errors.Join(errs...)
+}
+
+// merge is what is known of every version: the trees, and what was recorded.
+func merge(rows []row, recorded, layouts []Layout) (all []Layout) {
+	known := map[Label]Layout{}
+	for _, l := range append(slices.Clip(recorded), layouts...) {
+		known[l.Label] = l
+	}
+	for _, r := range rows {
+		for _, arch := range architectures {
+			if l, ok := known[Label{r.Glibc, r.Linux, arch}]; ok {
+				all = append(all, l)
+			}
+		}
+	}
+	return all
+}
+
+func crossCheckAll(ctx context.Context, trees []*Tree, layouts []Layout, files map[string][]byte) error {
+	var errs []error
+	for i, t := range trees {
+		note, err := crossCheck(ctx, t, &layouts[i], files[versionHeader(t.Glibc)])
+		if note != "" {
+			fmt.Println(note)
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+func compareFiles(files map[string][]byte) error {
+	var errs []error
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		is, err := os.ReadFile(name)
+		if err != nil || !bytes.Equal(is, files[name]) {
+			errs = append(errs, fmt.Errorf("%s is not as generated: go run ./gen\n%s", name, diff.Diff(name, is, "generated", files[name])))
+		}
+	}
+	stale, _ := filepath.Glob(versionHeader("*"))
+	for _, name := range stale {
+		if files[name] == nil {
+			errs = append(errs, fmt.Errorf("%s is of no version of gen/versions: delete it", name))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// writeFiles writes all or nothing: beside their places first, then in place.
+func writeFiles(files map[string][]byte) (err error) {
+	var written []string
+	defer func() {
+		for _, name := range written {
+			os.Remove(name)
+		}
+	}()
+	names := slices.Sorted(maps.Keys(files))
+	for _, name := range names {
+		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+			return err
+		}
+		written = append(written, name+".part")
+		if err := os.WriteFile(name+".part", files[name], 0o644); err != nil {
+			return err
+		}
+	}
+	for _, name := range names {
+		if err := os.Rename(name+".part", name); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,74 @@
+// Package debian fetches Debian's packages by name, for the tools of this
+// repository: headers for gen, kernels and busybox for vm.
+package debian
+
+import (
+	"bytes"
+	"context"
+	_ "embed"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+//go:embed fetch.sh
+var script string
+
+// Package is a package that came.
+type Package struct{ Name, Version, Arch string }
+
+// Upstream is the version without Debian's part and without what marks a
+// candidate: "7.3~rc7-1" is "7.3".
+func (p Package) Upstream() string {
+	v := p.Version
+	if i := strings.LastIndexByte(v, '-'); i >= 0 {
+		v = v[:i]
+	}
+	v, _, _ = strings.Cut(v, "~")
+	return v
+}
+
+// Fetch brings the newest version of packages of a suite, "trixie" or
+// "sid+experimental", for an architecture, into dir: unpacked in dir/root. What
+// is there already is not fetched again.
+func Fetch(ctx context.Context, suite, arch, dir string, packages ...string) ([]Package, error) {
+	have, err := read(dir)
+	if err == nil && hasAll(have, packages) {
+		return have, nil
+	}
+	if _, err := exec.LookPath("apt-get"); err != nil {
+		return nil, fmt.Errorf("no apt-get here: Debian's packages are fetched with apt's own tools")
+	}
+	cmd := exec.CommandContext(ctx, "sh", append([]string{"-c", script, "fetch.sh", suite, arch, dir}, packages...)...)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	if err := cmd.Run(); err != nil {
+		return nil, fmt.Errorf("fetching %s of Debian %s for %s: %w\n%s", strings.Join(packages, ", "), suite, arch, err, bytes.TrimSpace(stderr.Bytes()))
+	}
+	return read(dir)
+}
+
+func read(dir string) (packages []Package, err error) {
+	data, err := os.ReadFile(filepath.Join(dir, "packages"))
+	for line := range strings.Lines(string(data)) {
+		if f := strings.Fields(line); len(f) == 3 {
+			packages = append(packages, Package{f[0], f[1], f[2]})
+		}
+	}
+	return packages, err
+}
+
+func hasAll(have []Package, want []string) bool {
+	names := map[string]bool{}
+	for _, p := range have {
+		names[p.Name] = true
+	}
+	for _, w := range want {
+		if !names[w] {
+			return false
+		}
+	}
+	return true
+}

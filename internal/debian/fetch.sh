@@ -1,0 +1,61 @@
+#!/bin/sh
+# fetch.sh SUITE ARCH DIR PACKAGE...: the newest version of each package of a
+# Debian suite, unpacked into DIR/root, by apt's own tools and signature checks,
+# with lists of their own: the machine's sources, packages and architectures
+# stay as they are. SUITE may be two, "sid+experimental": then the second is
+# preferred. DIR/packages says what came, a line "name version architecture"
+# each; it is written last.
+#
+# The mirror is $RSEQ_DEBIAN_MIRROR, or else the one that this machine's apt uses.
+set -eu
+
+suite=$1 arch=$2 dir=$3
+shift 3
+
+mirror=${RSEQ_DEBIAN_MIRROR:-$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 2>/dev/null |
+	grep '/debian/*$' | head -n 1)}
+if [ -z "$mirror" ]; then
+	echo "no Debian mirror is among this machine's apt sources: set RSEQ_DEBIAN_MIRROR to one" >&2
+	exit 1
+fi
+
+mkdir -p "$dir"
+dir=$(cd "$dir" && pwd)
+apt=$dir/apt
+rm -rf "$apt" "$dir/root" "$dir/packages"
+mkdir -p "$apt/lists/partial" "$apt/archives/partial" "$dir/root"
+trap 'rm -rf "$apt"' EXIT
+
+for s in $(echo "$suite" | tr + ' '); do
+	echo "deb $mirror $s main"
+done >"$apt/sources.list"
+preferred=${suite##*+}
+: >"$apt/status"
+cat >"$apt/apt.conf" <<END
+Dir::Etc::SourceList "$apt/sources.list";
+Dir::Etc::SourceParts "/dev/null";
+Dir::Etc::Parts "/dev/null";
+Dir::Etc::Preferences "/dev/null";
+Dir::Etc::PreferencesParts "/dev/null";
+Dir::State "$apt";
+Dir::State::Lists "$apt/lists";
+Dir::State::Status "$apt/status";
+Dir::Cache "$apt";
+APT::Architecture "$arch";
+APT::Architectures { "$arch"; };
+APT::Default-Release "$preferred";
+APT::Sandbox::User "root";
+Acquire::Languages "none";
+Acquire::Check-Valid-Until "false";
+Acquire::Retries "3";
+END
+export APT_CONFIG="$apt/apt.conf"
+
+apt-get -qq update
+cd "$apt/archives"
+apt-get -qq download "$@"
+for deb in *.deb; do
+	dpkg-deb -x "$deb" "$dir/root"
+	dpkg-deb --show --showformat '${Package} ${Version} ${Architecture}\n' "$deb"
+done >"$dir/packages.part"
+mv "$dir/packages.part" "$dir/packages"
