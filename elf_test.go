@@ -249,7 +249,11 @@ func (i *image) frames(t *testing.T) map[uint64]uint64 {
 func TestTwoVersions(t *testing.T) {
 	dir := t.TempDir()
 	var objects []string
-	for _, file := range []string{"glibc.c", "fallback.c", "sections.c", "cs_" + runtime.GOARCH + ".s", "glibc.h", "internal.h", "cs.h"} {
+	headers, err := filepath.Glob("*.h")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range append(headers, "glibc.c", "fallback.c", "sections.c", "cs_"+runtime.GOARCH+".s") {
 		text, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)

@@ -39,7 +39,6 @@ extern "C" {
 #define rseqgo_register_thread rseqgo_v1_register_thread
 #define RSEQGO_HIDDEN __attribute__((visibility("hidden")))
 
-/* A field may be read if rseqgo_info.size is at least RSEQGO_NEEDS_<FIELD>. */
 /* Who registered the areas of this process's threads. */
 enum rseqgo_owner {
 	RSEQGO_NONE,    /* nobody, as far as known: see rseqgo_register_thread */
@@ -69,8 +68,9 @@ struct rseqgo_info {
 	enum rseqgo_via via;
 	ptrdiff_t offset;             /* bytes from the thread pointer to the
 					 area */
-	uint32_t size;                /* bytes of fields that may be read; 0:
-					 no area. Set last. */
+	uint32_t size;                /* bytes of fields that may be read: a
+					 field if it is RSEQGO_NEEDS_<FIELD> at
+					 least; 0: no area. Set last. */
 	uint32_t len;                 /* registered length; 0: the C library's,
 					 not known yet */
 	uint32_t signature;           /* registered signature; 0: not ours */
@@ -132,7 +132,7 @@ static inline int rseqgo_cpu_id(const struct rseqgo_info *info)
 	return area ? (int)area->cpu_id : -1;
 }
 
-/* rseqgo_field returns a field that is 32 bits wide, or -1 if the calling thread's
+/* rseqgo_field returns a field, one that is 32 bits wide, or -1 if the calling thread's
  * area does not have it. */
 static inline int rseqgo_field(const struct rseqgo_info *info, size_t offset,
 			       size_t needs)

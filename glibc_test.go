@@ -139,9 +139,6 @@ func TestTunableOff(t *testing.T) {
 
 // TestBuildModes builds real programs in each way of linking and runs them.
 func TestBuildModes(t *testing.T) {
-	if testing.Short() {
-		t.Skip("builds the package in nine ways; not with -short")
-	}
 	want := askTruth(t)
 	run := func(name, owner string, program func(t *testing.T) string) {
 		t.Run(name, func(t *testing.T) {
@@ -193,16 +190,13 @@ func TestCrossBuilds(t *testing.T) {
 	}
 	for _, target := range []string{"darwin/arm64", "windows/amd64", "linux/riscv64", "linux/arm64", "linux/386"} {
 		os, arch, _ := strings.Cut(target, "/")
-		testutil.Run(t, []string{"CGO_ENABLED=0", "GOOS=" + os, "GOARCH=" + arch}, "go", "build", "./...")
+		testutil.Run(t, []string{"CGO_ENABLED=0", "GOOS=" + os, "GOARCH=" + arch}, "go", "build", ".", "./internal/...", "./cmd/...")
 	}
 }
 
 // TestConstructorCallsGo: a C program loads a library whose constructor calls
 // Go. Were dlsym called from Go's init, the two would wait for each other.
 func TestConstructorCallsGo(t *testing.T) {
-	if testing.Short() {
-		t.Skip("builds a c-shared library; not with -short")
-	}
 	library := testutil.GoBuild(t, "./testdata/ctor", nil, "-buildmode=c-shared")
 	host := testutil.CC(t, "testdata/ctorhost.c", "-ldl")
 	want := fmt.Sprintf("%d\n", askTruth(t).registeredBy)
@@ -287,6 +281,9 @@ func cUserAgrees(t *testing.T, program string) {
 // TestInternalLinking: forced internal linking is not supported; the user must
 // see that at link time, not as wrong answers.
 func TestInternalLinking(t *testing.T) {
+	if testing.Short() {
+		t.Skip("builds programs; not with -short")
+	}
 	out := t.TempDir() + "/built"
 	_, stderr, err := testutil.Try(nil, "go", "build", "-ldflags=-linkmode=internal", "-o", out, "./cmd/rseq")
 	if err == nil {

@@ -40,9 +40,6 @@ type ownerCase struct {
 
 // TestOwners is the table of who can own the area, each case a real program.
 func TestOwners(t *testing.T) {
-	if testing.Short() {
-		t.Skip("starts a program for each case; not with -short")
-	}
 	program := testutil.GoBuild(t, "./testdata/threads", nil)
 	filter := testutil.GoBuild(t, "./testdata/filter", []string{"CGO_ENABLED=0"})
 
@@ -261,9 +258,6 @@ func TestStaticDlopen(t *testing.T) {
 // TestManyThreadsBeforeDlopen loads a c-shared library into a C program that
 // already runs 100 threads, each of which then asks.
 func TestManyThreadsBeforeDlopen(t *testing.T) {
-	if testing.Short() {
-		t.Skip("builds a c-shared library; not with -short")
-	}
 	library := testutil.GoBuild(t, "./testdata/lib", nil, "-buildmode=c-shared")
 	host := testutil.CC(t, "testdata/host.c", "-ldl", "-lpthread")
 	for env, owner := range map[string]rseq.Owner{"": askTruth(t).registeredBy, tunableOff: rseq.OwnerSelf} {
@@ -283,7 +277,7 @@ func TestLifetime(t *testing.T) {
 	}
 	programs := map[string]string{"": testutil.GoBuild(t, "./testdata/lifetime", []string{"CGO_CFLAGS=-I" + dir})}
 	programs[tunableOff] = programs[""]
-	if _, err := exec.LookPath("musl-gcc"); err == nil && !testing.Short() {
+	if _, err := exec.LookPath("musl-gcc"); err == nil {
 		programs["MUSL=1"] = testutil.GoBuild(t, "./testdata/lifetime", []string{"CGO_CFLAGS=-I" + dir, "CC=musl-gcc"})
 	}
 	counts := map[string][2]int{ // by default, and with RSEQ_LONG

@@ -7,6 +7,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -76,6 +78,16 @@ struct rseq {
 #endif
 `
 
+// old is what small has otherwise before glibc 2.35 and Linux 6.3.
+var old = map[string]string{
+	"features.h":      "#define __GLIBC__ 2\n#define __GLIBC_MINOR__ 31\n",
+	"linux/version.h": "#define LINUX_VERSION_CODE 0x50adf\n",
+	"sys/rseq.h":      "",
+	"bits/rseq.h":     "",
+	"linux/rseq.h": "__u32 node_id;\n\t__u32 mm_cid;\n\tstruct rseq_slice_ctrl slice_ctrl;\n" +
+		"\t__u8 __reserved;\n\tchar end[];\n => ",
+}
+
 // tree is small with changes: the text behind a name is what replaces the first,
 // "old => new", or the whole file; empty, the file is missing.
 func tree(changes map[string]string) *Tree {
@@ -91,6 +103,12 @@ func tree(changes map[string]string) *Tree {
 		}
 	}
 	return &Tree{Label: Label{"2.44", "7.2", "amd64"}, Dir: "/tree", FS: files, Include: []string{"usr/include"}}
+}
+
+func oldTree() *Tree {
+	t := tree(old)
+	t.Label = Label{"2.31", "5.10", "amd64"}
+	return t
 }
 
 func TestParse(t *testing.T) {
@@ -140,25 +158,30 @@ func TestBadHeaders(t *testing.T) {
 		"unknown attribute":    {kernel, "} __attribute__((aligned(32))); => } __attribute__((packed, aligned(32)));", []string{"linux/rseq.h:34", `"packed"`, "expected aligned(n)"}},
 		"attribute of a field": {kernel, "__u64 rseq_cs; => __u64 rseq_cs __attribute__((__packed__));", []string{"linux/rseq.h:27", `"__packed__"`}},
 		"attribute inside":     {kernel, "__u16 __reserved; => __u16 __reserved __attribute__((mode(QI)));", []string{"linux/rseq.h", `"mode"`}},
-		"bare aligned":         {kernel, "} __attribute__((aligned(32))); => } __attribute__((aligned));", []string{"linux/rseq.h:34", "expected aligned(n)"}},
-		"pragma pack":          {kernel, "struct rseq { => #pragma pack(1)\nstruct rseq {", []string{"linux/rseq.h:24", "#pragma pack"}},
-		"pointer":              {kernel, "__u64 rseq_cs; => void *rseq_cs;", []string{"linux/rseq.h:27", "rseq_cs", "expected an integer"}},
-		"array":                {kernel, "__u8 __reserved; => __u8 __reserved[4];", []string{"linux/rseq.h:32", "__reserved"}},
-		"missing field":        {kernel, "__u32 mm_cid; => ", []string{"linux/rseq.h:24", "no field mm_cid", "cpu_id_start, cpu_id"}},
-		"missing first field":  {kernel, "__u32 cpu_id_start; => ", []string{"linux/rseq.h:24", "no field cpu_id_start"}},
-		"order":                {kernel, "__u32 node_id;\n\t__u32 mm_cid; => __u32 mm_cid;\n\t__u32 node_id;", []string{"linux/rseq.h:24", "mm_cid", "in this order"}},
-		"descriptor":           {kernel, "__u64 abort_ip; => ", []string{"linux/rseq.h:9", "no field abort_ip"}},
-		"another name":         {kernel, "struct rseq { => struct rseq_abi {", []string{"struct rseq", "linux/rseq.h"}},
-		"elsewhere":            {"bits/rseq.h", "#define RSEQ_SIG 1\nstruct rseq { int x; };\n", []string{"rseq.h", "rseq"}},
-		"includes itself":      {kernel, "#define _LINUX_RSEQ_H => #include <linux/rseq.h>", []string{"linux/rseq.h", "guards"}},
-		"no sys/rseq.h":        {"sys/rseq.h", "", []string{"no sys/rseq.h", "/tree", "glibc 2.44"}},
-		"no kernel header":     {kernel, "", []string{"no linux/rseq.h", "Linux 7.2"}},
-		"wrong architecture":   {"asm/unistd.h", "#define __NR_read 63\n#define __NR_rseq 293\n", []string{"asm/unistd.h:1", "expected 0", "amd64"}},
-		"wrong Linux":          {"linux/version.h", "#define LINUX_VERSION_CODE 0x6010a\n", []string{"linux/version.h:1", "Linux 6.1", "expected 7.2"}},
-		"wrong glibc":          {"features.h", "#define __GLIBC__ 2\n#define __GLIBC_MINOR__ 36\n", []string{"features.h:2", "glibc 2.36", "expected 2.44"}},
-		"no signature":         {"bits/rseq.h", "#define RSEQ 1\n", []string{"RSEQ_SIG", "bits/rseq.h"}},
-		"signature no number":  {"bits/rseq.h", "#define RSEQ_SIG \"x\"\n", []string{"bits/rseq.h:1", "RSEQ_SIG", "integer"}},
-		"no symbol":            {"sys/rseq.h", "extern const unsigned int __rseq_size; => ", []string{"__rseq_size", "sys/rseq.h"}},
+		"aligned field":        {kernel, "__u8 __reserved; => __u8 __reserved __attribute__((aligned(16)));", []string{"linux/rseq.h:32", `"aligned"`}},
+		"aligned inside":       {kernel, "\t};\n};\nstruct rseq { => \t};\n} __attribute__((aligned(8)));\nstruct rseq {", []string{"linux/rseq.h:23", `"aligned"`}},
+		"aligned type":         {kernel, "struct rseq { => typedef __u8 __attribute__((aligned(16))) big;\nstruct rseq { big first;", []string{"linux/rseq.h:25", "first", "attribute"}},
+		"tagged union": {kernel, "struct rseq_slice_ctrl {\n\tunion { => union all { __u32 all; struct { __u32 a : 3; } b; };\nstruct rseq_slice_ctrl {\n\tunion all tagged;\n\tunion {",
+			[]string{"linux/rseq.h:17", "union all", "in place"}},
+		"bare aligned":        {kernel, "} __attribute__((aligned(32))); => } __attribute__((aligned));", []string{"linux/rseq.h:34", "expected aligned(n)"}},
+		"pragma pack":         {kernel, "struct rseq { => #pragma pack(1)\nstruct rseq {", []string{"linux/rseq.h:24", "#pragma pack"}},
+		"pointer":             {kernel, "__u64 rseq_cs; => void *rseq_cs;", []string{"linux/rseq.h:27", "rseq_cs", "expected an integer"}},
+		"array":               {kernel, "__u8 __reserved; => __u8 __reserved[4];", []string{"linux/rseq.h:32", "__reserved"}},
+		"missing field":       {kernel, "__u32 mm_cid; => ", []string{"linux/rseq.h:24", "no field mm_cid", "cpu_id_start, cpu_id"}},
+		"missing first field": {kernel, "__u32 cpu_id_start; => ", []string{"linux/rseq.h:24", "no field cpu_id_start"}},
+		"order":               {kernel, "__u32 node_id;\n\t__u32 mm_cid; => __u32 mm_cid;\n\t__u32 node_id;", []string{"linux/rseq.h:24", "mm_cid", "in this order"}},
+		"descriptor":          {kernel, "__u64 abort_ip; => ", []string{"linux/rseq.h:9", "no field abort_ip"}},
+		"another name":        {kernel, "struct rseq { => struct rseq_abi {", []string{"struct rseq", "linux/rseq.h"}},
+		"elsewhere":           {"bits/rseq.h", "#define RSEQ_SIG 1\nstruct rseq { int x; };\n", []string{"rseq.h", "rseq"}},
+		"includes itself":     {kernel, "#define _LINUX_RSEQ_H => #include <linux/rseq.h>", []string{"linux/rseq.h", "guards"}},
+		"no sys/rseq.h":       {"sys/rseq.h", "", []string{"no sys/rseq.h", "/tree", "glibc 2.44"}},
+		"no kernel header":    {kernel, "", []string{"no linux/rseq.h", "Linux 7.2"}},
+		"wrong architecture":  {"asm/unistd.h", "#define __NR_read 63\n#define __NR_rseq 293\n", []string{"asm/unistd.h:1", "expected 0", "amd64"}},
+		"wrong Linux":         {"linux/version.h", "#define LINUX_VERSION_CODE 0x6010a\n", []string{"linux/version.h:1", "Linux 6.1", "expected 7.2"}},
+		"wrong glibc":         {"features.h", "#define __GLIBC__ 2\n#define __GLIBC_MINOR__ 36\n", []string{"features.h:2", "glibc 2.36", "expected 2.44"}},
+		"no signature":        {"bits/rseq.h", "#define RSEQ 1\n", []string{"RSEQ_SIG", "bits/rseq.h"}},
+		"signature no number": {"bits/rseq.h", "#define RSEQ_SIG \"x\"\n", []string{"bits/rseq.h:1", "RSEQ_SIG", "integer"}},
+		"no symbol":           {"sys/rseq.h", "extern const unsigned int __rseq_size; => ", []string{"__rseq_size", "sys/rseq.h"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			l, err := Parse(tree(map[string]string{c.file: c.change}))
@@ -221,6 +244,11 @@ func TestTrees(t *testing.T) {
 			}
 		})
 	}
+	if _, err := os.Stat("/usr/include/features.h"); err == nil {
+		if _, err := openTree(Label{"2.44", "7.2", runtime.GOARCH}, "/usr/include"); err != nil {
+			t.Error(err)
+		}
+	}
 	for _, c := range []struct {
 		label Label
 		dir   string
@@ -253,6 +281,13 @@ func TestConsistent(t *testing.T) {
 		l := parse(label, map[string]string{"linux/rseq.h": change})
 		l.Glibc = "2.45"
 		return l
+	}
+	first, err := Parse(oldTree())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := consistent([]Layout{*first, base}); err != nil {
+		t.Error(err)
 	}
 	if err := consistent([]Layout{base, later("__u8 __reserved; => __u64 new_one;")}); err != nil {
 		t.Errorf("a new field in place of the reserved byte: %v", err)
@@ -289,19 +324,24 @@ func TestRun(t *testing.T) {
 		must(os.MkdirAll(filepath.Dir(name), 0o755))
 		must(os.WriteFile(name, []byte(text), 0o644))
 	}
-	write("gen/versions", "2.44 7.2 -\n")
+	write("gen/versions", "2.31 5.10 -\n2.44 7.2 -\n")
 	var args []string
 	for _, arch := range architectures {
-		for name, text := range small {
-			if name == "asm/unistd.h" && arch == "arm64" {
-				text = "#define __NR_read 63\n#define __NR_rseq 293\n"
+		for label, changes := range map[string]map[string]string{"2.44/7.2/": nil, "2.31/5.10/": old} {
+			dir := filepath.Join("tree", label, arch)
+			for name, file := range tree(changes).FS.(fstest.MapFS) {
+				text := string(file.Data)
+				if name == "usr/include/asm/unistd.h" && arch == "arm64" {
+					text = "#define __NR_read 63\n#define __NR_rseq 293\n"
+				}
+				write(filepath.Join(dir, name), text)
 			}
-			write(filepath.Join("tree", arch, "usr/include", name), text)
+			args = append(args, label+arch+"="+dir)
 		}
-		args = append(args, "2.44/7.2/"+arch+"="+filepath.Join("tree", arch))
 	}
+	slices.Sort(args)
 	ctx := context.Background()
-	if err := run(ctx, false, args[:1]); err == nil || !strings.Contains(err.Error(), "2.44/7.2/arm64=DIR") {
+	if err := run(ctx, false, args[:3]); err == nil || !strings.Contains(err.Error(), "nothing is known of 2.44/7.2/arm64") {
 		t.Errorf("one architecture alone: %v", err)
 	}
 	must(run(ctx, false, args))
@@ -324,7 +364,7 @@ func TestRun(t *testing.T) {
 	must(run(ctx, true, args))
 	must(run(ctx, true, args[:1]))
 
-	header := "tree/amd64/usr/include/linux/rseq.h"
+	header := "tree/2.44/7.2/amd64/usr/include/linux/rseq.h"
 	for name, c := range map[string]struct {
 		text string
 		want string
@@ -352,12 +392,15 @@ func TestRun(t *testing.T) {
 	}
 	must(run(ctx, false, args))
 
+	const named = "2.44/7.2/amd64=tree/2.44/7.2/amd64"
 	for _, c := range []struct{ versions, arg, want string }{
-		{"2.44 7.2\n", args[0], `gen/versions:1: "2.44 7.2": expected glibc, Linux, suite`},
-		{"2.44 7.2 -\n2.43 7.1 -\n", args[0], "gen/versions:2: glibc 2.43 after 2.44"},
+		{"2.44 7.2\n", named, `gen/versions:1: "2.44 7.2": expected glibc, Linux, suite`},
+		{"2.44 7.2 -\n2.43 7.1 -\n", named, "gen/versions:2: glibc 2.43 after 2.44"},
 		{"2.44 7.2 -\n", "2.44=tree", "expected GLIBC/LINUX/ARCH=DIR"},
+		{"2.44 7.2 -\n", named, "the oldest version, glibc 2.44 with Linux 7.2, has the fields"},
+		{"2.31 5.10 -\n2.44 7.2 -\n2.45 7.3 -\n", named, "nothing is known of 2.45/7.3/amd64"},
 		{"2.44 7.2 -\n", "2.45/7.2/amd64=tree/amd64", "gen/versions has no line for glibc 2.45"},
-		{"2.44 7.2 -\n", "2.44/7.2/arm64=tree/amd64", "asm/unistd.h:1: read(2) has number 0: expected 63"},
+		{"2.44 7.2 -\n", "2.44/7.2/arm64=tree/2.44/7.2/amd64", "asm/unistd.h:1: read(2) has number 0: expected 63"},
 	} {
 		write("gen/versions", c.versions)
 		if err := run(ctx, false, []string{c.arg}); err == nil || !strings.Contains(err.Error(), c.want) {
@@ -418,9 +461,13 @@ func FuzzParse(f *testing.F) {
 			return
 		}
 		// What is accepted can be generated from.
-		arm := *l
-		arm.Arch = "arm64"
-		if _, err := outputs([]Layout{*l, arm}); err != nil {
+		first, err := Parse(oldTree())
+		if err != nil {
+			t.Fatal(err)
+		}
+		all := []Layout{*first, *first, *l, *l}
+		all[1].Arch, all[3].Arch = "arm64", "arm64"
+		if _, err := outputs(all); err != nil && !strings.Contains(err.Error(), "which Linux brought it") {
 			t.Error(err)
 		}
 	})

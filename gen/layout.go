@@ -117,36 +117,50 @@ func (s *Struct) fields() (all []leaf) {
 	return all
 }
 
+// usable returns the struct's own fields that mean something.
+func (s *Struct) usable() []leaf {
+	return slices.DeleteFunc(s.fields(), func(f leaf) bool { return f.Name == reserved })
+}
+
+// names returns the names of the struct's own fields.
+func (s *Struct) names() (names []string) {
+	for _, f := range s.fields() {
+		names = append(names, f.Name)
+	}
+	return names
+}
+
 func (l leaf) name() string { return strings.Join(l.Path, ".") }
 func (l leaf) ours() string { return strings.Join(l.Ours, ".") }
 
-// history says which Linux brought a field of struct rseq that the first one,
-// 4.18 (d7822b1e24f2), did not have.
-var history = map[string]string{
-	"node_id":    "6.3", // cbae6bac29a8
-	"mm_cid":     "6.3", // f7b01bb0b57f
-	"slice_ctrl": "7.0",
+// history says which Linux brought the fields of struct rseq, in order.
+var history = []struct{ field, linux string }{
+	{"cpu_id_start", "4.18"}, {"cpu_id", "4.18"}, {"rseq_cs", "4.18"}, {"flags", "4.18"}, // d7822b1e24f2
+	{"node_id", "6.3"}, // cbae6bac29a8
+	{"mm_cid", "6.3"},  // f7b01bb0b57f
+	{"slice_ctrl", "7.0"},
 }
 
 // expectedFields returns the fields that struct rseq must have in the headers of
 // a Linux version, in order. It may have more.
-func expectedFields(linux string) []string {
-	fields := []string{"cpu_id_start", "cpu_id", "rseq_cs", "flags"}
-	for _, f := range []string{"node_id", "mm_cid", "slice_ctrl"} {
-		if compareVersions(linux, history[f]) >= 0 {
-			fields = append(fields, f)
+func expectedFields(linux string) (fields []string) {
+	for _, h := range history {
+		if h.linux == history[0].linux || compareVersions(linux, h.linux) >= 0 {
+			fields = append(fields, h.field)
 		}
 	}
 	return fields
 }
 
 // since returns the Linux version that brought a field of struct rseq, empty if
-// nobody noted it.
+// history does not say.
 func since(field string) string {
-	if slices.Contains(expectedFields("0"), field) {
-		return "4.18"
+	for _, h := range history {
+		if h.field == field {
+			return h.linux
+		}
 	}
-	return history[field]
+	return ""
 }
 
 // consistent checks what must hold between the trees for one ABI to exist: a

@@ -78,12 +78,13 @@ func run(ctx context.Context, check bool, args []string) error {
 	if err != nil {
 		return err
 	}
-	if check {
-		if err := compareRecord(recorded, layouts); err != nil {
-			return err
-		}
+	if err := compareRecord(recorded, layouts); err != nil && check {
+		return err
 	}
-	all := merge(rows, recorded, layouts)
+	all, err := merge(rows, recorded, layouts)
+	if err != nil {
+		return err
+	}
 	if err := consistent(all); err != nil {
 		return err
 	}
@@ -154,6 +155,9 @@ func namedTrees(args []string, rows []row) (trees []*Tree, err error) {
 		if !slices.ContainsFunc(rows, func(r row) bool { return r.Glibc == l.Glibc && r.Linux == l.Linux }) {
 			return nil, fmt.Errorf("%s: gen/versions has no line for glibc %s with Linux %s: add one", label, l.Glibc, l.Linux)
 		}
+		if slices.ContainsFunc(trees, func(t *Tree) bool { return t.Label == l }) {
+			return nil, fmt.Errorf("%s: named twice", label)
+		}
 		t, err := openTree(l, dir)
 		if err != nil {
 			return nil, err
@@ -171,15 +175,18 @@ func fetchTrees(ctx context.Context, rows []row) (trees []*Tree, err error) {
 		errs  []error
 		few   = make(chan bool, 4)
 	)
+	suites := map[string][]row{} // those that it may have
 	for _, r := range rows {
+		if r.Suite != "-" {
+			suites[r.Suite] = append(suites[r.Suite], r)
+		}
+	}
+	for suite, rows := range suites {
 		for _, arch := range architectures {
-			if r.Suite == "-" {
-				continue
-			}
 			wait.Go(func() {
 				few <- true
 				defer func() { <-few }()
-				t, err := fetchTree(ctx, r, arch)
+				t, err := fetchTree(ctx, suite, rows, arch)
 				mutex.Lock()
 				defer mutex.Unlock()
 				if err != nil {
@@ -195,29 +202,41 @@ func fetchTrees(ctx context.Context, rows []row) (trees []*Tree, err error) {
 	return trees, errors.Join(errs...)
 }
 
-// fetchTree returns nil without an error if the suite has moved on.
-func fetchTree(ctx context.Context, r row, arch string) (*Tree, error) {
-	label := Label{r.Glibc, r.Linux, arch}
-	dir := filepath.Join(".cache", "headers", r.Suite+"-"+arch)
-	packages, err := debian.Fetch(ctx, r.Suite, arch, dir, "libc6-dev", "linux-libc-dev")
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", label, err)
-	}
-	var names []string
-	for _, p := range packages {
-		names = append(names, p.Name+" "+p.Version)
-		want := map[string]string{"libc6-dev": r.Glibc, "linux-libc-dev": r.Linux}[p.Name]
-		if is := p.Upstream(); is != want && !strings.HasPrefix(is, want+".") {
-			fmt.Printf("%s: stays as recorded: Debian's %s has %s %s now\n", label, r.Suite, p.Name, p.Version)
-			return nil, nil
+// fetchTree fetches the headers of a suite, which is to have those of one of the
+// rows. It returns nil without an error if the suite has moved on.
+func fetchTree(ctx context.Context, suite string, rows []row, arch string) (*Tree, error) {
+	dir := filepath.Join(".cache", "headers", suite+"-"+arch)
+	for _, fresh := range []bool{false, true} {
+		if fresh { // what was fetched an earlier time is of no row
+			if err := os.RemoveAll(dir); err != nil {
+				return nil, err
+			}
+		}
+		packages, err := debian.Fetch(ctx, suite, arch, dir, "libc6-dev", "linux-libc-dev")
+		if err != nil {
+			return nil, fmt.Errorf("%w\n(if Debian has no %s any more, write - for it in gen/versions: what is recorded stays)", err, suite)
+		}
+		upstream := map[string]string{}
+		var names []string
+		for _, p := range packages {
+			names = append(names, p.Name+" "+p.Version)
+			upstream[p.Name] = p.Upstream()
+		}
+		is := func(name, want string) bool { return strings.HasPrefix(upstream[name]+".", want+".") }
+		for _, r := range rows {
+			if is("libc6-dev", r.Glibc) && is("linux-libc-dev", r.Linux) {
+				t, err := openTree(Label{r.Glibc, r.Linux, arch}, filepath.Join(dir, "root"))
+				if err == nil {
+					t.Packages = names
+				}
+				return t, err
+			}
+		}
+		if fresh {
+			fmt.Printf("Debian's %s has %s for %s now: what is recorded stays\n", suite, strings.Join(names, ", "), arch)
 		}
 	}
-	t, err := openTree(label, filepath.Join(dir, "root"))
-	if err != nil {
-		return nil, err
-	}
-	t.Packages = names
-	return t, nil
+	return nil, nil
 }
 
 func parseAll(trees []*Tree) ([]Layout, error) {
@@ -239,8 +258,8 @@ func parseAll(trees []*Tree) ([]Layout, error) {
 }
 
 // compareRecord fails if the trees say another thing than is recorded of them.
-// A new version of the packages is no difference: it takes over the recorded one,
-// so that the files are what they were.
+// Other packages, or a folder, that say the same are no difference: they take over
+// the recorded name, so that the files are what they were.
 func compareRecord(recorded, layouts []Layout) error {
 	var errs []error
 	for i := range layouts {
@@ -252,6 +271,7 @@ func compareRecord(recorded, layouts []Layout) error {
 		}
 		if d := difference(recorded[n], *l); d != "" {
 			errs = append(errs, fmt.Errorf("%s: the headers are not as recorded:\n\t%s", l.Label, strings.ReplaceAll(d, "\n", "\n\t")))
+			continue
 		}
 		if len(l.Packages) > 0 && !slices.Equal(l.Packages, recorded[n].Packages) {
 			fmt.Printf("%s: %s says the same as the recorded %s\n", l.Label, strings.Join(l.Packages, ", "), strings.Join(recorded[n].Packages, ", "))
@@ -262,19 +282,22 @@ func compareRecord(recorded, layouts []Layout) error {
 }
 
 // merge is what is known of every version: the trees, and what was recorded.
-func merge(rows []row, recorded, layouts []Layout) (all []Layout) {
+func merge(rows []row, recorded, layouts []Layout) (all []Layout, err error) {
 	known := map[Label]Layout{}
 	for _, l := range append(slices.Clip(recorded), layouts...) {
 		known[l.Label] = l
 	}
 	for _, r := range rows {
 		for _, arch := range architectures {
-			if l, ok := known[Label{r.Glibc, r.Linux, arch}]; ok {
-				all = append(all, l)
+			label := Label{r.Glibc, r.Linux, arch}
+			l, ok := known[label]
+			if !ok {
+				return nil, fmt.Errorf("nothing is known of %s, of gen/versions: correct the line, or name a tree, go run ./gen %s=DIR", label, label)
 			}
+			all = append(all, l)
 		}
 	}
-	return all
+	return all, nil
 }
 
 func crossCheckAll(ctx context.Context, trees []*Tree, layouts []Layout, files map[string][]byte) error {
@@ -306,7 +329,7 @@ func compareFiles(files map[string][]byte) error {
 	return errors.Join(errs...)
 }
 
-// writeFiles writes all or nothing: beside their places first, then in place.
+// writeFiles writes all, beside their places first and then in place, or none.
 func writeFiles(files map[string][]byte) (err error) {
 	var written []string
 	defer func() {
@@ -316,6 +339,9 @@ func writeFiles(files map[string][]byte) (err error) {
 	}()
 	names := slices.Sorted(maps.Keys(files))
 	for _, name := range names {
+		if is, err := os.Stat(name); err == nil && !is.Mode().IsRegular() {
+			return fmt.Errorf("%s is no file: it is to be generated", name)
+		}
 		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
 			return err
 		}

@@ -282,12 +282,16 @@ func (p *parser) plain(spec *cc.StructOrUnionSpecifier, name string) (err error)
 			err = p.tree.errorf(at, "struct %s: "+format, append([]any{name}, args...)...)
 		}
 	}
+	own := map[cc.Node]bool{} // attributes of the struct itself
+	for _, list := range []*cc.AttributeSpecifierList{spec.AttributeSpecifierList, spec.AttributeSpecifierList2} {
+		walk(list, func(n cc.Node) { own[n] = name == "rseq" || name == "rseq_cs" })
+	}
 	walk(spec, func(n cc.Node) {
 		switch n := n.(type) {
 		case *cc.AttributeValue:
 			attribute := strings.Trim(n.Token.SrcStr(), "_")
-			if attribute != "aligned" || n.Case != cc.AttributeValueExpr {
-				fail(n, "unknown attribute %q: expected aligned(n) alone", n.Token.SrcStr())
+			if attribute != "aligned" || n.Case != cc.AttributeValueExpr || !own[n] {
+				fail(n, "unknown attribute %q: expected aligned(n) alone, of struct rseq or rseq_cs", n.Token.SrcStr())
 			}
 		case *cc.AlignmentSpecifier:
 			fail(n, "an alignment specifier: expected the attribute aligned(n) alone")
@@ -306,6 +310,9 @@ func (p *parser) field(spec cc.Node, f *cc.Field, base int64) (Field, error) {
 	out := Field{Name: f.Name(), Type: typeName(typ), Offset: base + f.Offset(), Size: typ.Size()}
 	if d := f.Declarator(); d != nil && d.Position().Line > 0 {
 		spec = d
+	}
+	if a := typ.Attributes(); f.IsBitfield() || a != nil && (a.Aligned() > 0 || a.IsAttrSet("packed") || a.IsAttrSet("__packed__")) {
+		return out, p.tree.errorf(spec, "field %s is a bit-field or its type has an attribute: expected neither", f.Name())
 	}
 	var members interface {
 		NumFields() int
@@ -327,6 +334,9 @@ func (p *parser) field(spec cc.Node, f *cc.Field, base int64) (Field, error) {
 		// is read as, its first member is the whole of it.
 		if base == 0 {
 			return out, p.tree.errorf(spec, "a union, %q, directly in the struct: expected none", f.Name())
+		}
+		if tag(x) != "" || x.Typedef() != nil {
+			return out, p.tree.errorf(spec, "a union that has a name of its own, %v: expected it to be declared in place", x)
 		}
 		if x.NumFields() == 0 || !cc.IsIntegerType(x.FieldByIndex(0).Type()) || x.FieldByIndex(0).Type().Size() != x.Size() {
 			return out, p.tree.errorf(spec, "a union, %q, whose first member is not an integer of its size", f.Name())
@@ -376,12 +386,12 @@ func (p *parser) constants(sysRseq bool) ([]Constant, error) {
 	t := p.tree
 	found := map[string]Constant{}
 	for name, m := range p.ast.Macros {
-		if !namesRseq.MatchString(name) || guard.MatchString(name) || m.IsFnLike || name == "__GLIBC_HAVE_KERNEL_RSEQ" {
+		if !namesRseq.MatchString(name) || guard.MatchString(name) || m.IsFnLike || len(m.ReplacementList()) == 0 || name == "__GLIBC_HAVE_KERNEL_RSEQ" {
 			continue
 		}
 		v, ok := integer(m.Value())
 		if !ok {
-			return nil, t.errorf(m, "macro %s has no integer value", name)
+			return nil, t.errorf(m, "macro %s has no integer value: expected a number, or teach gen to leave it out", name)
 		}
 		found[name] = Constant{Name: name, Value: v}
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -38,7 +39,7 @@ func openTree(label Label, dir string) (*Tree, error) {
 		return nil, err
 	}
 	// Headers of an include folder may be links to others beside it.
-	dir = strings.TrimSuffix(dir, "/usr/include")
+	dir = cmp.Or(strings.TrimSuffix(dir, "/usr/include"), "/")
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", label, err)
@@ -52,6 +53,11 @@ func openTree(label Label, dir string) (*Tree, error) {
 	if m := path.Join(base, multiarch[label.Arch]); t.has(m) {
 		t.Include = []string{m, base}
 	}
+	for arch, other := range multiarch {
+		if arch != label.Arch && t.has(path.Join(base, other, "bits")) && !t.has(path.Join(base, multiarch[label.Arch], "bits")) {
+			return nil, fmt.Errorf("%s: %s has the headers of %s, in %s: expected %s", label, dir, arch, path.Join(base, other), label.Arch)
+		}
+	}
 	if !t.found("features.h") {
 		return nil, fmt.Errorf("%s: %s has no headers: expected usr/include/features.h or features.h in it", label, dir)
 	}
@@ -60,7 +66,7 @@ func openTree(label Label, dir string) (*Tree, error) {
 
 func (t *Tree) has(name string) bool {
 	_, err := fs.Stat(t.FS, name)
-	return err == nil
+	return !errors.Is(err, fs.ErrNotExist) // what cannot be read says so when it is
 }
 
 // found reports whether #include <name> finds something.

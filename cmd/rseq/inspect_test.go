@@ -260,7 +260,11 @@ func TestInspectChurn(t *testing.T) {
 			}
 		}()
 	}
-	for range 10 {
+	rounds := 10
+	if testing.Short() {
+		rounds = 1
+	}
+	for range rounds {
 		if got := inspectJSON(t, os.Getpid()); len(got.Threads) == 0 {
 			t.Error("no threads")
 		}

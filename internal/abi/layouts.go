@@ -22,7 +22,6 @@ const (
 	OffsetNodeID     = 20
 	OffsetMMCID      = 24
 	OffsetSliceCtrl  = 28
-	OffsetReserved   = 32
 )
 
 // How many bytes of fields an area must have for a field to be there.
@@ -34,7 +33,6 @@ const (
 	NeedsNodeID     = 24
 	NeedsMMCID      = 28
 	NeedsSliceCtrl  = 33
-	NeedsReserved   = 33
 )
 
 // The first struct rseq: its bytes of fields, and with padding the length and the
@@ -60,7 +58,6 @@ var Fields = []Field{
 	{Name: "node_id", Type: "uint32_t", Offset: 20, Size: 4, Needs: 24, Linux: "6.3"},
 	{Name: "mm_cid", Type: "uint32_t", Offset: 24, Size: 4, Needs: 28, Linux: "6.3"},
 	{Name: "slice_ctrl", Type: "struct rseq_slice_ctrl", Offset: 28, Size: 4, Needs: 33, Linux: "7.0"},
-	{Name: "__reserved", Type: "uint8_t", Offset: 32, Size: 1, Needs: 33, Linux: ""},
 }
 
 // Layouts are what each glibc's own headers say, oldest first.

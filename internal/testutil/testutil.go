@@ -18,9 +18,13 @@ import (
 func Long() bool { return os.Getenv("RSEQ_LONG") != "" }
 
 // GoBuild builds the package at path with the go command's args and the
-// environment env added, and returns the file built.
+// environment env added, and returns the file built. With -short it skips the test:
+// the go command takes longer than most tests.
 func GoBuild(t testing.TB, path string, env []string, args ...string) string {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("builds programs; not with -short")
+	}
 	out := filepath.Join(t.TempDir(), "built")
 	Run(t, env, "go", append(append([]string{"build", "-o", out}, args...), path)...)
 	return out
