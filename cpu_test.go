@@ -55,8 +55,11 @@ func TestPinned(t *testing.T) {
 // thread somewhere else again and again while GOMAXPROCS changes.
 func TestMigration(t *testing.T) {
 	rounds := 50
-	if testutil.Long() {
+	switch {
+	case testutil.Long():
 		rounds = 2000
+	case testing.Short():
+		rounds = 10
 	}
 	cpus := testutil.AllowedCPUs(t)
 	procs := runtime.GOMAXPROCS(0)

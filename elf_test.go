@@ -247,6 +247,9 @@ func (i *image) frames(t *testing.T) map[uint64]uint64 {
 // TestTwoVersions: every symbol of the C part has the module's name and major
 // version in it, so that the next major version links beside this one.
 func TestTwoVersions(t *testing.T) {
+	if testing.Short() {
+		t.Skip("builds C programs; not with -short")
+	}
 	dir := t.TempDir()
 	var objects []string
 	headers, err := filepath.Glob("*.h")

@@ -107,6 +107,8 @@ func TestRefusedAtFirst(t *testing.T) {
 			}
 		}
 	}
+	runtime.LockOSThread() // CriticalSections registers this thread, not others
+	defer runtime.UnlockOSThread()
 	if err := rseq.CriticalSections(rseq.ByCPU); err != nil {
 		t.Fatal(err)
 	}
@@ -450,6 +452,9 @@ func grow(n int) int {
 // TestWrongDescriptors: the kernel ends a process whose descriptor lies, and
 // aborts the section of one that does not.
 func TestWrongDescriptors(t *testing.T) {
+	if testing.Short() {
+		t.Skip("builds C programs; not with -short")
+	}
 	needSections(t, rseq.ByCPU)
 	out := testutil.Run(t, nil, testutil.CC(t, "testdata/wrong.c", "cs_"+runtime.GOARCH+".s",
 		"glibc.c", "fallback.c", "sections.c", "-ldl", "-lpthread"))

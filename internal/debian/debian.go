@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	_ "embed"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -38,16 +39,39 @@ func Fetch(ctx context.Context, suite, arch, dir string, packages ...string) ([]
 	if err == nil && hasAll(have, packages) {
 		return have, nil
 	}
-	if _, err := exec.LookPath("apt-get"); err != nil {
-		return nil, fmt.Errorf("no apt-get here: Debian's packages are fetched with apt's own tools")
+	mirror, err := Mirror(ctx)
+	if err != nil {
+		return nil, err
 	}
-	cmd := exec.CommandContext(ctx, "sh", append([]string{"-c", script, "fetch.sh", suite, arch, dir}, packages...)...)
+	cmd := exec.CommandContext(ctx, "sh", append([]string{"-c", script, "fetch.sh", suite, arch, dir, mirror}, packages...)...)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	if err := cmd.Run(); err != nil {
 		return nil, fmt.Errorf("fetching %s of Debian %s for %s: %w\n%s", strings.Join(packages, ", "), suite, arch, err, bytes.TrimSpace(stderr.Bytes()))
 	}
 	return read(dir)
+}
+
+// Mirror returns the address of a Debian mirror: $RSEQ_DEBIAN_MIRROR, or else the
+// one that this machine's apt uses.
+func Mirror(ctx context.Context) (string, error) {
+	if mirror := os.Getenv("RSEQ_DEBIAN_MIRROR"); mirror != "" {
+		return mirror, nil
+	}
+	if _, err := exec.LookPath("apt-get"); err != nil {
+		return "", errors.New("no apt-get here: Debian's packages are fetched with apt's own tools")
+	}
+	out, err := exec.CommandContext(ctx, "apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages").Output()
+	if err != nil {
+		return "", fmt.Errorf("apt-get indextargets: %w", err)
+	}
+	for mirror := range strings.Lines(string(out)) {
+		mirror = strings.TrimSpace(mirror)
+		if strings.HasSuffix(strings.TrimRight(mirror, "/"), "/debian") {
+			return mirror, nil
+		}
+	}
+	return "", errors.New("no Debian mirror is among this machine's apt sources: set RSEQ_DEBIAN_MIRROR to one")
 }
 
 func read(dir string) (packages []Package, err error) {

@@ -1,23 +1,14 @@
 #!/bin/sh
-# fetch.sh SUITE ARCH DIR PACKAGE...: the newest version of each package of a
+# fetch.sh SUITE ARCH DIR MIRROR PACKAGE...: the newest version of each package of a
 # Debian suite, unpacked into DIR/root, by apt's own tools and signature checks,
 # with lists of their own: the machine's sources, packages and architectures
 # stay as they are. SUITE may be two, "sid+experimental": then the second is
 # preferred. DIR/packages says what came, a line "name version architecture"
 # each; it is written last.
-#
-# The mirror is $RSEQ_DEBIAN_MIRROR, or else the one that this machine's apt uses.
 set -eu
 
-suite=$1 arch=$2 dir=$3
-shift 3
-
-mirror=${RSEQ_DEBIAN_MIRROR:-$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 2>/dev/null |
-	grep '/debian/*$' | head -n 1)}
-if [ -z "$mirror" ]; then
-	echo "no Debian mirror is among this machine's apt sources: set RSEQ_DEBIAN_MIRROR to one" >&2
-	exit 1
-fi
+suite=$1 arch=$2 dir=$3 mirror=$4
+shift 4
 
 mkdir -p "$dir"
 dir=$(cd "$dir" && pwd)

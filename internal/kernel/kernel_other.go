@@ -13,3 +13,6 @@ func Getcpu() (cpu, node int, err error) { return -1, -1, errors.ErrUnsupported 
 
 // PossibleCPUs returns how many CPUs the Go runtime found.
 func PossibleCPUs() int { return runtime.NumCPU() }
+
+// Release returns nothing.
+func Release() string { return "" }

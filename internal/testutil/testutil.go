@@ -17,6 +17,10 @@ import (
 // Long reports whether the long storms were asked for.
 func Long() bool { return os.Getenv("RSEQ_LONG") != "" }
 
+// WantOwner is who must own the areas here, where a row of the matrix says so:
+// "libc", "self" or "none"; else empty.
+func WantOwner() string { return os.Getenv("RSEQ_WANT_OWNER") }
+
 // GoBuild builds the package at path with the go command's args and the
 // environment env added, and returns the file built. With -short it skips the test:
 // the go command takes longer than most tests.

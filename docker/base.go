@@ -1,0 +1,122 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"os/exec"
+	"strings"
+
+	"github.com/rseq-go/rseq/internal/debian"
+)
+
+// tag is what a row's base image is called here. It changes with how it is made.
+func (r row) tag() string {
+	sum := sha256.Sum256([]byte(strings.Join([]string{r.Image, r.Suite, packages(r), setup}, "\n")))
+	return fmt.Sprintf("rseq-matrix-%s:%x", r.Name, sum[:4])
+}
+
+// packages are what a Debian image is built with.
+func packages(r row) string {
+	if r.musl() {
+		return "gcc,libc6-dev,musl-tools"
+	}
+	return "gcc,libc6-dev"
+}
+
+// setup installs a C compiler in an image that was pulled.
+const setup = `set -e
+if command -v apt-get; then apt-get update; DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends gcc libc6-dev
+elif command -v dnf; then dnf install -y gcc glibc-devel glibc-static
+elif command -v apk; then apk add gcc musl-dev
+else echo "no package manager that is known here"; exit 1
+fi`
+
+// errUnavailable says that a base image can be had neither way.
+var errUnavailable = errors.New("not available")
+
+// baseImage makes sure that the row's image is there and has the C library that
+// the row says, before anything is built in it.
+func (m *matrix) baseImage(ctx context.Context, r row) error {
+	if !haveImage(ctx, r.tag()) {
+		pulled := m.pull(ctx, r)
+		if pulled != nil && ctx.Err() == nil {
+			if r.Suite == none {
+				return fmt.Errorf("row %s: %w: %s cannot be pulled, and it is not known how to build it\n%w", r.Name, errUnavailable, r.Image, pulled)
+			}
+			if err := bootstrap(ctx, r); err != nil {
+				return fmt.Errorf("row %s, base image: %w", r.Name, err)
+			}
+		}
+	}
+	is, err := docker(ctx, "run", "--rm", "--network", "none", "--label", m.label, r.tag(), "sh", "-c",
+		"if command -v musl-gcc >/dev/null || ls /lib/ld-musl-* >/dev/null 2>&1; then echo musl; else getconf GNU_LIBC_VERSION; fi")
+	if err != nil {
+		return fmt.Errorf("row %s, base image: %w", r.Name, err)
+	}
+	if is = strings.ReplaceAll(is, " ", "-"); is != r.Libc {
+		return fmt.Errorf("row %s, base image: %s has %s: expected %s; correct docker/rows, or remove the image", r.Name, r.tag(), is, r.Libc)
+	}
+	return nil
+}
+
+// pull brings the row's image and installs a compiler in it.
+func (m *matrix) pull(ctx context.Context, r row) error {
+	if r.Image == none {
+		return errors.New("no image is named")
+	}
+	if _, err := docker(ctx, "pull", "--quiet", r.Image); err != nil {
+		return err
+	}
+	name := m.container(r.Name + "-setup")
+	defer docker(context.WithoutCancel(ctx), "rm", "--force", name)
+	if _, err := docker(ctx, "run", "--name", name, "--label", m.label, r.Image, "sh", "-c", setup); err != nil {
+		return err
+	}
+	_, err := docker(ctx, "commit", name, r.tag())
+	return err
+}
+
+// bootstrap builds the row's image from Debian's packages.
+func bootstrap(ctx context.Context, r row) error {
+	mirror, err := debian.Mirror(ctx)
+	if err != nil {
+		return err
+	}
+	if _, err := exec.LookPath("mmdebstrap"); err != nil {
+		return errors.New("no mmdebstrap here, which builds it from Debian's packages: install it")
+	}
+	first, preferred, two := strings.Cut(r.Suite, "+")
+	args := []string{"--quiet", "--variant=essential", "--include=" + packages(r),
+		// Mirrors may lag behind suites that change every day.
+		`--aptopt=Acquire::Check-Valid-Until "false"`}
+	if two {
+		args = append(args, `--aptopt=APT::Default-Release "`+preferred+`"`)
+	}
+	args = append(args, first, "-", "deb "+mirror+" "+first+" main")
+	if two {
+		args = append(args, "deb "+mirror+" "+preferred+" main")
+	}
+	build := exec.CommandContext(ctx, "mmdebstrap", args...)
+	load := exec.CommandContext(ctx, "docker", "import", "-", r.tag())
+	var buildSaid, loadSaid bytes.Buffer
+	build.Stderr, load.Stderr = &buildSaid, &loadSaid
+	if load.Stdin, err = build.StdoutPipe(); err != nil {
+		return err
+	}
+	if err := load.Start(); err != nil {
+		return err
+	}
+	buildErr := build.Run()
+	loadErr := load.Wait()
+	if buildErr != nil {
+		docker(context.WithoutCancel(ctx), "rmi", r.tag()) // what came of half a tree
+		return fmt.Errorf("mmdebstrap: %w", explain(ctx, buildErr, buildSaid.String()))
+	}
+	if loadErr != nil {
+		return fmt.Errorf("docker import: %w", explain(ctx, loadErr, loadSaid.String()))
+	}
+	return nil
+}

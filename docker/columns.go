@@ -1,0 +1,201 @@
+package main
+
+import (
+	"fmt"
+	"runtime"
+	"strings"
+)
+
+// column is a way of building or running, the same in each row.
+type column struct {
+	name, about string
+	flags       string   // the go command's for the tests
+	linked      bool     // a way of linking: TestBuildModes/name builds and runs a program
+	library     bool     // a way of linking that test programs cannot be built in
+	full        bool     // the whole suite, not -short
+	command     bool     // the tests of the command rseq too
+	env         []string // of the container
+	options     []string // of docker run
+	owner       string   // who owns the areas instead of the row's owner
+	// impossible says why it cannot be on musl.
+	impossible string
+	// special runs something else than the suite.
+	special func(c cell) string
+}
+
+const external = `-ldflags='-linkmode=external -extldflags=`
+
+// columns are all of them, oldest the image that "old" was built in.
+func columns(oldest row) []column {
+	return []column{
+		{name: "default", about: "as the go command links by itself; the whole test suite, but for what other columns run and what no C library matters to", linked: true, full: true, command: true},
+		{name: "pie", about: "-buildmode=pie", flags: "-buildmode=pie", linked: true},
+		{name: "static", about: "linked with -static", flags: external + "-static'", linked: true},
+		{name: "static-pie", about: "linked with -static-pie", flags: "-buildmode=pie " + external + "-static-pie'", linked: true},
+		{name: "c-shared", about: "in a library that a C program loads", library: true,
+			impossible: "musl cannot load a Go library"},
+		{name: "c-archive", about: "linked into a C program", library: true,
+			impossible: "a Go archive crashes on musl"},
+		{name: "race", about: "with the race detector", flags: "-race", linked: true},
+		{name: "tunable-off", about: "GLIBC_TUNABLES=glibc.pthread.rseq=0", env: []string{"GLIBC_TUNABLES=glibc.pthread.rseq=0"}, owner: "self"},
+		{name: "no-cgo", about: "CGO_ENABLED=0", owner: "none", command: true},
+		{name: "enosys", about: "the engine's seccomp profile answers ENOSYS to rseq(2)", options: []string{"--security-opt", "seccomp=" + enosysPath}, owner: "none", command: true},
+		{name: "unprivileged", about: "a read-only root, and a user without privileges", options: []string{"--read-only", "--user", "65534:65534"}, command: true},
+		{name: "one-cpu", about: "--cpuset-cpus with one CPU", options: []string{"--cpuset-cpus", oneCPU()}},
+		{name: "old", about: "test program and command built on " + oldest.Name + ", unchanged", special: oldScript(oldest)},
+		{name: "headers", about: "the image's headers agree with the generated ones", special: headersScript},
+	}
+}
+
+func columnNames(columns []column) (names []string) {
+	for _, c := range columns {
+		names = append(names, c.name)
+	}
+	return names
+}
+
+// cell is one of the matrix.
+type cell struct {
+	row
+	column column
+}
+
+func (c cell) name() string { return c.row.Name + "/" + c.column.name }
+
+// want is who must own the areas in this cell, and with how many bytes of fields
+// on a kernel that has so many.
+func (c cell) want(kernel uint32) (owner string, size uint32) {
+	owner, size = c.Owner, max(kernel, originalSize)
+	if c.column.owner != "" {
+		owner = c.column.owner
+	}
+	switch {
+	case owner == "none":
+		size = 0
+	case owner == "libc" && c.Size > 0:
+		size = min(size, c.Size)
+	}
+	return owner, size
+}
+
+// originalSize is what a kernel has that does not say: before Linux 6.3.
+const originalSize = 20
+
+// impossible says why the cell cannot be, or "".
+func (c cell) impossible() string {
+	if c.musl() {
+		return c.column.impossible
+	}
+	return ""
+}
+
+// Where the container finds things.
+const (
+	sourceMount = "/src"
+	cacheMount  = "/cache" // Go's build cache, shared by all
+	toolMount   = "/tools" // what the host built: gen, and what "old" runs
+	// Not where the host has them: that may be where a user may not look.
+	gorootMount  = "/goroot"
+	modulesMount = "/modules"
+)
+
+// script is what the cell's container runs. Lines that begin with "step " and
+// "matrix: " are for us.
+func (c cell) script(kernel uint32) string {
+	owner, _ := c.want(kernel)
+	var b strings.Builder
+	p := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
+	p("set -e; umask 0; cd %s", sourceMount)
+	p("export RSEQ_WANT_OWNER=%s", owner)
+	if c.musl() {
+		p("if command -v musl-gcc >/dev/null; then export CC=musl-gcc; fi")
+	}
+	if c.column.special != nil {
+		p("%s", c.column.special(c))
+		return b.String()
+	}
+	dir := built(c.row)
+	if c.column.name == "no-cgo" {
+		dir += "/no-cgo"
+	}
+	tests, rest := dir+"/rseq.test", "-test.short -test.timeout 5m"
+	if c.column.flags != "" {
+		tests = "/tmp/rseq.test"
+		p("echo step build\ngo test -c -vet=off %s -o %s .", c.column.flags, tests)
+	}
+	p("echo step suite")
+	switch {
+	case c.column.full:
+		p("%s -test.skip '%s' -test.timeout 5m", tests, elsewhere)
+	case c.column.name == "c-shared":
+		rest = "-test.run '" + ofLibraries + "'"
+		p("%s %s", tests, rest)
+	case !c.column.library:
+		p("%s %s", tests, rest)
+	}
+	if c.column.command {
+		p("(cd cmd/rseq; %s/command.test -test.short -test.timeout 5m)", dir)
+	}
+	p("echo step program")
+	switch {
+	case c.column.linked || c.column.library:
+		p("%s -test.v -test.run '^TestBuildModes$/^%s$'", tests, c.column.name)
+	case c.column.owner == "none":
+		p("echo \"matrix: $(%s/rseq show --json | tr -d '\\n')\"", dir)
+	default:
+		p("%s/rseq doctor", dir)
+		p("echo \"matrix: $(%s/rseq show --json | tr -d '\\n')\"", dir)
+	}
+	return b.String()
+}
+
+// built is where a row's own build is, by the image's compiler and without flags.
+func built(r row) string { return toolMount + "/" + r.Name }
+
+// buildScript makes that, and with cgo off beside it.
+const buildScript = `set -e; umask 0; cd ` + sourceMount + `
+if [ -n "$ROW_MUSL" ] && command -v musl-gcc >/dev/null; then export CC=musl-gcc; fi
+for cgo in 1 0; do
+	export CGO_ENABLED=$cgo
+	out=/out; [ $cgo = 1 ] || out=/out/no-cgo
+	mkdir -p $out
+	go test -c -vet=off -o $out/rseq.test .
+	go test -c -vet=off -o $out/command.test ./cmd/rseq
+	go build -o $out/rseq ./cmd/rseq
+done`
+
+// ofLibraries are the tests of programs in C that have Go in a library.
+const ofLibraries = "TestConstructorCallsGo|TestManyThreadsBeforeDlopen|TestStaticTLS"
+
+// elsewhere are the tests that the default column leaves to other columns, and
+// those that the C library makes no difference to.
+const elsewhere = ofLibraries + "|TestBuildModes|TestCrossBuilds|TestInjected|TestELF|TestTwoVersions"
+
+// headersScript has gen read the image's own headers.
+func headersScript(c cell) string {
+	include := "/usr/include"
+	if c.musl() {
+		return "echo 'matrix: none'" // musl has no header about rseq
+	}
+	return fmt.Sprintf(`echo step headers
+linux=$(awk '/LINUX_VERSION_CODE/ { print int($3/65536) "." int($3/256)%%256 }' %[1]s/linux/version.h)
+grep -q "^%[2]s[[:space:]]*$linux[[:space:]]" gen/versions || { echo "matrix: none"; exit 0; }
+%[3]s/gen -check "%[2]s/$linux/%[4]s=/"
+echo 'matrix: agree'`, include, strings.TrimPrefix(c.Libc, "glibc-"), toolMount, runtime.GOARCH)
+}
+
+// oldScript runs what the oldest image built, and compares with what was built here.
+func oldScript(oldest row) func(cell) string {
+	return func(c cell) string {
+		return fmt.Sprintf(`echo step suite
+%[1]s/rseq.test -test.short -test.timeout 5m
+echo step program
+%[1]s/rseq show --json > /tmp/old.json
+%[2]s/rseq show --json > /tmp/new.json
+for key in owner offset size registered_len; do
+	old=$(grep "\"$key\":" /tmp/old.json); new=$(grep "\"$key\":" /tmp/new.json)
+	[ "$old" = "$new" ] || { echo "built on the oldest image: $old; built here: $new"; exit 1; }
+done
+echo "matrix: $(tr -d '\n' < /tmp/old.json)"`, built(oldest), built(c.row))
+	}
+}

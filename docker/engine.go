@@ -1,0 +1,64 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"strings"
+)
+
+// docker runs the docker command and returns what it printed.
+func docker(ctx context.Context, args ...string) (string, error) {
+	var stdout, stderr bytes.Buffer
+	cmd := exec.CommandContext(ctx, "docker", args...)
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Run(); err != nil {
+		return "", fmt.Errorf("docker %s: %w", args[0], explain(ctx, err, stderr.String()))
+	}
+	return strings.TrimSpace(stdout.String()), nil
+}
+
+// explain says what can be done about an error of the docker command.
+func explain(ctx context.Context, err error, stderr string) error {
+	stderr = strings.TrimSpace(stderr)
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	advice := ""
+	switch {
+	case errors.Is(err, exec.ErrNotFound):
+		return errors.New("there is no docker command: install a Docker Engine (Debian: docker.io)")
+	case strings.Contains(stderr, "permission denied") && strings.Contains(stderr, "sock"):
+		advice = "no permission on the engine's socket: run as root, or as a member of the group docker"
+	case strings.Contains(stderr, "Cannot connect") || strings.Contains(stderr, "connection refused") || strings.Contains(stderr, "EOF"):
+		advice = "no Docker Engine answers: start it (service docker start)"
+	case strings.Contains(stderr, "no space left"):
+		advice = "the disk is full: docker system prune, or give it more room"
+	default:
+		return fmt.Errorf("%w: %s", err, stderr)
+	}
+	return fmt.Errorf("%s\n%s", advice, stderr)
+}
+
+// serverVersion asks whether an engine answers.
+func serverVersion(ctx context.Context) (string, error) {
+	return docker(ctx, "version", "--format", "{{.Server.Version}}")
+}
+
+// haveImage reports whether the engine has an image.
+func haveImage(ctx context.Context, image string) bool {
+	_, err := docker(ctx, "image", "inspect", "--format", "{{.Id}}", image)
+	return err == nil
+}
+
+// removeContainers ends and removes every container of this run.
+func removeContainers(ctx context.Context, label string) error {
+	ids, err := docker(ctx, "ps", "--all", "--quiet", "--filter", "label="+label)
+	if err != nil || ids == "" {
+		return err
+	}
+	_, err = docker(ctx, append([]string{"rm", "--force"}, strings.Fields(ids)...)...)
+	return err
+}

@@ -1,0 +1,388 @@
+// Command docker runs the matrix of C libraries and ways of linking: in a container
+// of each C library it builds the package with that image's compiler and headers,
+// runs its tests, and holds who owns the rseq areas against what docker/rows says.
+//
+//	go run ./docker [-only CELLS] [-require ROWS] [-jobs N] [-list] [-json] [-keep]
+//
+// From the repository's root, with a Docker Engine on this machine. Base images
+// are pulled, or built from Debian's packages by mmdebstrap; containers have no
+// network, and Go and its modules are mounted read-only. A whole run writes
+// docs/matrix.md and docs/matrix.json and the table in README.md.
+//
+// The exit status is 0 if every cell passed whose row is there and every row that
+// -require names is there, 1 if one did not, 2 if the tool could not do its work.
+package main
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/rseq-go/rseq"
+	"github.com/rseq-go/rseq/internal/kernel"
+)
+
+type options struct {
+	only, require string
+	jobs          int
+	list, json    bool
+	keep, write   bool
+}
+
+func main() {
+	var o options
+	flag.StringVar(&o.only, "only", "", "run these rows, columns, or ROW/COLUMN, with commas, and write no files")
+	flag.StringVar(&o.require, "require", "", "rows that must not be missing, with commas")
+	flag.IntVar(&o.jobs, "jobs", runtime.NumCPU()+1, "how many cells at once")
+	flag.BoolVar(&o.list, "list", false, "list the cells and what is expected in each, and run nothing")
+	flag.BoolVar(&o.json, "json", false, "print the results as JSON instead of the table")
+	flag.BoolVar(&o.keep, "keep", false, "keep the containers of cells that failed")
+	flag.BoolVar(&o.write, "write", true, "write docs/matrix.md, docs/matrix.json and README.md's table after a whole run")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	passed, err := run(ctx, o, flag.Args(), os.Stdout, os.Stderr)
+	switch {
+	case err != nil:
+		fmt.Fprintln(os.Stderr, "docker:", err)
+		os.Exit(2)
+	case !passed:
+		os.Exit(1)
+	}
+}
+
+// matrix is one run.
+type matrix struct {
+	label   string // of its containers
+	tools   string // folder mounted at toolMount
+	oldest  row    // that "old" is built on
+	goroot  string
+	modules string
+	kernel  uint32 // bytes of fields that the kernel has
+	keep    bool
+	rows    map[string]func() error // what makes a row ready, done once
+}
+
+func (m *matrix) container(name string) string {
+	return strings.ReplaceAll(m.label+"-"+strings.ReplaceAll(name, "/", "-"), "=", "-")
+}
+
+func run(ctx context.Context, o options, args []string, out, progress io.Writer) (passed bool, err error) {
+	if len(args) > 0 {
+		return false, fmt.Errorf("unexpected argument %q: rows and columns are named by -only", args[0])
+	}
+	if _, err := os.Stat("docker/rows"); err != nil {
+		return false, errors.New("no docker/rows here: run it from the repository's root")
+	}
+	rows, err := parseRows(rowsFile)
+	if err != nil {
+		return false, err
+	}
+	oldest := rows[0]
+	all := columns(oldest)
+	cells, err := selectCells(rows, all, o.only)
+	if err != nil {
+		return false, err
+	}
+	require, err := required(rows, o.require)
+	if err != nil {
+		return false, err
+	}
+	m := &matrix{label: fmt.Sprintf("rseq-matrix=%d", os.Getpid()), oldest: oldest, keep: o.keep, kernel: kernelSize()}
+	if o.list {
+		for _, c := range cells {
+			owner, size := c.want(m.kernel)
+			fmt.Fprintf(out, "%-26s %-5s %2d  %s\n", c.name(), owner, size, c.column.about)
+		}
+		return true, nil
+	}
+	r := &report{Date: time.Now().UTC().Format(time.DateOnly), Kernel: kernel.Release(), KernelSize: m.kernel, Arch: runtime.GOARCH, columns: all, rows: rows}
+	if r.Engine, err = serverVersion(ctx); err != nil {
+		return false, err
+	}
+	if err := m.prepare(ctx, cells); err != nil {
+		return false, err
+	}
+	defer os.RemoveAll(m.tools)
+
+	m.runAll(ctx, cells, o.jobs, r, progress)
+	if !o.keep || ctx.Err() != nil {
+		if err := removeContainers(context.WithoutCancel(ctx), m.label); err != nil {
+			fmt.Fprintln(progress, err)
+		}
+	}
+	if o.json {
+		data, err := json.MarshalIndent(r, "", "\t")
+		if err != nil {
+			return false, err
+		}
+		fmt.Fprintf(out, "%s\n", data)
+	} else {
+		fmt.Fprint(out, r.text())
+	}
+	if ctx.Err() != nil {
+		return false, errors.New("interrupted: the containers are removed, the results so far are above")
+	}
+	if _, err := serverVersion(ctx); err != nil {
+		return false, fmt.Errorf("the engine died; the results so far are above: %w", err)
+	}
+	if o.only == "" && o.write {
+		if err := r.write(); err != nil {
+			return false, err
+		}
+	}
+	return r.passed(require, progress), nil
+}
+
+// prepare does what all cells need.
+func (m *matrix) prepare(ctx context.Context, cells []cell) error {
+	env := func(name string) (string, error) {
+		out, err := exec.CommandContext(ctx, "go", "env", name).Output()
+		return strings.TrimSpace(string(out)), err
+	}
+	var err error
+	if m.goroot, err = env("GOROOT"); err != nil {
+		return fmt.Errorf("go env: %w", err)
+	}
+	if m.modules, err = env("GOMODCACHE"); err != nil {
+		return fmt.Errorf("go env: %w", err)
+	}
+	if out, err := exec.CommandContext(ctx, "go", "mod", "download").CombinedOutput(); err != nil {
+		return fmt.Errorf("go mod download: %w\n%s", err, out)
+	}
+	// The folder must be one that the engine sees, and so is the repository's.
+	for _, dir := range []string{".cache/docker/go-build", ".cache/docker"} {
+		if err := os.MkdirAll(dir, 0o777); err != nil {
+			return err
+		}
+		os.Chmod(dir, 0o777) // for the cell without privileges
+	}
+	dir, err := filepath.Abs(".cache/docker")
+	if err != nil {
+		return err
+	}
+	if m.tools, err = os.MkdirTemp(dir, "tools-"); err != nil {
+		return err
+	}
+	os.Chmod(m.tools, 0o755)
+	if slices.ContainsFunc(cells, func(c cell) bool { return c.column.name == "headers" }) {
+		build := exec.CommandContext(ctx, "go", "build", "-o", filepath.Join(m.tools, "gen"), "./gen")
+		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := build.CombinedOutput(); err != nil {
+			return fmt.Errorf("go build ./gen: %w\n%s", err, out)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(m.tools, "enosys.json"), []byte(enosysProfile), 0o644); err != nil {
+		return err
+	}
+	m.rows = map[string]func() error{}
+	for _, r := range append([]row{m.oldest}, rowsOf(cells)...) {
+		if m.rows[r.Name] == nil {
+			m.rows[r.Name] = sync.OnceValue(func() error { return m.build(ctx, r) })
+		}
+	}
+	return nil
+}
+
+func rowsOf(cells []cell) (rows []row) {
+	for _, c := range cells {
+		if len(rows) == 0 || rows[len(rows)-1].Name != c.row.Name {
+			rows = append(rows, c.row)
+		}
+	}
+	return rows
+}
+
+// build builds in the row's image what its columns run that have no flags of their
+// own, the column "old" of other rows among them.
+func (m *matrix) build(ctx context.Context, r row) error {
+	if err := m.baseImage(ctx, r); err != nil {
+		return err
+	}
+	out := filepath.Join(m.tools, r.Name)
+	if err := os.MkdirAll(out, 0o755); err != nil {
+		return err
+	}
+	args := append(m.arguments(r.Name+"/build"), "--rm", "--volume", out+":/out")
+	if r.musl() {
+		args = append(args, "--env", "ROW_MUSL=1")
+	}
+	if _, err := docker(ctx, append(args, r.tag(), "sh", "-c", buildScript)...); err != nil {
+		return fmt.Errorf("row %s, build: %w", r.Name, err)
+	}
+	return nil
+}
+
+// arguments are those of docker run that all containers have.
+func (m *matrix) arguments(name string) []string {
+	here, _ := os.Getwd()
+	args := []string{"run", "--name", m.container(name), "--label", m.label, "--pull", "never", "--network", "none",
+		"--tmpfs", "/tmp:exec,mode=1777",
+		"--volume", here + ":" + sourceMount + ":ro",
+		"--volume", filepath.Join(here, ".cache/docker/go-build") + ":" + cacheMount,
+		"--volume", m.tools + ":" + toolMount + ":ro",
+		"--volume", m.goroot + ":" + gorootMount + ":ro",
+		"--volume", m.modules + ":" + modulesMount + ":ro"}
+	for _, env := range []string{
+		"PATH=" + gorootMount + "/bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", "HOME=/tmp",
+		"GOCACHE=" + cacheMount, "GOMODCACHE=" + modulesMount, "GOPROXY=off", "GOTOOLCHAIN=local", "GOFLAGS=-buildvcs=false"} {
+		args = append(args, "--env", env)
+	}
+	return args
+}
+
+// cellTimeout bounds a cell; the whole suite takes about a minute.
+const cellTimeout = 15 * time.Minute
+
+// runAll runs the cells, so many at once, and prints a line when one ends.
+func (m *matrix) runAll(ctx context.Context, cells []cell, jobs int, r *report, progress io.Writer) {
+	start := time.Now()
+	var mutex sync.Mutex
+	var total, done float64 // work, what runs now counted by half
+	for _, c := range cells {
+		total += c.work()
+	}
+	queue := make(chan cell)
+	var wait sync.WaitGroup
+	for range max(jobs, 1) {
+		wait.Go(func() {
+			for c := range queue {
+				began := time.Now()
+				mutex.Lock()
+				done += c.work() / 2
+				mutex.Unlock()
+				res := m.runCell(ctx, c)
+				res.Seconds = time.Since(began).Round(100 * time.Millisecond).Seconds()
+				mutex.Lock()
+				r.Cells = append(r.Cells, res)
+				done += c.work() / 2
+				elapsed := time.Since(start)
+				left := time.Duration(float64(elapsed) / done * (total - done))
+				fmt.Fprintf(progress, "[%d/%d] %-26s %-14s %5.1fs   (%v, about %v left)\n", len(r.Cells), len(cells), c.name(), res.short(),
+					res.Seconds, elapsed.Round(time.Second), left.Round(time.Second))
+				if res.Status == failed {
+					fmt.Fprintf(progress, "\t%s\n", strings.ReplaceAll(strings.TrimSpace(res.Detail), "\n", "\n\t"))
+				}
+				mutex.Unlock()
+			}
+		})
+	}
+	for _, c := range ordered(cells) {
+		select {
+		case queue <- c:
+			continue
+		case <-ctx.Done():
+		}
+		break
+	}
+	close(queue)
+	wait.Wait()
+}
+
+// work is about how long a cell takes, as a multiple of the usual one.
+func (c cell) work() float64 {
+	if c.column.full {
+		return 8
+	}
+	return 1
+}
+
+// ordered puts the long cells first, so that none is left over at the end.
+func ordered(cells []cell) []cell {
+	cells = slices.Clone(cells)
+	slices.SortStableFunc(cells, func(a, b cell) int {
+		switch {
+		case a.column.full == b.column.full:
+			return 0
+		case a.column.full:
+			return -1
+		}
+		return 1
+	})
+	return cells
+}
+
+// runCell runs one cell's container.
+func (m *matrix) runCell(ctx context.Context, c cell) result {
+	owner, size := c.want(m.kernel)
+	res := result{Row: c.row.Name, Column: c.column.name, WantOwner: owner, WantSize: size}
+	if why := c.impossible(); why != "" {
+		return res.with(impossible, why)
+	}
+	if err := m.rows[c.row.Name](); err != nil {
+		if errors.Is(err, errUnavailable) {
+			return res.with(unavailable, err.Error())
+		}
+		return res.with(failed, err.Error())
+	}
+	if c.column.name == "old" {
+		if c.musl() {
+			return res.with(impossible, "musl does not start programs for glibc")
+		}
+		if err := m.rows[m.oldest.Name](); err != nil {
+			return res.with(failed, err.Error())
+		}
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, cellTimeout, fmt.Errorf("took longer than %v", cellTimeout))
+	defer cancel()
+	args := m.arguments(c.name())
+	for _, env := range c.column.env {
+		args = append(args, "--env", env)
+	}
+	for _, option := range c.column.options {
+		args = append(args, strings.ReplaceAll(option, enosysPath, filepath.Join(m.tools, "enosys.json")))
+	}
+	cmd := exec.CommandContext(ctx, "docker", append(args, c.row.tag(), "sh", "-c", c.script(m.kernel))...)
+	cmd.WaitDelay = 10 * time.Second
+	var both bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &both, &both
+	err := cmd.Run()
+	res.read(both.String())
+	if err != nil {
+		res = res.with(failed, fmt.Sprintf("%s: step %s: %v\n%s", c.name(), res.step, explain(ctx, err, ""), tail(both.String(), 40)))
+	} else if !res.special && (res.Owner != owner || res.Size != size) {
+		res = res.with(failed, fmt.Sprintf("%s: owner %s with %d bytes: expected %s with %d, by docker/rows and a kernel that has %d",
+			c.name(), res.Owner, res.Size, owner, size, m.kernel))
+	} else {
+		res.Status = ok
+	}
+	if !m.keep || res.Status != failed {
+		docker(context.WithoutCancel(ctx), "rm", "--force", m.container(c.name()))
+	}
+	return res
+}
+
+// tail returns the last lines of a text.
+func tail(text string, lines int) string {
+	all := strings.Split(strings.TrimSpace(text), "\n")
+	return strings.Join(all[max(0, len(all)-lines):], "\n")
+}
+
+// kernelSize asks how many bytes of fields the kernel has; 0 before Linux 6.3.
+func kernelSize() uint32 {
+	info, _ := rseq.Query()
+	return info.KernelFeatureSize
+}
+
+// oneCPU names a CPU that this process may use.
+func oneCPU() string {
+	status, _ := os.ReadFile("/proc/self/status")
+	_, allowed, _ := strings.Cut(string(status), "Cpus_allowed_list:")
+	first := strings.TrimSpace(allowed)
+	return cmp.Or(first[:len(first)-len(strings.TrimLeft(first, "0123456789"))], "0")
+}

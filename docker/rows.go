@@ -1,0 +1,114 @@
+package main
+
+import (
+	_ "embed"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+//go:embed rows
+var rowsFile string
+
+// row is a line of the file rows.
+type row struct {
+	Name, Libc, Image, Suite string
+	Owner                    string
+	Size                     uint32 // 0: any
+}
+
+// musl reports whether the row's C library is musl.
+func (r row) musl() bool { return r.Libc == "musl" }
+
+// none is how the file says that there is nothing.
+const none = "-"
+
+func parseRows(text string) (rows []row, err error) {
+	n := 0
+	for line := range strings.Lines(text) {
+		n++
+		line, _, _ = strings.Cut(line, "#")
+		f := strings.Fields(line)
+		if len(f) == 0 {
+			continue
+		}
+		bad := func(format string, args ...any) error {
+			return fmt.Errorf("docker/rows:%d: %s", n, fmt.Sprintf(format, args...))
+		}
+		if len(f) != 6 {
+			return nil, bad("%d fields: expected row, libc, image, suite, owner, size", len(f))
+		}
+		r := row{Name: f[0], Libc: f[1], Image: f[2], Suite: f[3], Owner: f[4]}
+		if version, glibc := strings.CutPrefix(r.Libc, "glibc-"); !r.musl() && (!glibc || version == "") {
+			return nil, bad("libc %q: expected glibc-VERSION or musl", r.Libc)
+		}
+		if r.Owner != "libc" && r.Owner != "self" {
+			return nil, bad("owner %q: expected libc or self", r.Owner)
+		}
+		if f[5] != "any" {
+			size, err := strconv.ParseUint(f[5], 10, 32)
+			if err != nil || size < 20 {
+				return nil, bad("size %q: expected any or bytes from 20", f[5])
+			}
+			r.Size = uint32(size)
+		}
+		if slices.ContainsFunc(rows, func(other row) bool { return other.Name == r.Name }) {
+			return nil, bad("row %s is there twice", r.Name)
+		}
+		rows = append(rows, r)
+	}
+	return rows, nil
+}
+
+// selectCells returns the cells that -only names: rows, columns, or row/column,
+// with commas; all of them if it is empty.
+func selectCells(rows []row, columns []column, only string) (cells []cell, err error) {
+	for _, r := range rows {
+		for _, c := range columns {
+			cells = append(cells, cell{row: r, column: c})
+		}
+	}
+	if only == "" {
+		return cells, nil
+	}
+	wanted := map[string]bool{}
+	for _, name := range strings.Split(only, ",") {
+		row, col, both := strings.Cut(name, "/")
+		matches := func(c cell) bool {
+			return both && c.row.Name == row && c.column.name == col || !both && (c.row.Name == name || c.column.name == name)
+		}
+		found := false
+		for _, c := range cells {
+			if matches(c) {
+				wanted[c.name()], found = true, true
+			}
+		}
+		if !found {
+			return nil, fmt.Errorf("-only %s: no such row or column; there are the rows %s and the columns %s",
+				name, strings.Join(rowNames(rows), ", "), strings.Join(columnNames(columns), ", "))
+		}
+	}
+	return slices.DeleteFunc(cells, func(c cell) bool { return !wanted[c.name()] }), nil
+}
+
+// required returns the rows that -require names.
+func required(rows []row, require string) (names []string, err error) {
+	if require == "" {
+		return nil, nil
+	}
+	for _, name := range strings.Split(require, ",") {
+		if !slices.Contains(rowNames(rows), name) {
+			return nil, fmt.Errorf("-require %s: no such row; there are %s", name, strings.Join(rowNames(rows), ", "))
+		}
+		names = append(names, name)
+	}
+	return names, nil
+}
+
+func rowNames(rows []row) (names []string) {
+	for _, r := range rows {
+		names = append(names, r.Name)
+	}
+	return names
+}
