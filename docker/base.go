@@ -6,8 +6,10 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
 	"strings"
+	"time"
 
 	"github.com/rseq-go/rseq/internal/debian"
 )
@@ -29,7 +31,7 @@ func packages(r row) string {
 // setup installs a C compiler in an image that was pulled.
 const setup = `set -e
 if command -v apt-get; then apt-get update; DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends gcc libc6-dev
-elif command -v dnf; then dnf install -y gcc glibc-devel glibc-static
+elif command -v dnf; then dnf install -y --enablerepo='*crb*' gcc glibc-devel glibc-static
 elif command -v apk; then apk add gcc musl-dev
 else echo "no package manager that is known here"; exit 1
 fi`
@@ -41,11 +43,16 @@ var errUnavailable = errors.New("not available")
 // the row says, before anything is built in it.
 func (m *matrix) baseImage(ctx context.Context, r row) error {
 	if !haveImage(ctx, r.tag()) {
-		pulled := m.pull(ctx, r)
-		if pulled != nil && ctx.Err() == nil {
-			if r.Suite == none {
-				return fmt.Errorf("row %s: %w: %s cannot be pulled, and it is not known how to build it\n%w", r.Name, errUnavailable, r.Image, pulled)
+		switch pulled := pull(ctx, r); {
+		case pulled == nil:
+			if err := m.setUp(ctx, r); err != nil {
+				return fmt.Errorf("row %s, installing a compiler: %w", r.Name, err)
 			}
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case r.Suite == none:
+			return fmt.Errorf("row %s: %w: %s cannot be pulled, and it is not known how to build it\n%w", r.Name, errUnavailable, r.Image, pulled)
+		default:
 			if err := bootstrap(ctx, r); err != nil {
 				return fmt.Errorf("row %s, base image: %w", r.Name, err)
 			}
@@ -62,14 +69,17 @@ func (m *matrix) baseImage(ctx context.Context, r row) error {
 	return nil
 }
 
-// pull brings the row's image and installs a compiler in it.
-func (m *matrix) pull(ctx context.Context, r row) error {
+// pull brings the row's image.
+func pull(ctx context.Context, r row) error {
 	if r.Image == none {
 		return errors.New("no image is named")
 	}
-	if _, err := docker(ctx, "pull", "--quiet", r.Image); err != nil {
-		return err
-	}
+	_, err := docker(ctx, "pull", "--quiet", r.Image)
+	return err
+}
+
+// setUp makes the row's base image of the one that was pulled.
+func (m *matrix) setUp(ctx context.Context, r row) error {
 	name := m.container(r.Name + "-setup")
 	defer docker(context.WithoutCancel(ctx), "rm", "--force", name)
 	if _, err := docker(ctx, "run", "--name", name, "--label", m.label, r.Image, "sh", "-c", setup); err != nil {
@@ -83,10 +93,10 @@ func (m *matrix) pull(ctx context.Context, r row) error {
 func bootstrap(ctx context.Context, r row) error {
 	mirror, err := debian.Mirror(ctx)
 	if err != nil {
-		return err
+		return fmt.Errorf("%w: %w", errUnavailable, err)
 	}
 	if _, err := exec.LookPath("mmdebstrap"); err != nil {
-		return errors.New("no mmdebstrap here, which builds it from Debian's packages: install it")
+		return fmt.Errorf("%w: no mmdebstrap here, which builds it from Debian's packages: install it", errUnavailable)
 	}
 	first, preferred, two := strings.Cut(r.Suite, "+")
 	args := []string{"--quiet", "--variant=essential", "--include=" + packages(r),
@@ -103,20 +113,27 @@ func bootstrap(ctx context.Context, r row) error {
 	load := exec.CommandContext(ctx, "docker", "import", "-", r.tag())
 	var buildSaid, loadSaid bytes.Buffer
 	build.Stderr, load.Stderr = &buildSaid, &loadSaid
-	if load.Stdin, err = build.StdoutPipe(); err != nil {
+	build.Cancel = func() error { return build.Process.Signal(os.Interrupt) } // it removes its tree
+	build.WaitDelay = 30 * time.Second
+	pipe, err := build.StdoutPipe()
+	if err != nil {
 		return err
 	}
+	load.Stdin = pipe
 	if err := load.Start(); err != nil {
 		return err
 	}
-	buildErr := build.Run()
-	loadErr := load.Wait()
-	if buildErr != nil {
+	if err := build.Start(); err != nil {
+		return err
+	}
+	pipe.Close() // else mmdebstrap would wait for ever for an import that ended
+	loadErr, buildErr := load.Wait(), build.Wait()
+	switch {
+	case loadErr != nil:
+		return fmt.Errorf("docker import: %w", explain(ctx, loadErr, loadSaid.String()))
+	case buildErr != nil:
 		docker(context.WithoutCancel(ctx), "rmi", r.tag()) // what came of half a tree
 		return fmt.Errorf("mmdebstrap: %w", explain(ctx, buildErr, buildSaid.String()))
-	}
-	if loadErr != nil {
-		return fmt.Errorf("docker import: %w", explain(ctx, loadErr, loadSaid.String()))
 	}
 	return nil
 }

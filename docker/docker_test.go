@@ -17,12 +17,13 @@ func TestRows(t *testing.T) {
 		t.Fatalf("%d rows, %v", len(rows), err)
 	}
 	for text, want := range map[string]string{
-		"a glibc-2.41 i s libc":                   "docker/rows:1: 5 fields: expected row, libc, image, suite, owner, size",
-		"\n# x\na uclibc i s libc any":            `docker/rows:3: libc "uclibc": expected glibc-VERSION or musl`,
-		"a glibc- i s libc any":                   `libc "glibc-"`,
-		"a musl i s kernel any":                   `owner "kernel": expected libc or self`,
-		"a musl i s self 12":                      `size "12": expected any or bytes from 20`,
-		"a musl i s self any\na musl i s self 32": "docker/rows:2: row a is there twice",
+		"a glibc-2.41 i s libc":                                "docker/rows:1: 5 fields: expected row, libc, image, suite, owner, size",
+		"\n# x\na uclibc i s libc any":                         `docker/rows:3: libc "uclibc": expected glibc-VERSION or musl`,
+		"a glibc- i s libc any":                                `libc "glibc-"`,
+		"a musl i s kernel any":                                `owner "kernel": expected libc or self`,
+		"a musl i s self 12":                                   `size "12": expected any or bytes from 20`,
+		"a glibc-2.41 i s libc any\nb glibc-2.36 i s libc any": "expected the oldest glibc first",
+		"a musl i s self any\na musl i s self 32":              "docker/rows:2: row a is there twice",
 	} {
 		if _, err := parseRows(text); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: error %v, want %q", text, err, want)
@@ -113,6 +114,11 @@ func fakeEngine(t *testing.T, script string) (log func() string) {
 	if err := os.WriteFile(filepath.Join(dir, "docker"), []byte(full), 0o755); err != nil {
 		t.Fatal(err)
 	}
+	mmdebstrap := "#!/bin/sh\nyes | head -c 1000000\n[ -z \"" + map[bool]string{true: "1"}[strings.Contains(script, "MMDEBSTRAP")] + "\" ] || exit 3\n"
+	if err := os.WriteFile(filepath.Join(dir, "mmdebstrap"), []byte(mmdebstrap), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("RSEQ_DEBIAN_MIRROR", "none")
 	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
 	_, size := (cell{row: row{Owner: "libc", Size: 32}}).want(kernelSize())
 	t.Setenv("SIZE", fmt.Sprint(size))
@@ -129,18 +135,23 @@ func TestRun(t *testing.T) {
 		passed                bool
 		err, says             string
 	}{
-		"passes":          {"", "bookworm/pie", "bookworm", true, "", "bookworm/pie"},
-		"wrong owner":     {`cell() { echo 'matrix: {"owner":"self","size":28}'; }`, "bookworm/pie", "", false, "", "failed: bookworm/pie: bookworm/pie: owner self with 28 bytes: expected libc with "},
-		"wrong size":      {"SIZE=99", "bookworm/pie", "", false, "", "owner libc with 99 bytes: expected libc with "},
-		"nothing said":    {"cell() { :; }", "bookworm/pie", "", false, "", "expected libc"},
-		"tests fail":      {"cell() { echo step suite; echo '--- FAIL: TestX'; exit 1; }", "bookworm/pie", "", false, "", "bookworm/pie: step suite: exit status 1"},
-		"wrong libc":      {"base() { echo 'glibc 2.41'; }", "bookworm/pie", "", false, "", "row bookworm, base image: rseq-matrix-bookworm"},
-		"cannot be built": {"build() { echo 'gcc: no space left on device' >&2; exit 1; }", "bookworm/pie", "", false, "", "row bookworm, build: docker run: the disk is full"},
-		"not available":   {"image() { exit 1; }", "almalinux9/pie", "", true, "", "not available"},
-		"required":        {"image() { exit 1; }", "almalinux9/pie", "almalinux9", false, "", "required, and not available: row almalinux9: not available: almalinux:9 cannot be pulled"},
-		"no such cell":    {"", "woody", "", false, "-only woody: no such row or column", ""},
-		"no permission":   {"version() { echo 'permission denied while trying to connect to the docker daemon socket' >&2; exit 1; }", "bookworm/pie", "", false, "no permission on the engine's socket", ""},
-		"no engine":       {"version() { echo 'Cannot connect to the Docker daemon' >&2; exit 1; }", "bookworm/pie", "", false, "no Docker Engine answers: start it", ""},
+		"passes":            {"", "bookworm/pie", "bookworm", true, "", "bookworm/pie"},
+		"wrong owner":       {`cell() { echo 'matrix: {"owner":"self","size":28}'; }`, "bookworm/pie", "", false, "", "failed: bookworm/pie: bookworm/pie: owner self with 28 bytes: expected libc with "},
+		"wrong size":        {"SIZE=99", "bookworm/pie", "", false, "", "owner libc with 99 bytes: expected libc with "},
+		"program crashes":   {"cell() { echo 'matrix: '; }", "bookworm/enosys", "", false, "", "bookworm/enosys: owner  with 0 bytes: expected none"},
+		"nothing said":      {"cell() { :; }", "bookworm/pie", "", false, "", "expected libc"},
+		"tests fail":        {"cell() { echo step suite; echo '--- FAIL: TestX'; exit 1; }", "bookworm/pie", "", false, "", "bookworm/pie: step suite: exit status 1"},
+		"wrong libc":        {"base() { echo 'glibc 2.41'; }", "bookworm/pie", "", false, "", "row bookworm, base image: rseq-matrix-bookworm"},
+		"cannot be built":   {"build() { echo 'gcc: no space left on device' >&2; exit 1; }", "bookworm/pie", "", false, "", "row bookworm, build: docker run: the disk is full"},
+		"not available":     {"image() { exit 1; }", "almalinux9/pie", "", true, "", "not available"},
+		"required":          {"image() { exit 1; }", "almalinux9/pie", "almalinux9", false, "", "required, and not there: row almalinux9: row almalinux9: not available: almalinux:9 cannot be pulled"},
+		"required, not run": {"", "bookworm/pie", "trixie", false, "", "required, and not there: row trixie: no cell of it was to run"},
+		"setup fails":       {"image() { exit 1; }; pull() { :; }; cell() { echo 'no package manager' >&2; exit 1; }", "almalinux9/pie", "", false, "", "row almalinux9, installing a compiler: docker run"},
+		"import fails":      {"image() { exit 1; }; import() { echo 'write: no space left on device' >&2; exit 1; }", "musl/pie", "", false, "", "row musl, base image: docker import: the disk is full"},
+		"bootstrap fails":   {"MMDEBSTRAP=1; image() { exit 1; }; import() { cat >/dev/null; }; rmi() { :; }", "musl/race", "", false, "", "row musl, base image: mmdebstrap: exit status 3"},
+		"no such cell":      {"", "woody", "", false, "-only woody: no such row or column", ""},
+		"no permission":     {"version() { echo 'permission denied while trying to connect to the docker daemon socket' >&2; exit 1; }", "bookworm/pie", "", false, "no permission on the engine's socket", ""},
+		"no engine":         {"version() { echo 'Cannot connect to the Docker daemon' >&2; exit 1; }", "bookworm/pie", "", false, "no Docker Engine answers: start it", ""},
 		"dies in the middle": {`D=$(dirname "$0"); cell() { touch $D/dead; echo 'error during connect: EOF' >&2; exit 125; }; version() { [ ! -e $D/dead ] && echo 27 || { echo 'Cannot connect to the Docker daemon' >&2; exit 1; }; }`,
 			"bookworm/pie", "", false, "the engine died; the results so far are above", "bookworm/pie"},
 	} {
@@ -164,11 +175,17 @@ func TestRun(t *testing.T) {
 // TestInterrupted: the results so far are shown, and no container is left.
 func TestInterrupted(t *testing.T) {
 	t.Chdir("..")
-	log := fakeEngine(t, "cell() { sleep 60; }; ps() { echo abc; }")
+	log := fakeEngine(t, "cell() { exec sleep 60; }; ps() { echo abc; }")
 	ctx, cancel := context.WithCancel(context.Background())
-	time.AfterFunc(3*time.Second, cancel)
+	defer cancel()
+	go func() {
+		for ctx.Err() == nil && !strings.Contains(log(), "-bookworm-pie ") {
+			time.Sleep(10 * time.Millisecond)
+		}
+		cancel()
+	}()
 	var out, progress bytes.Buffer
-	passed, err := run(ctx, options{only: "bookworm", jobs: 2}, nil, &out, &progress)
+	passed, err := run(ctx, options{only: "bookworm/pie,bookworm/race", jobs: 2}, nil, &out, &progress)
 	if passed || err == nil || !strings.Contains(err.Error(), "interrupted") {
 		t.Errorf("passed %v, error %v", passed, err)
 	}

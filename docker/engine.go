@@ -32,12 +32,12 @@ func explain(ctx context.Context, err error, stderr string) error {
 		return errors.New("there is no docker command: install a Docker Engine (Debian: docker.io)")
 	case strings.Contains(stderr, "permission denied") && strings.Contains(stderr, "sock"):
 		advice = "no permission on the engine's socket: run as root, or as a member of the group docker"
-	case strings.Contains(stderr, "Cannot connect") || strings.Contains(stderr, "connection refused") || strings.Contains(stderr, "EOF"):
+	case strings.Contains(stderr, "Cannot connect to the Docker daemon") || strings.Contains(stderr, "error during connect"):
 		advice = "no Docker Engine answers: start it (service docker start)"
 	case strings.Contains(stderr, "no space left"):
 		advice = "the disk is full: docker system prune, or give it more room"
 	default:
-		return fmt.Errorf("%w: %s", err, stderr)
+		return fmt.Errorf("%w\n%s", err, stderr)
 	}
 	return fmt.Errorf("%s\n%s", advice, stderr)
 }

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/rseq-go/rseq/internal/debian"
 )
 
 //go:embed rows
@@ -20,6 +22,9 @@ type row struct {
 
 // musl reports whether the row's C library is musl.
 func (r row) musl() bool { return r.Libc == "musl" }
+
+// glibc returns its version.
+func (r row) glibc() string { return strings.TrimPrefix(r.Libc, "glibc-") }
 
 // none is how the file says that there is nothing.
 const none = "-"
@@ -57,6 +62,11 @@ func parseRows(text string) (rows []row, err error) {
 			return nil, bad("row %s is there twice", r.Name)
 		}
 		rows = append(rows, r)
+	}
+	for _, r := range rows {
+		if rows[0].musl() || !r.musl() && debian.CompareVersions(r.glibc(), rows[0].glibc()) < 0 {
+			return nil, fmt.Errorf("docker/rows: %s is the first row, and %s has %s: expected the oldest glibc first", rows[0].Name, r.Name, r.Libc)
+		}
 	}
 	return rows, nil
 }

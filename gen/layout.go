@@ -4,8 +4,9 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
+
+	"github.com/rseq-go/rseq/internal/debian"
 )
 
 // Label says what a tree of headers is of.
@@ -17,7 +18,7 @@ func (l Label) String() string { return l.Glibc + "/" + l.Linux + "/" + l.Arch }
 
 // compare orders by version of glibc, then of Linux, then by architecture.
 func (l Label) compare(m Label) int {
-	return cmp.Or(compareVersions(l.Glibc, m.Glibc), compareVersions(l.Linux, m.Linux), cmp.Compare(l.Arch, m.Arch))
+	return cmp.Or(debian.CompareVersions(l.Glibc, m.Glibc), debian.CompareVersions(l.Linux, m.Linux), cmp.Compare(l.Arch, m.Arch))
 }
 
 // Layout is what one tree's headers say.
@@ -145,7 +146,7 @@ var history = []struct{ field, linux string }{
 // a Linux version, in order. It may have more.
 func expectedFields(linux string) (fields []string) {
 	for _, h := range history {
-		if h.linux == history[0].linux || compareVersions(linux, h.linux) >= 0 {
+		if h.linux == history[0].linux || debian.CompareVersions(linux, h.linux) >= 0 {
 			fields = append(fields, h.field)
 		}
 	}
@@ -301,22 +302,4 @@ func differ[T any](say func(string, ...any), what string, a, b []T, name, text f
 			say("%s%s is new: %s", what, name(y), text(y))
 		}
 	}
-}
-
-// compareVersions compares numbers separated by dots.
-func compareVersions(a, b string) int {
-	x, y := strings.Split(a, "."), strings.Split(b, ".")
-	for i := range max(len(x), len(y)) {
-		var m, n int
-		if i < len(x) {
-			m, _ = strconv.Atoi(x[i])
-		}
-		if i < len(y) {
-			n, _ = strconv.Atoi(y[i])
-		}
-		if c := cmp.Compare(m, n); c != 0 {
-			return c
-		}
-	}
-	return 0
 }

@@ -120,7 +120,7 @@ func readVersions(name string) (rows []row, err error) {
 		case len(f) == 0:
 		case len(f) != 3:
 			return nil, fmt.Errorf("%s:%d: %q: expected glibc, Linux, suite", name, n, strings.TrimSpace(line))
-		case len(rows) > 0 && compareVersions(rows[len(rows)-1].Glibc, f[0]) >= 0:
+		case len(rows) > 0 && debian.CompareVersions(rows[len(rows)-1].Glibc, f[0]) >= 0:
 			return nil, fmt.Errorf("%s:%d: glibc %s after %s: expected each once, the oldest first", name, n, f[0], rows[len(rows)-1].Glibc)
 		default:
 			rows = append(rows, row{f[0], f[1], f[2]})

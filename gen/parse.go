@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"modernc.org/cc/v4"
+
+	"github.com/rseq-go/rseq/internal/debian"
 )
 
 // predefined is what a compiler defines by itself, as far as the headers ask.
@@ -80,7 +82,7 @@ func Parse(t *Tree) (l *Layout, err error) {
 		switch {
 		case t.found(name):
 			source += "#include <" + name + ">\n"
-		case name == "sys/rseq.h" && compareVersions(t.Glibc, "2.35") < 0:
+		case name == "sys/rseq.h" && debian.CompareVersions(t.Glibc, "2.35") < 0:
 		default:
 			missing = append(missing, fmt.Errorf("%s: no %s in %s of %s: expected the headers of glibc %s and Linux %s for %s",
 				t.Label, name, strings.Join(t.Include, ", "), t.Dir, t.Glibc, t.Linux, t.Arch))

@@ -4,6 +4,7 @@ package debian
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	_ "embed"
 	"errors"
@@ -11,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 )
 
@@ -95,4 +97,22 @@ func hasAll(have []Package, want []string) bool {
 		}
 	}
 	return true
+}
+
+// CompareVersions compares numbers separated by dots.
+func CompareVersions(a, b string) int {
+	x, y := strings.Split(a, "."), strings.Split(b, ".")
+	for i := range max(len(x), len(y)) {
+		var m, n int
+		if i < len(x) {
+			m, _ = strconv.Atoi(x[i])
+		}
+		if i < len(y) {
+			n, _ = strconv.Atoi(y[i])
+		}
+		if c := cmp.Compare(m, n); c != 0 {
+			return c
+		}
+	}
+	return 0
 }
