@@ -42,6 +42,10 @@ func TestLiveCheck(t *testing.T) {
 			t.Errorf("%s: aborted %d times of %d, ran on %d times, %v", name, aborted, rounds, survived, err)
 		}
 		aborted, survived, err = tramp.LiveCheck(tramp.Disturbance(how), rounds, true)
+		if errors.Is(err, unix.ENODEV) {
+			t.Logf("%s: one CPU by now", name) // seen in a container that was given one
+			continue
+		}
 		if aborted != 0 || survived != rounds || err != nil {
 			t.Errorf("unarmed, %s: aborted %d times, ran on %d times of %d, %v", name, aborted, survived, rounds, err)
 		}
