@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"runtime"
 	"strings"
+
+	"github.com/rseq-go/rseq/internal/abi"
 )
 
 // column is a way of building or running, the same in each row.
@@ -70,7 +72,7 @@ func (c cell) name() string { return c.row.Name + "/" + c.column.name }
 // want is who must own the areas in this cell, and with how many bytes of fields
 // on a kernel that has so many.
 func (c cell) want(kernel uint32) (owner string, size uint32) {
-	owner, size = c.Owner, max(kernel, originalSize)
+	owner, size = c.Owner, max(kernel, abi.OriginalFeatureSize) // before Linux 6.3 it does not say
 	if c.column.owner != "" {
 		owner = c.column.owner
 	}
@@ -82,9 +84,6 @@ func (c cell) want(kernel uint32) (owner string, size uint32) {
 	}
 	return owner, size
 }
-
-// originalSize is what a kernel has that does not say: before Linux 6.3.
-const originalSize = 20
 
 // impossible says why the cell cannot be, or "".
 func (c cell) impossible() string {
@@ -110,11 +109,8 @@ func (c cell) script(kernel uint32) string {
 	owner, _ := c.want(kernel)
 	var b strings.Builder
 	p := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
-	p("set -e; umask 0; cd %s", sourceMount)
+	b.WriteString(c.prelude())
 	p("export RSEQ_WANT_OWNER=%s", owner)
-	if c.musl() {
-		p("if command -v musl-gcc >/dev/null; then export CC=musl-gcc; fi")
-	}
 	if c.column.special != nil {
 		p("%s", c.column.special(c))
 		return b.String()
@@ -123,20 +119,22 @@ func (c cell) script(kernel uint32) string {
 	if c.column.name == "no-cgo" {
 		dir += "/no-cgo"
 	}
-	tests, rest := dir+"/rseq.test", "-test.short -test.timeout 5m"
+	tests, suite := dir+"/rseq.test", "-test.short"
 	if c.column.flags != "" {
 		tests = "/tmp/rseq.test"
 		p("echo step build\ngo test -c -vet=off %s -o %s .", c.column.flags, tests)
 	}
-	p("echo step suite")
 	switch {
 	case c.column.full:
-		p("%s -test.skip '%s' -test.timeout 5m", tests, elsewhere)
+		suite = "-test.skip '" + elsewhere + "'"
 	case c.column.name == "c-shared":
-		rest = "-test.run '" + ofLibraries + "'"
-		p("%s %s", tests, rest)
-	case !c.column.library:
-		p("%s %s", tests, rest)
+		suite = "-test.run '" + ofLibraries + "'"
+	case c.column.library:
+		suite = "" // none
+	}
+	p("echo step suite")
+	if suite != "" {
+		p("%s %s -test.timeout 5m", tests, suite)
 	}
 	if c.column.command {
 		p("(cd cmd/rseq; %s/command.test -test.short -test.timeout 5m)", dir)
@@ -154,13 +152,20 @@ func (c cell) script(kernel uint32) string {
 	return b.String()
 }
 
+// prelude begins every script: where it runs, and by which C compiler.
+func (r row) prelude() string {
+	text := "set -e; umask 0; cd " + sourceMount + "\n"
+	if r.musl() {
+		text += "if command -v musl-gcc >/dev/null; then export CC=musl-gcc; fi\n"
+	}
+	return text
+}
+
 // built is where a row's own build is, by the image's compiler and without flags.
 func built(r row) string { return toolMount + "/" + r.Name }
 
 // buildScript makes that, and with cgo off beside it.
-const buildScript = `set -e; umask 0; cd ` + sourceMount + `
-if [ -n "$ROW_MUSL" ] && command -v musl-gcc >/dev/null; then export CC=musl-gcc; fi
-for cgo in 1 0; do
+const buildScript = `for cgo in 1 0; do
 	export CGO_ENABLED=$cgo
 	out=/out; [ $cgo = 1 ] || out=/out/no-cgo
 	mkdir -p $out
@@ -178,12 +183,11 @@ const elsewhere = ofLibraries + "|TestBuildModes|TestCrossBuilds|TestInjected|Te
 
 // headersScript has gen read the image's own headers.
 func headersScript(c cell) string {
-	include := "/usr/include"
 	return fmt.Sprintf(`echo step headers
-linux=$(awk '/LINUX_VERSION_CODE/ { print int($3/65536) "." int($3/256)%%256 }' %[1]s/linux/version.h)
-grep -q "^%[2]s[[:space:]]" gen/versions || { echo "matrix: not recorded"; exit 0; }
-%[3]s/gen -check "%[2]s/$linux/%[4]s=/"
-echo 'matrix: agree'`, include, strings.TrimPrefix(c.Libc, "glibc-"), toolMount, runtime.GOARCH)
+linux=$(awk '/LINUX_VERSION_CODE/ { print int($3/65536) "." int($3/256)%%256 }' /usr/include/linux/version.h)
+grep -q "^%[1]s[[:space:]]" gen/versions || { echo "matrix: not recorded"; exit 0; }
+%[2]s/gen -check "%[1]s/$linux/%[3]s=/"
+echo 'matrix: agree'`, c.glibc(), toolMount, runtime.GOARCH)
 }
 
 // oldScript runs what the oldest image built, and compares with what was built here.

@@ -222,10 +222,7 @@ func (m *matrix) build(ctx context.Context, r row) error {
 		return err
 	}
 	args := append(m.arguments(r, r.Name+"/build"), "--rm", "--volume", out+":/out")
-	if r.musl() {
-		args = append(args, "--env", "ROW_MUSL=1")
-	}
-	if _, err := docker(ctx, append(args, r.tag(), "sh", "-c", buildScript)...); err != nil {
+	if _, err := docker(ctx, append(args, r.tag(), "sh", "-c", r.prelude()+buildScript)...); err != nil {
 		return fmt.Errorf("row %s, build: %w", r.Name, err)
 	}
 	return nil
@@ -311,15 +308,7 @@ func (c cell) work() float64 {
 // ordered puts the long cells first, so that none is left over at the end.
 func ordered(cells []cell) []cell {
 	cells = slices.Clone(cells)
-	slices.SortStableFunc(cells, func(a, b cell) int {
-		switch {
-		case a.column.full == b.column.full:
-			return 0
-		case a.column.full:
-			return -1
-		}
-		return 1
-	})
+	slices.SortStableFunc(cells, func(a, b cell) int { return cmp.Compare(b.work(), a.work()) })
 	return cells
 }
 
@@ -359,14 +348,15 @@ func (m *matrix) runCell(ctx context.Context, c cell) result {
 	err := cmd.Run()
 	res.step = "start"
 	res.read(both.String())
-	if err != nil {
+	switch {
+	case err != nil:
 		res = res.with(failed, fmt.Sprintf("%s: step %s: %v", c.name(), res.step, explain(ctx, err, tail(both.String(), 40))))
-	} else if c.tells() && (res.Owner != owner || res.Size != size) {
+	case c.tells() && (res.Owner != owner || res.Size != size):
 		res = res.with(failed, fmt.Sprintf("%s: owner %s with %d bytes: expected %s with %d, by docker/rows and a kernel that has %d",
 			c.name(), res.Owner, res.Size, owner, size, m.kernel))
-	} else if !c.tells() && res.Owner != "agree" {
+	case !c.tells() && res.Owner != "agree":
 		res = res.with(impossible, fmt.Sprintf("gen/versions has no %s: %s", c.Libc, cmp.Or(res.Owner, "nothing was compared")))
-	} else {
+	default:
 		res.Status = ok
 	}
 	if !m.keep || res.Status != failed {
@@ -389,8 +379,8 @@ func kernelSize() uint32 {
 
 // oneCPU names a CPU that this process may use.
 func oneCPU() string {
-	status, _ := os.ReadFile("/proc/self/status")
-	_, allowed, _ := strings.Cut(string(status), "Cpus_allowed_list:")
-	first := strings.TrimSpace(allowed)
-	return cmp.Or(first[:len(first)-len(strings.TrimLeft(first, "0123456789"))], "0")
+	if cpus, err := kernel.AllowedCPUs(); err == nil {
+		return fmt.Sprint(cpus[0])
+	}
+	return "0"
 }

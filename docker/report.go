@@ -106,7 +106,7 @@ func (r *report) table() string {
 	}
 	b.WriteString("\n" + strings.Repeat("| --- ", len(shown)+2) + "|\n")
 	for _, row := range r.rows {
-		line := fmt.Sprintf("| %s | %s |", row.Name, strings.Replace(row.Libc, "-", " ", 1))
+		line := ""
 		any, absent := false, false
 		for _, c := range shown {
 			x, there := r.cell(row.Name, c.name)
@@ -119,10 +119,10 @@ func (r *report) table() string {
 			line += " " + text + " |"
 		}
 		if absent {
-			line = fmt.Sprintf("| %s | %s |%s", row.Name, strings.Replace(row.Libc, "-", " ", 1), " not available |"+strings.Repeat("  |", len(shown)-1))
+			line = " not available |" + strings.Repeat("  |", len(shown)-1)
 		}
 		if any {
-			b.WriteString(line + "\n")
+			fmt.Fprintf(&b, "| %s | %s |%s\n", row.Name, strings.Replace(row.Libc, "-", " ", 1), line)
 		}
 	}
 	return b.String()
@@ -150,8 +150,7 @@ func (r *report) passed(require []string, out io.Writer) bool {
 	for _, c := range r.Cells {
 		if c.Status == failed {
 			good = false
-			first, _, _ := strings.Cut(c.Detail, "\n")
-			fmt.Fprintf(out, "failed: %s/%s: %s\n", c.Row, c.Column, first)
+			fmt.Fprintf(out, "failed: %s/%s: %s\n", c.Row, c.Column, firstLine(c.Detail))
 		}
 	}
 	for _, name := range require {
@@ -236,7 +235,7 @@ func (r *report) page() string {
 	for _, c := range r.Cells {
 		note := fmt.Sprintf("- %s: %s", c.Column, c.Detail)
 		if c.Status == unavailable {
-			note = "- " + firstLine(c.Detail)
+			note = "- " + c.Detail
 		}
 		if (c.Status == impossible || c.Status == unavailable) && !slices.Contains(notes, note) {
 			notes = append(notes, note)

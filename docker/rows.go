@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/rseq-go/rseq/internal/abi"
 	"github.com/rseq-go/rseq/internal/debian"
 )
 
@@ -53,8 +54,8 @@ func parseRows(text string) (rows []row, err error) {
 		}
 		if f[5] != "any" {
 			size, err := strconv.ParseUint(f[5], 10, 32)
-			if err != nil || size < 20 {
-				return nil, bad("size %q: expected any or bytes from 20", f[5])
+			if err != nil || size < abi.OriginalFeatureSize {
+				return nil, bad("size %q: expected any or bytes from %d", f[5], abi.OriginalFeatureSize)
 			}
 			r.Size = uint32(size)
 		}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 )
 
@@ -135,12 +136,7 @@ func constants(p func(string, ...any), v, newest version) {
 		}
 		return fmt.Sprint(n), true
 	}
-	names := []string{sig}
-	for _, c := range v.Constants {
-		if c.Name != sig {
-			names = append(names, c.Name)
-		}
-	}
+	names := append([]string{sig}, slices.DeleteFunc(constantNames([]version{v}), func(name string) bool { return name == sig })...)
 	only := map[string][]string{}
 	for _, name := range names {
 		x, here := value(v.Layout, name)
@@ -156,15 +152,6 @@ func constants(p func(string, ...any), v, newest version) {
 		for arch, l := range v.arch {
 			if y, there := value(l, name); there {
 				only[arch] = append(only[arch], fmt.Sprintf("#define %s %s", cMacro(name), y))
-			}
-		}
-	}
-	// What other architectures have and the first has not.
-	for arch, l := range v.arch {
-		for _, c := range l.Constants {
-			if _, ok := v.constant(c.Name); !ok && c.Name != sig {
-				y, _ := value(l, c.Name)
-				only[arch] = append(only[arch], fmt.Sprintf("#define %s %s", cMacro(c.Name), y))
 			}
 		}
 	}
@@ -218,7 +205,7 @@ func cStruct(p func(string, ...any), name string, s Struct) {
 func members(p func(string, ...any), fields []Field, indent string) {
 	for _, f := range fields {
 		name := cName(f)
-		if (strings.HasPrefix(f.Type, "struct") || strings.HasPrefix(f.Type, "union")) && !strings.Contains(f.Type, " ") {
+		if f.Type == "struct" || f.Type == "union" { // without a name
 			p("%s%s {", indent, f.Type)
 			members(p, f.Fields, indent+"\t")
 			p("%s} %s;", indent, name)

@@ -147,14 +147,14 @@ func markdown(all []version) []byte {
 	p("The area of a running process may have more fields than the headers that a program\nwas compiled with, or fewer: its size decides (`rseq show`).\n")
 	for _, t := range []struct {
 		title string
-		of    func(v version) Struct
-	}{{"struct rseq", func(v version) Struct { return v.Area }}, {"struct rseq_cs", func(v version) Struct { return v.CS }}} {
+		of    func(v version) *Struct
+	}{{"struct rseq", func(v version) *Struct { return &v.Area }}, {"struct rseq_cs", func(v version) *Struct { return &v.CS }}} {
 		p("## %s\n\nOffset + size in bytes.\n", t.title)
 		row("", func(v version) string { return "glibc " + v.Glibc + "<br>Linux " + v.Linux })
 		row("---", func(version) string { return "---" })
-		for _, f := range ptr(t.of(newest)).leaves() {
+		for _, f := range t.of(newest).leaves() {
 			row(fmt.Sprintf("`%s` (%s)", f.name(), f.Type), func(v version) string {
-				for _, g := range ptr(t.of(v)).leaves() {
+				for _, g := range t.of(v).leaves() {
 					if g.name() == f.name() {
 						return fmt.Sprintf("%d + %d", g.Offset, g.Size)
 					}
@@ -162,7 +162,7 @@ func markdown(all []version) []byte {
 				return "-"
 			})
 		}
-		row("bytes of fields", func(v version) string { return fmt.Sprint(ptr(t.of(v)).end()) })
+		row("bytes of fields", func(v version) string { return fmt.Sprint(t.of(v).end()) })
 		row("flexible array member", func(v version) string {
 			if f := t.of(v).Flexible; f != nil {
 				return fmt.Sprintf("`%s %s[]` at %d", f.Type, f.Name, f.Offset)
@@ -214,8 +214,6 @@ func markdown(all []version) []byte {
 	p("## Read from\n\n%s", strings.TrimSpace(from("- ", all...)))
 	return b.Bytes()
 }
-
-func ptr[T any](v T) *T { return &v }
 
 func constantNames(all []version) (names []string) {
 	for _, v := range all {

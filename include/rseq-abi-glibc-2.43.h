@@ -47,9 +47,9 @@
 #define RSEQGO_NR_RSEQ 334
 #elif defined(__aarch64__)
 #define RSEQGO_SIG 0xd428bc00U
-#define RSEQGO_NR_RSEQ 293
 #define RSEQGO_SIG_CODE 0xd428bc00U
 #define RSEQGO_SIG_DATA 0xd428bc00U
+#define RSEQGO_NR_RSEQ 293
 #else
 #error "rseq: amd64 and arm64 only"
 #endif

@@ -85,18 +85,6 @@ func checkThreads(info rseq.Info) check {
 		"report it, with the output of `rseq show --json`")
 }
 
-// allowedCPUs returns the CPUs that this thread may run on.
-func allowedCPUs() (cpus []int, err error) {
-	var set unix.CPUSet
-	err = unix.SchedGetaffinity(0, &set)
-	for cpu := range len(set) * 64 {
-		if set.IsSet(cpu) {
-			cpus = append(cpus, cpu)
-		}
-	}
-	return cpus, err
-}
-
 // checkCPUs compares the answers with where the thread is pinned.
 func checkCPUs() check {
 	const name = "CPU and node are right"
@@ -106,7 +94,7 @@ func checkCPUs() check {
 	go func() {
 		defer close(done)
 		runtime.LockOSThread() // and never unlocked: its affinity dies with it
-		allowed, err := allowedCPUs()
+		allowed, err := kernel.AllowedCPUs()
 		if err != nil {
 			problem = "sched_getaffinity: " + err.Error()
 			return

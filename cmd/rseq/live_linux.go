@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/rseq-go/rseq"
+	"github.com/rseq-go/rseq/internal/kernel"
 	"github.com/rseq-go/rseq/internal/tramp"
 )
 
@@ -105,7 +106,7 @@ func checkLost() check {
 		})
 	}
 	running.Wait()
-	cpus, err := allowedCPUs()
+	cpus, err := kernel.AllowedCPUs()
 	signals, moves := 0, 0
 	for end := time.Now().Add(duration); err == nil && time.Now().Before(end); {
 		for n, tid := range tids {

@@ -54,20 +54,12 @@ func show(out io.Writer, asJSON bool) error {
 	return nil
 }
 
-// field is a field of the area, for the object that is printed.
-type field struct {
-	Name   string `json:"name"`
-	Offset uint32 `json:"offset"`
-	Size   uint32 `json:"size"`
-	Linux  string `json:"linux"`
-}
-
 // fields lists the fields that may be read.
-func fields(i rseq.Info) []field {
-	all := []field{}
+func fields(i rseq.Info) []abi.Field {
+	all := []abi.Field{}
 	for _, f := range abi.Fields {
 		if i.Size >= f.Needs {
-			all = append(all, field{f.Name, f.Offset, f.Size, f.Linux})
+			all = append(all, f)
 		}
 	}
 	return all

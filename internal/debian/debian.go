@@ -1,5 +1,5 @@
 // Package debian fetches Debian's packages by name, for the tools of this
-// repository: headers for gen, kernels and busybox for vm.
+// repository: headers for gen. It also tells docker which mirror to build from.
 package debian
 
 import (
@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -87,12 +88,8 @@ func read(dir string) (packages []Package, err error) {
 }
 
 func hasAll(have []Package, want []string) bool {
-	names := map[string]bool{}
-	for _, p := range have {
-		names[p.Name] = true
-	}
 	for _, w := range want {
-		if !names[w] {
+		if !slices.ContainsFunc(have, func(p Package) bool { return p.Name == w }) {
 			return false
 		}
 	}

@@ -36,6 +36,18 @@ func PossibleCPUs() int {
 	return int(n) * 8
 }
 
+// AllowedCPUs returns the CPUs that the calling thread may run on.
+func AllowedCPUs() (cpus []int, err error) {
+	var set unix.CPUSet
+	err = unix.SchedGetaffinity(0, &set)
+	for cpu := range len(set) * 64 {
+		if set.IsSet(cpu) {
+			cpus = append(cpus, cpu)
+		}
+	}
+	return cpus, err
+}
+
 // lastOf returns the last number of a list of CPUs ("0-3", "0,2-5"), or -1.
 func lastOf(list string) int {
 	list = strings.TrimSpace(list)

@@ -14,5 +14,8 @@ func Getcpu() (cpu, node int, err error) { return -1, -1, errors.ErrUnsupported 
 // PossibleCPUs returns how many CPUs the Go runtime found.
 func PossibleCPUs() int { return runtime.NumCPU() }
 
+// AllowedCPUs says that it cannot tell.
+func AllowedCPUs() ([]int, error) { return nil, errors.ErrUnsupported }
+
 // Release returns nothing.
 func Release() string { return "" }

@@ -5,19 +5,16 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/rseq-go/rseq/internal/kernel"
 )
 
 // AllowedCPUs returns the CPUs that this thread may run on.
-func AllowedCPUs(t testing.TB) (cpus []int) {
+func AllowedCPUs(t testing.TB) []int {
 	t.Helper()
-	var set unix.CPUSet
-	if err := unix.SchedGetaffinity(0, &set); err != nil {
+	cpus, err := kernel.AllowedCPUs()
+	if err != nil {
 		t.Fatal(err)
-	}
-	for cpu := range len(set) * 64 {
-		if set.IsSet(cpu) {
-			cpus = append(cpus, cpu)
-		}
 	}
 	return cpus
 }
