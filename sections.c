@@ -32,13 +32,14 @@ void rseqgo_allow(ptrdiff_t cpu_id, ptrdiff_t mm_cid, uint64_t possible)
 	__atomic_store_n(&rseqgo_v1_cs_offset_mm_cid, mm_cid, __ATOMIC_RELEASE);
 }
 
-/* Seconds for one round; a slice of the scheduler is some milliseconds. */
-enum { PATIENCE = 2 };
-/* How often spin looks for the flag before it gives the round up: longer than a
- * slice on any machine. */
-enum { SPINS = 1 << 28 };
+/* Seconds for one round; a slice of the scheduler is some milliseconds, but a
+ * machine may have much else to run. */
+enum { PATIENCE = 10 };
+/* How often spin looks for the flag before it gives the round up: some seconds on
+ * a fast machine, since a disturber may wait long for a processor. */
+#define SPINS (UINT64_C(1) << 33)
 
-/* What the flag says if the disturber could not disturb. */
+/* What the flag says if the disturber did not disturb. */
 enum { STOP = 2 };
 
 /* live is what the two threads of a check share: the victim runs sections, the
@@ -136,29 +137,29 @@ static void *disturb(void *arg)
 	CPU_ZERO(&allowed);
 	sched_getaffinity(0, sizeof(allowed), &allowed);
 	for (uint32_t round = 1; round <= (uint32_t)l->rounds; round++) {
-		if (wait_for(l, round)) {
-			e = 0;
-			switch (l->how) {
-			case RSEQGO_PREEMPTED:
-				/* Done, if this thread runs where the victim
-				 * did and nobody changed their affinity. */
-				cpu = (int)load(&l->area->cpu_id);
-				e = sched_getcpu() == cpu ? 0 : EBUSY;
-				break;
-			case RSEQGO_SIGNALLED:
-				e = pthread_kill(l->victim_thread, SIGURG);
-				for (int i = 0; i < 20 && load(&l->left) < round; i++)
-					nanosleep(&moment, NULL);
-				break;
-			case RSEQGO_MIGRATED:
-				cpu = other_cpu(&allowed, (int)load(&l->area->cpu_id));
-				e = cpu < 0 ? ENODEV : pin(l->victim, cpu);
-				break;
-			}
-			if (e) /* the round tells nothing */
-				l->failed = e;
-			store(&l->flag, e ? STOP : 1);
+		e = 0;
+		if (!wait_for(l, round)) {
+			e = load(&l->left) < round ? ETIMEDOUT : 0;
+		} else switch (l->how) {
+		case RSEQGO_PREEMPTED:
+			/* Done, if this thread runs where the victim did and
+			 * nobody changed their affinity. */
+			cpu = (int)load(&l->area->cpu_id);
+			e = sched_getcpu() == cpu ? 0 : EBUSY;
+			break;
+		case RSEQGO_SIGNALLED:
+			e = pthread_kill(l->victim_thread, SIGURG);
+			for (int i = 0; i < 20 && load(&l->left) < round; i++)
+				nanosleep(&moment, NULL);
+			break;
+		case RSEQGO_MIGRATED:
+			cpu = other_cpu(&allowed, (int)load(&l->area->cpu_id));
+			e = cpu < 0 ? ENODEV : pin(l->victim, cpu);
+			break;
 		}
+		if (e) /* the round tells nothing */
+			l->failed = e;
+		store(&l->flag, e ? STOP : 1);
 		store(&l->settled, round);
 		await(&l->left, round);
 	}
