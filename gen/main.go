@@ -212,7 +212,7 @@ func fetchTree(ctx context.Context, suite string, rows []row, arch string) (*Tre
 				return nil, err
 			}
 		}
-		packages, err := debian.Fetch(ctx, suite, arch, dir, "libc6-dev", "linux-libc-dev")
+		packages, err := debian.Fetch(ctx, dir, debian.Request{Suite: suite, Arch: arch, Names: []string{"libc6-dev", "linux-libc-dev"}})
 		if err != nil {
 			return nil, fmt.Errorf("%w\n(if Debian has no %s any more, write - for it in gen/versions: what is recorded stays)", err, suite)
 		}

@@ -1,5 +1,6 @@
 // Package debian fetches Debian's packages by name, for the tools of this
-// repository: headers for gen. It also tells docker which mirror to build from.
+// repository: headers for gen, kernels and C libraries for vm. It also tells docker
+// which mirror to build from.
 package debian
 
 import (
@@ -34,23 +35,43 @@ func (p Package) Upstream() string {
 	return v
 }
 
-// Fetch brings the newest version of packages of a suite, "trixie" or
-// "sid+experimental", for an architecture, into dir: unpacked in dir/root. What
+// Request says what to fetch.
+type Request struct {
+	// Suite is "trixie", say, or "sid+experimental", of which the second is
+	// preferred.
+	Suite, Arch string
+	Names       []string // of packages
+	// Follow is an extended regular expression: of what the packages depend on,
+	// what it matches comes too. Empty: nothing does.
+	Follow string
+	// Exclude is a pattern of tar(1): files that are not unpacked.
+	Exclude string
+}
+
+func (r Request) String() string {
+	return fmt.Sprintf("%s of Debian %s for %s", strings.Join(r.Names, ", "), r.Suite, r.Arch)
+}
+
+// Fetch brings the newest version of packages into dir: unpacked in dir/root. What
 // is there already is not fetched again.
-func Fetch(ctx context.Context, suite, arch, dir string, packages ...string) ([]Package, error) {
+func Fetch(ctx context.Context, dir string, r Request) ([]Package, error) {
 	have, err := read(dir)
-	if err == nil && hasAll(have, packages) {
+	if err == nil && hasAll(have, r.Names) {
 		return have, nil
 	}
 	mirror, err := Mirror(ctx)
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.CommandContext(ctx, "sh", append([]string{"-c", script, "fetch.sh", suite, arch, dir, mirror}, packages...)...)
+	args := append([]string{"-c", script, "fetch.sh", r.Suite, r.Arch, dir, mirror, r.Follow, r.Exclude}, r.Names...)
+	cmd := exec.CommandContext(ctx, "sh", args...)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	if err := cmd.Run(); err != nil {
-		return nil, fmt.Errorf("fetching %s of Debian %s for %s: %w\n%s", strings.Join(packages, ", "), suite, arch, err, bytes.TrimSpace(stderr.Bytes()))
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		return nil, fmt.Errorf("fetching %v: %w\n%s", r, err, bytes.TrimSpace(stderr.Bytes()))
 	}
 	return read(dir)
 }

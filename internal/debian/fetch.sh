@@ -1,14 +1,15 @@
 #!/bin/sh
-# fetch.sh SUITE ARCH DIR MIRROR PACKAGE...: the newest version of each package of a
-# Debian suite, unpacked into DIR/root, by apt's own tools and signature checks,
-# with lists of their own: the machine's sources, packages and architectures
-# stay as they are. SUITE may be two, "sid+experimental": then the second is
-# preferred. DIR/packages says what came, a line "name version architecture"
-# each; it is written last.
+# fetch.sh SUITE ARCH DIR MIRROR FOLLOW EXCLUDE PACKAGE...: the newest version of each
+# package of a Debian suite, and of what they depend on whose name FOLLOW matches,
+# unpacked into DIR/root but for what EXCLUDE matches, by apt's own tools and
+# signature checks, with lists of their own: the machine's sources, packages and
+# architectures stay as they are. SUITE may be two, "sid+experimental": then the
+# second is preferred. DIR/packages says what came, a line "name version
+# architecture" each; it is written last.
 set -eu
 
-suite=$1 arch=$2 dir=$3 mirror=$4
-shift 4
+suite=$1 arch=$2 dir=$3 mirror=$4 follow=$5 exclude=$6
+shift 6
 
 mkdir -p "$dir"
 dir=$(cd "$dir" && pwd)
@@ -42,10 +43,25 @@ END
 export APT_CONFIG="$apt/apt.conf"
 
 apt-get -qq update
+for name; do
+	if ! apt-cache show "$name" >/dev/null 2>&1; then
+		echo "there is no package $name; there are:" >&2
+		apt-cache pkgnames "${name%-*}" | grep -v -e '-dbg$' | sort | head -20 >&2
+		exit 1
+	fi
+done
+new=$*
+while [ -n "$follow" ] && [ -n "$new" ]; do
+	found=$(apt-cache depends $new | sed -n 's/^ *|*Depends: //p' | grep -E "$follow" | sort -u || :)
+	new=
+	for name in $found; do
+		case " $* " in *" $name "*) ;; *) set -- "$@" "$name" && new="$new $name" ;; esac
+	done
+done
 cd "$apt/archives"
 apt-get -qq download "$@"
 for deb in *.deb; do
-	dpkg-deb -x "$deb" "$dir/root"
+	dpkg-deb --fsys-tarfile "$deb" | tar -x -C "$dir/root" --exclude "${exclude:-/}"
 	dpkg-deb --show --showformat '${Package} ${Version} ${Architecture}\n' "$deb"
 done >"$dir/packages.part"
 mv "$dir/packages.part" "$dir/packages"
