@@ -1,6 +1,7 @@
 package rseq_test
 
 import (
+	"errors"
 	"fmt"
 	"sync/atomic"
 
@@ -61,4 +62,23 @@ func ExampleIndex_LoadCBNEStore() {
 	}
 	fmt.Println("locked, counted, unlocked")
 	// Output: locked, counted, unlocked
+}
+
+// A thread that others wait for asks the kernel not to be preempted in that moment.
+func ExampleThread_RequestSlice() {
+	t, err := rseq.LockThread()
+	if err != nil {
+		return
+	}
+	defer t.Unlock()
+	if err := t.EnableSliceExtension(); err != nil && !errors.Is(err, rseq.ErrNotSupported) {
+		fmt.Println(err) // where it is not supported the rest does nothing
+	}
+	var lock atomic.Bool
+	t.RequestSlice()
+	for !lock.CompareAndSwap(false, true) {
+	}
+	// a few microseconds of work
+	lock.Store(false)
+	t.YieldSlice()
 }

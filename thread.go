@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 
 	"github.com/rseq-go/rseq/internal/abi"
+	"github.com/rseq-go/rseq/internal/kernel"
 	"github.com/rseq-go/rseq/internal/tramp"
 )
 
@@ -19,6 +20,9 @@ import (
 type Thread struct {
 	// Fields of the area, in the C library's thread-local storage, or absent.
 	cpuID, nodeID, mmCID *int32
+	slice                *uint32 // slice_ctrl, or noSlice
+	noSlice              uint32
+	enabledSlice         bool // and must be disabled again
 	unlocked             bool
 }
 
@@ -39,6 +43,7 @@ func LockThread() (*Thread, error) {
 		return nil, err
 	}
 	t := &Thread{cpuID: &absent, nodeID: &absent, mmCID: &absent}
+	t.slice = &t.noSlice
 	if known.Load().mayRegister() && atomic.LoadInt32(field(abi.OffsetCPUID)) < 0 {
 		register()
 	}
@@ -54,12 +59,17 @@ func LockThread() (*Thread, error) {
 	return t, nil
 }
 
-// Unlock undoes LockThread. Afterwards every method returns -1 and an error. A
-// second Unlock does nothing.
+// Unlock undoes LockThread and EnableSliceExtension. Afterwards every method that
+// reads returns -1 and an error. A second Unlock does nothing.
 func (t *Thread) Unlock() {
 	if t.unlocked {
 		return
 	}
+	t.YieldSlice()
+	if t.enabledSlice {
+		kernel.SetSliceExtension(false) // refused, it stays as it is: nobody asks for more time
+	}
+	t.slice = &t.noSlice
 	t.cpuID, t.nodeID, t.mmCID, t.unlocked = &absent, &absent, &absent, true
 	runtime.UnlockOSThread()
 }

@@ -15,14 +15,17 @@ import (
 
 // reading is what one thread's area says now; nil where nothing tells.
 type reading struct {
-	CPU    *int `json:"cpu"`
-	NodeID *int `json:"node_id"`
-	MMCID  *int `json:"mm_cid"`
+	CPU     *int `json:"cpu"`
+	NodeID  *int `json:"node_id"`
+	MMCID   *int `json:"mm_cid"`
+	Slice   bool `json:"slice_extension"`
+	noSlice error
 }
 
 func read() (r reading) {
 	t, err := rseq.LockThread()
 	if err != nil {
+		r.noSlice = err
 		return r
 	}
 	defer t.Unlock()
@@ -35,6 +38,8 @@ func read() (r reading) {
 	r.CPU = known(t.CPU())
 	r.NodeID = known(t.NodeID())
 	r.MMCID = known(t.ConcurrencyID())
+	r.noSlice = t.EnableSliceExtension()
+	r.Slice = r.noSlice == nil
 	return r
 }
 
@@ -112,6 +117,11 @@ func showText(out io.Writer, i rseq.Info, r reading) {
 	row("cpu", number(r.CPU), "the CPU that this thread just ran on", from)
 	row("node_id", number(r.NodeID), "its NUMA node", from)
 	row("mm_cid", number(r.MMCID), "concurrency id: small, unique among this process's running threads", "the area")
+	from = "prctl(2)"
+	if !r.Slice {
+		_, from, _ = strings.Cut(r.noSlice.Error(), "time slice extension: ")
+	}
+	row("slice_extension", yesNo(r.Slice), "whether a thread can ask for more time", from)
 	w.Flush()
 	var at []string
 	for _, f := range fields(i) {

@@ -86,3 +86,33 @@ func MayKeepSections(release string) bool {
 	madeUp := x < 4 || x == 4 && y < 18
 	return x == 6 && y >= 19 || x == 7 && y < 2 || madeUp || strings.Contains(release, "-rc")
 }
+
+// ENOTSUPP is what the kernel answers where something is switched off or not
+// built in; the C library has no name for it.
+const ENOTSUPP = unix.Errno(524)
+
+// SliceExtension reports whether the calling thread may ask for extensions of its
+// time slice.
+func SliceExtension() bool {
+	on, _, e := unix.RawSyscall6(unix.SYS_PRCTL, unix.PR_RSEQ_SLICE_EXTENSION, unix.PR_RSEQ_SLICE_EXTENSION_GET, 0, 0, 0, 0)
+	return e == 0 && on&unix.PR_RSEQ_SLICE_EXT_ENABLE != 0
+}
+
+// SetSliceExtension lets it, or no more.
+func SetSliceExtension(on bool) error {
+	value := uintptr(0)
+	if on {
+		value = unix.PR_RSEQ_SLICE_EXT_ENABLE
+	}
+	if _, _, e := unix.RawSyscall6(unix.SYS_PRCTL, unix.PR_RSEQ_SLICE_EXTENSION, unix.PR_RSEQ_SLICE_EXTENSION_SET, value, 0, 0, 0); e != 0 {
+		return e
+	}
+	return nil
+}
+
+// SliceYield gives the processor up if more time was granted, and reports whether
+// it was, until now.
+func SliceYield() bool {
+	yielded, _, e := unix.RawSyscall(unix.SYS_RSEQ_SLICE_YIELD, 0, 0, 0)
+	return e == 0 && yielded == 1
+}

@@ -19,3 +19,15 @@ func AllowedCPUs() ([]int, error) { return nil, errors.ErrUnsupported }
 
 // Release returns nothing.
 func Release() string { return "" }
+
+// ENOTSUPP is what SetSliceExtension says.
+var ENOTSUPP = errors.ErrUnsupported
+
+// SliceExtension says no.
+func SliceExtension() bool { return false }
+
+// SetSliceExtension says that it cannot.
+func SetSliceExtension(bool) error { return ENOTSUPP }
+
+// SliceYield does nothing.
+func SliceYield() bool { return false }

@@ -1,0 +1,183 @@
+//go:build linux
+
+package rseq_test
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/rseq-go/rseq"
+	"github.com/rseq-go/rseq/internal/abi"
+	"github.com/rseq-go/rseq/internal/testutil"
+)
+
+// extension is whether the kernel says that this thread may extend its time slice.
+func extension() bool {
+	on, err := unix.PrctlRetInt(unix.PR_RSEQ_SLICE_EXTENSION, unix.PR_RSEQ_SLICE_EXTENSION_GET, 0, 0, 0)
+	return err == nil && on == unix.PR_RSEQ_SLICE_EXT_ENABLE
+}
+
+// TestSliceExtension enables it where the kernel can, and holds the refusal
+// elsewhere against what is missing.
+func TestSliceExtension(t *testing.T) {
+	testutil.OnThread(func() {
+		th, err := rseq.LockThread()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		info, _ := rseq.Query()
+		missing := ""
+		switch {
+		case info.Owner == rseq.OwnerNone:
+			missing = "the calling thread is not registered"
+		case info.KernelFeatureSize < abi.NeedsSliceCtrl:
+			missing = fmt.Sprintf("it needs Linux 7.0, this kernel has %d bytes", info.KernelFeatureSize)
+		case info.Mode == rseq.ModeLegacy:
+			missing = "it needs a registration of more than 32 bytes"
+		case unix.Prctl(unix.PR_RSEQ_SLICE_EXTENSION, unix.PR_RSEQ_SLICE_EXTENSION_SET, 0, 0, 0) == unix.Errno(524):
+			missing = "this kernel was built without CONFIG_RSEQ_SLICE_EXTENSION, or started with rseq_slice_ext=off"
+		}
+		for range 2 {
+			err = th.EnableSliceExtension()
+			switch {
+			case missing == "":
+				if err != nil || !extension() {
+					t.Errorf("enabled: %v, %v", extension(), err)
+				}
+			case !errors.Is(err, rseq.ErrNotSupported) || !strings.Contains(err.Error(), missing) || extension():
+				t.Errorf("enabled: %v, %v, want %q", extension(), err, missing)
+			}
+		}
+		t.Log(err)
+		if missing != "" {
+			for range 3 { // they do nothing
+				th.RequestSlice()
+				if o := th.YieldSlice(); o != rseq.SliceUnused {
+					t.Errorf("%v without the extension", o)
+				}
+			}
+		}
+		th.Unlock()
+		if extension() {
+			t.Error("it is still enabled after Unlock")
+		}
+		th.RequestSlice()
+		if o := th.YieldSlice(); o != rseq.SliceUnused {
+			t.Errorf("%v after Unlock", o)
+		}
+		if err := th.EnableSliceExtension(); err == nil {
+			t.Error("enabled after Unlock")
+		}
+	})
+	for o, text := range map[rseq.SliceOutcome]string{rseq.SliceUnused: "unused", rseq.SliceYielded: "yielded", rseq.SliceRevoked: "revoked"} {
+		if o.String() != text {
+			t.Errorf("%v, want %s", o, text)
+		}
+	}
+}
+
+// TestSliceOutcomes has two threads compete for one CPU, one of which extends its
+// time slice, and compares what it is told with what the kernel counted.
+func TestSliceOutcomes(t *testing.T) {
+	th, err := rseq.LockThread()
+	if err != nil {
+		t.Skip(err)
+	}
+	err = th.EnableSliceExtension()
+	th.Unlock()
+	if err != nil {
+		if !errors.Is(err, rseq.ErrNotSupported) {
+			t.Error(err)
+		}
+		t.Skip(err)
+	}
+	const debugfs = "/sys/kernel/debug/rseq/"
+	// The default, 5 microseconds, is little for an emulated machine.
+	if err := os.WriteFile(debugfs+"slice_ext_nsec", []byte("50000"), 0); err != nil {
+		t.Logf("as long as the system has it: %v", err)
+	}
+	stats := func() map[string]int {
+		text, _ := os.ReadFile(debugfs + "stats")
+		counts := map[string]int{}
+		for line := range strings.Lines(string(text)) {
+			var name string
+			var n int
+			if _, err := fmt.Sscan(strings.ReplaceAll(line, ":", " "), &name, &n); err == nil {
+				counts[name] = n
+			}
+		}
+		return counts
+	}
+	cpu := testutil.AllowedCPUs(t)[0]
+	var stop atomic.Bool
+	var others sync.WaitGroup
+	others.Go(func() {
+		testutil.OnThread(func() {
+			testutil.Pin(t, cpu)
+			for !stop.Load() { // wakes up all the time, and takes the CPU
+				for began := time.Now(); time.Since(began) < 2*time.Microsecond; {
+				}
+				unix.Nanosleep(&unix.Timespec{Nsec: 50000}, nil)
+			}
+		})
+	})
+	for _, c := range []struct {
+		name     string
+		length   time.Duration // of what others wait for
+		call     bool          // a system call at its end
+		expected rseq.SliceOutcome
+	}{
+		{"short", 20 * time.Microsecond, false, rseq.SliceYielded},
+		{"too long", 2 * time.Millisecond, false, rseq.SliceRevoked},
+		{"system call", 20 * time.Microsecond, true, rseq.SliceRevoked},
+	} {
+		var count [3]int
+		before := stats()
+		testutil.OnThread(func() {
+			testutil.Pin(t, cpu)
+			th, err := rseq.LockThread()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer th.Unlock()
+			if err := th.EnableSliceExtension(); err != nil {
+				t.Error(err)
+				return
+			}
+			for end := time.Now().Add(2 * time.Second); time.Now().Before(end); {
+				th.RequestSlice()
+				for began := time.Now(); time.Since(began) < c.length; {
+				}
+				if c.call {
+					unix.Getppid()
+				}
+				count[th.YieldSlice()]++
+			}
+		})
+		after := stats()
+		t.Logf("%s: unused %d, yielded %d, revoked %d; the kernel granted %d, of which %d yielded, %d ended by a system call, %d by time",
+			c.name, count[0], count[1], count[2], after["sgrant"]-before["sgrant"], after["syield"]-before["syield"],
+			after["sabort"]-before["sabort"], after["sexpir"]-before["sexpir"])
+		if count[c.expected] == 0 {
+			t.Errorf("%s: never %v", c.name, c.expected)
+		}
+		if c.call && count[rseq.SliceYielded] > count[rseq.SliceRevoked] { // granted after the call
+			t.Errorf("%s: yielded %d times, revoked only %d times", c.name, count[rseq.SliceYielded], count[rseq.SliceRevoked])
+		}
+		if len(after) > 0 && after["syield"]-before["syield"] != count[rseq.SliceYielded] {
+			t.Errorf("%s: yielded %d times, the kernel counted %d", c.name, count[rseq.SliceYielded], after["syield"]-before["syield"])
+		}
+	}
+	stop.Store(true)
+	others.Wait()
+}
