@@ -61,6 +61,7 @@ func TestMigration(t *testing.T) {
 	case testing.Short():
 		rounds = 10
 	}
+	rounds = testutil.Repeat(rounds)
 	cpus := testutil.AllowedCPUs(t)
 	procs := runtime.GOMAXPROCS(0)
 	defer runtime.GOMAXPROCS(procs)

@@ -36,9 +36,7 @@ func sectionNames(machine elf.Machine) (names []string) {
 // TestELF reads programs as the linker left them: each critical section's
 // metadata is whole and true, in each way of linking, for both architectures.
 func TestELF(t *testing.T) {
-	if testing.Short() {
-		t.Skip("links in several ways; not with -short")
-	}
+	testutil.NeedCompilers(t)
 	for _, arch := range []string{"amd64", "arm64"} {
 		env := []string{"GOARCH=" + arch, "CGO_ENABLED=1"}
 		if arch != runtime.GOARCH {
@@ -247,9 +245,7 @@ func (i *image) frames(t *testing.T) map[uint64]uint64 {
 // TestTwoVersions: every symbol of the C part has the module's name and major
 // version in it, so that the next major version links beside this one.
 func TestTwoVersions(t *testing.T) {
-	if testing.Short() {
-		t.Skip("builds C programs; not with -short")
-	}
+	testutil.NeedCompilers(t)
 	dir := t.TempDir()
 	var objects []string
 	headers, err := filepath.Glob("*.h")

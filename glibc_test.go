@@ -202,9 +202,7 @@ func TestBuildModes(t *testing.T) {
 
 // TestCrossBuilds: everything compiles where there are only portable answers.
 func TestCrossBuilds(t *testing.T) {
-	if testing.Short() {
-		t.Skip("builds for other systems; not with -short")
-	}
+	testutil.NeedCompilers(t)
 	for _, target := range []string{"darwin/arm64", "windows/amd64", "linux/riscv64", "linux/arm64", "linux/386"} {
 		os, arch, _ := strings.Cut(target, "/")
 		testutil.Run(t, []string{"CGO_ENABLED=0", "GOOS=" + os, "GOARCH=" + arch}, "go", "build", ".", "./internal/...", "./cmd/...")
@@ -227,9 +225,7 @@ func TestConstructorCallsGo(t *testing.T) {
 // TestNeedsNoNewGlibc: no way of linking makes a program that older C libraries
 // refuse for this package's sake.
 func TestNeedsNoNewGlibc(t *testing.T) {
-	if testing.Short() {
-		t.Skip("links a program in several ways; not with -short")
-	}
+	testutil.NeedCompilers(t)
 	if !onGlibc() {
 		t.Skip("there is no glibc here to need")
 	}
@@ -271,7 +267,10 @@ func TestNeedsNoNewGlibc(t *testing.T) {
 // documentation says, and compares its reading with Go's: also the fields that the
 // struct of an older glibc's header does not have.
 func TestCUser(t *testing.T) {
-	dir := strings.TrimSpace(testutil.Run(t, nil, "go", "list", "-f", "{{.Dir}}", "github.com/rseq-go/rseq"))
+	dir, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, glibc := range []string{abi.Layouts[0].Glibc, abi.Layouts[len(abi.Layouts)-1].Glibc} {
 		flags := "-I" + dir + " -DABI_HEADER=<include/rseq-abi-glibc-" + glibc + ".h>"
 		cUserAgrees(t, testutil.GoBuild(t, "./testdata/cuser", []string{"CGO_CFLAGS=" + flags}))
@@ -301,9 +300,7 @@ func cUserAgrees(t *testing.T, program string) {
 // TestInternalLinking: forced internal linking is not supported; the user must
 // see that at link time, not as wrong answers.
 func TestInternalLinking(t *testing.T) {
-	if testing.Short() {
-		t.Skip("builds programs; not with -short")
-	}
+	testutil.NeedCompilers(t)
 	out := t.TempDir() + "/built"
 	_, stderr, err := testutil.Try(nil, "go", "build", "-ldflags=-linkmode=internal", "-o", out, "./cmd/rseq")
 	if err == nil {

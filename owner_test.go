@@ -231,9 +231,7 @@ func runThreads(t *testing.T, env []string, args ...string) (info show, believed
 // that the program's own C library registered, although the symbols of the
 // loaded one read zero.
 func TestStaticDlopen(t *testing.T) {
-	if testing.Short() {
-		t.Skip("builds C programs; not with -short")
-	}
+	testutil.NeedCompilers(t)
 	if !onGlibc() {
 		t.Skip("a static program cannot dlopen on musl")
 	}
@@ -303,7 +301,7 @@ func TestLifetime(t *testing.T) {
 				if testutil.Long() && env != "" {
 					count = n[1]
 				}
-				t.Log(testutil.Run(t, []string{env}, program, what, fmt.Sprint(count)))
+				t.Log(testutil.Run(t, []string{env}, program, what, fmt.Sprint(testutil.Repeat(count))))
 			})
 		}
 	}

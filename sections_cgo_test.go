@@ -293,7 +293,7 @@ func panicOf(f func()) (message, stack string) {
 func TestBillion(t *testing.T) {
 	needSections(t, rseq.ByCPU)
 	const goroutines = 64
-	each := 1_000_000_000 / goroutines
+	each := testutil.Repeat(1_000_000_000) / goroutines
 	if testing.Short() {
 		each /= 100
 	}
@@ -478,12 +478,8 @@ const injected = "CGO_CFLAGS=-g -O2 -Wa,--defsym,RSEQGO_INJECT=1"
 
 // TestInjected runs the storms with delays at each point of each section.
 func TestInjected(t *testing.T) {
-	if testing.Short() {
-		t.Skip("builds this test again; not with -short")
-	}
 	needSections(t, rseq.ByCPU)
-	program := filepath.Join(t.TempDir(), "injected")
-	testutil.Run(t, []string{injected}, "go", "test", "-c", "-o", program, ".")
+	program := testutil.GoTest(t, "injected", injected)
 	out := testutil.Run(t, nil, program, "-test.run", "^TestStorm|^TestAbortAtEachPoint$", "-test.v")
 	t.Log(strings.Count(out, "--- PASS"), "passed,", strings.Count(out, "--- SKIP"), "skipped")
 	if !strings.Contains(out, "--- PASS: TestAbortAtEachPoint/cpu_id/signal/add") {

@@ -126,6 +126,7 @@ func storms(t *testing.T, prepare func(t *testing.T, x rseq.Index, threads, roun
 					} else if testutil.Long() {
 						rounds *= 4
 					}
+					rounds = testutil.Repeat(rounds)
 					threads := 6 * runtime.NumCPU()
 					work, check := prepare(t, x, threads, rounds)
 					defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(threads + 2))

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -16,6 +17,15 @@ import (
 
 // Long reports whether the long storms were asked for.
 func Long() bool { return os.Getenv("RSEQ_LONG") != "" }
+
+// Repeat returns how often a test does what a machine does n times in a moment: a
+// fifth in a guest, whose processors are emulated.
+func Repeat(n int) int {
+	if Guest() {
+		return max(n/5, 1)
+	}
+	return n
+}
 
 // WantOwner is who must own the areas here, where a row of the matrix says so:
 // "libc", "self" or "none"; else empty.
@@ -29,24 +39,73 @@ func GoBuild(t testing.TB, path string, env []string, args ...string) string {
 	if testing.Short() {
 		t.Skip("builds programs; not with -short")
 	}
+	if Guest() {
+		flags := slices.DeleteFunc(slices.Concat(env, args), func(f string) bool { return strings.HasPrefix(f, "CGO_CFLAGS=") })
+		return cameAlong(t, filepath.Base(path), flags)
+	}
 	out := filepath.Join(t.TempDir(), "built")
 	Run(t, env, "go", append(append([]string{"build", "-o", out}, args...), path)...)
+	return out
+}
+
+// GoTest builds the tests of the package that is tested, with the environment env
+// added, and returns the file built, which is called name.
+func GoTest(t testing.TB, name, env string) string {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("builds this test again; not with -short")
+	}
+	if Guest() {
+		return cameAlong(t, name, nil)
+	}
+	out := filepath.Join(t.TempDir(), name)
+	Run(t, []string{env}, "go", "test", "-c", "-o", out, ".")
 	return out
 }
 
 // CC compiles with the C compiler that cgo uses and returns the program built.
 func CC(t testing.TB, args ...string) string {
 	t.Helper()
+	if Guest() {
+		source := slices.IndexFunc(args, func(a string) bool { return strings.HasSuffix(a, ".c") })
+		return cameAlong(t, strings.TrimSuffix(filepath.Base(args[source]), ".c"), args[:source])
+	}
 	out := filepath.Join(t.TempDir(), "built")
 	cc := strings.Fields(Run(t, nil, "go", "env", "CC"))
 	Run(t, nil, cc[0], append(append(cc[1:], "-Wall", "-Wextra", "-Werror", "-o", out), args...)...)
 	return out
 }
 
+// NeedCompilers skips a test that builds programs, with -short and in a guest.
+func NeedCompilers(t testing.TB) {
+	t.Helper()
+	if testing.Short() || Guest() {
+		t.Skip("builds programs: not with -short, nor in a guest")
+	}
+}
+
+// Guest reports whether this is one of the guests of the matrix of kernels, which
+// have no compilers.
+func Guest() bool { return os.Getenv("RSEQ_PROGRAMS") != "" }
+
+// cameAlong returns a program that was built for the guest, and skips the test if it
+// was not, or not with these flags.
+func cameAlong(t testing.TB, name string, flags []string) string {
+	t.Helper()
+	program := filepath.Join(os.Getenv("RSEQ_PROGRAMS"), name)
+	if _, err := os.Stat(program); err != nil || len(flags) > 0 {
+		t.Skipf("a guest has no compiler, and %s %v did not come along", name, flags)
+	}
+	return program
+}
+
 // Run runs a program that must end well within two minutes and returns its
 // standard output.
 func Run(t testing.TB, env []string, name string, args ...string) string {
 	t.Helper()
+	if name == "go" && Guest() {
+		t.Skip("a guest has no go command")
+	}
 	stdout, stderr, err := Try(env, name, args...)
 	if err != nil {
 		t.Fatalf("%s %s: %v\n%s%s", name, strings.Join(args, " "), err, stdout, stderr)

@@ -1,0 +1,340 @@
+package main
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/rseq-go/rseq/internal/debian"
+)
+
+// cache is where what was fetched is kept.
+const cache = ".cache/vm"
+
+var building sync.Mutex // kernels may be built of the same source
+
+// fetchKernel brings a kernel, or builds it, and returns its image's file.
+func fetchKernel(ctx context.Context, k kernel) (image string, err error) {
+	if k.fromSource() {
+		building.Lock()
+		defer building.Unlock()
+	}
+	dir := filepath.Join(cache, "kernels", k.suite+"-"+k.package_)
+	packages, err := debian.Fetch(ctx, dir, debian.Request{Suite: k.suite, Arch: k.arch, Names: []string{k.package_},
+		Follow: "^linux-(image|binary|source)-", Exclude: "*/kernel"})
+	if err != nil {
+		return "", fmt.Errorf("kernel %s: %w", k.name(), err)
+	}
+	for _, p := range packages {
+		if p.Name == k.package_ && !satisfies(p.Upstream(), k.version) {
+			return "", fmt.Errorf("kernel %s: Debian's %s has %s: correct vm/cells, or remove %s if it is an old copy", k.name(), k.suite, p.Version, dir)
+		}
+	}
+	pattern := "vmlinuz*"
+	if k.fromSource() {
+		pattern = "linux-source-*.tar.xz"
+	}
+	err = filepath.WalkDir(filepath.Join(dir, "root"), func(path string, d fs.DirEntry, err error) error {
+		if match, _ := filepath.Match(pattern, filepath.Base(path)); err == nil && match && d.Type().IsRegular() {
+			image = path
+		}
+		return err
+	})
+	if err == nil && image == "" {
+		err = errors.New("no file " + pattern + " in it")
+	}
+	if err == nil && k.fromSource() {
+		image, err = buildKernel(ctx, image, dir)
+	}
+	if err != nil {
+		return "", fmt.Errorf("kernel %s: package %s: %w; remove %s to fetch it again", k.name(), k.package_, err, dir)
+	}
+	return image, nil
+}
+
+// fromSource reports whether the kernel's package has its source.
+func (k kernel) fromSource() bool { return strings.HasPrefix(k.package_, "linux-source") }
+
+//go:embed slice.config
+var sliceConfig string
+
+// buildScript builds a kernel: IMAGE from SOURCE's archive, with CONFIG, in a folder
+// that it removes. An option that the source does not have is an error.
+const buildScript = `set -e
+source=$1 config=$2 image=$3
+tree=$(mktemp -d "${image%/*}/tree-XXXXXX")
+trap 'rm -rf "$tree"' EXIT
+tar -xf "$source" -C "$tree" --strip-components 1
+cd "$tree"
+make -s KCONFIG_ALLCONFIG="$config" allnoconfig
+grep '^CONFIG_' "$config" | while read -r option; do
+	grep -qxF "$option" .config || { echo "this source does not take $option" >&2; exit 1; }
+done
+make -s -j"$(nproc)" bzImage
+mv arch/x86/boot/bzImage "$image.part"
+mv "$image.part" "$image"`
+
+// buildKernel builds a kernel with the time slice extension from its source, if
+// that was not done already.
+func buildKernel(ctx context.Context, source, dir string) (image string, err error) {
+	if dir, err = filepath.Abs(dir); err != nil {
+		return "", err
+	}
+	if source, err = filepath.Abs(source); err != nil {
+		return "", err
+	}
+	image, config := filepath.Join(dir, "bzImage"), filepath.Join(dir, "config")
+	if built, err := os.ReadFile(config); err == nil && string(built) == sliceConfig {
+		if _, err := os.Stat(image); err == nil {
+			return image, nil
+		}
+	}
+	if err := errors.Join(os.RemoveAll(image), os.WriteFile(config, []byte(sliceConfig), 0o644)); err != nil {
+		return "", err
+	}
+	cmd := exec.CommandContext(ctx, "sh", "-c", buildScript, "sh", source, config, image)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		if ctx.Err() != nil {
+			return "", context.Cause(ctx)
+		}
+		return "", fmt.Errorf("building it (which needs make, gcc, flex, bison, bc, xz-utils, libelf-dev): %w\n%s", err, out)
+	}
+	return image, nil
+}
+
+// system is a C library of an architecture, with busybox beside it.
+type system struct {
+	libc
+	arch    string
+	dir     string // what was fetched
+	version string // of the package
+}
+
+func (s system) name() string { return s.libc.version + "-" + s.arch }
+
+// fetchSystem brings a C library.
+func fetchSystem(ctx context.Context, l libc, arch string) (s system, err error) {
+	dir := filepath.Join(cache, "libc", l.suite+"-"+arch)
+	packages, err := debian.Fetch(ctx, dir, debian.Request{Suite: l.suite, Arch: arch,
+		Names: []string{"libc6", "libc6-dev", "linux-libc-dev", "busybox-static"}})
+	if err != nil {
+		return s, fmt.Errorf("glibc %s: %w", l.version, err)
+	}
+	for _, p := range packages {
+		if p.Name == "libc6" {
+			s.version = p.Version
+			if !satisfies(p.Upstream(), l.version) {
+				return s, fmt.Errorf("glibc %s: Debian's %s has %s: correct vm/cells, or remove %s if it is an old copy", l.version, l.suite, p.Version, dir)
+			}
+		}
+	}
+	root, err := filepath.Abs(filepath.Join(dir, "root"))
+	if err != nil {
+		return s, err
+	}
+	for _, link := range []string{"bin", "lib", "lib64"} { // that a package of the base system would make
+		if err := os.Symlink("usr/"+link, filepath.Join(root, link)); err != nil && !errors.Is(err, fs.ErrExist) {
+			return s, err
+		}
+	}
+	s.libc, s.arch, s.dir = l, arch, root
+	return s, nil
+}
+
+// compiler is the C compiler with this system's headers and libraries.
+func (s system) compiler() []string {
+	triplet := machines[s.arch].triplet
+	libraries, include := filepath.Join(s.dir, "usr/lib", triplet), filepath.Join(s.dir, "usr/include")
+	return []string{triplet + "-gcc", "--sysroot=" + s.dir, "-B" + libraries, "-L" + libraries,
+		"-isystem", filepath.Join(include, triplet), "-isystem", include}
+}
+
+// build runs the go command, or the C compiler, for this system.
+func (s system) build(ctx context.Context, env []string, args ...string) error {
+	here, err := os.Getwd()
+	if err != nil {
+		return err
+	}
+	if args[0] == "cc" {
+		args = append(s.compiler(), args[1:]...)
+	}
+	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
+	// The go command does not see the system's headers change.
+	version := regexp.MustCompile(`\W`).ReplaceAllString(s.version, "_")
+	cmd.Env = append(append(os.Environ(), "GOOS=linux", "GOARCH="+s.arch, "CGO_ENABLED=1", "CC="+strings.Join(s.compiler(), " "),
+		"CGO_CPPFLAGS=-DRSEQ_GUEST="+version, "CGO_CFLAGS=-O2 -I"+here), env...)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		return fmt.Errorf("building for glibc %s, %s: %s: %w\n%s", s.libc.version, s.arch, strings.Join(args, " "), err, out)
+	}
+	return nil
+}
+
+// goPrograms are those of testdata that the tests run, and the command;
+// cPrograms the ones in C, with their other files.
+var (
+	goPrograms = []string{"./cmd/rseq", "./testdata/threads", "./testdata/lifetime", "./testdata/filtered", "./testdata/cuser"}
+	cPrograms  = map[string][]string{"truth": nil, "fake": {"fallback.c"}, "wrong": {"cs_%s.s", "glibc.c", "fallback.c", "sections.c"}}
+)
+
+// buildDynamic builds what is linked dynamically, into root.
+func (s system) buildDynamic(ctx context.Context, root string) error {
+	const small = "-ldflags=-w"
+	programs, dynamic := filepath.Join(root, "rseq/programs"), filepath.Join(root, "rseq/dynamic")
+	err := errors.Join(
+		s.build(ctx, nil, "go", "test", "-c", "-vet=off", small, "-o", filepath.Join(dynamic, "command.test"), "./cmd/rseq"),
+		s.build(ctx, nil, "go", "build", small, "-o", filepath.Join(dynamic, "rseq"), "./cmd/rseq"),
+		s.build(ctx, nil, append([]string{"go", "build", small, "-o", programs + "/"}, goPrograms...)...),
+		s.build(ctx, []string{"CGO_ENABLED=0"}, "go", "build", small, "-o", programs+"/", "./testdata/filter"))
+	err = errors.Join(err, s.build(ctx, []string{"CGO_CFLAGS=-O2 -Wa,--defsym,RSEQGO_INJECT=1"},
+		"go", "test", "-c", "-vet=off", small, "-o", filepath.Join(programs, "injected"), "."))
+	for name, files := range cPrograms {
+		args := []string{"cc", "-O2", "-o", filepath.Join(programs, name), "testdata/" + name + ".c"}
+		for _, f := range files {
+			args = append(args, strings.ReplaceAll(f, "%s", s.arch))
+		}
+		err = errors.Join(err, s.build(ctx, nil, append(args, "-ldl", "-lpthread")...))
+	}
+	return err
+}
+
+// buildStatic builds what is linked statically, into root.
+func (s system) buildStatic(ctx context.Context, root string) error {
+	const flags = "-ldflags=-linkmode=external -extldflags=-static -w"
+	dir := filepath.Join(root, "rseq/static")
+	return errors.Join(
+		s.build(ctx, nil, "go", "test", "-c", "-vet=off", flags, "-o", filepath.Join(dir, "rseq.test"), "."),
+		s.build(ctx, nil, "go", "build", flags, "-o", filepath.Join(dir, "rseq"), "./cmd/rseq"))
+}
+
+// guestRoot makes a guest's root: this C library, busybox, and what dynamic holds,
+// which was built with the oldest C library.
+func (s system) guestRoot(ctx context.Context, root, dynamic string) error {
+	m := machines[s.arch]
+	if err := os.MkdirAll(root, 0o755); err != nil {
+		return err
+	}
+	if err := os.CopyFS(root, os.DirFS(dynamic)); err != nil {
+		return err
+	}
+	libraries := filepath.Join("lib", m.triplet)
+	for to, from := range map[string]string{
+		m.loader:                 filepath.Join(libraries, filepath.Base(m.loader)),
+		libraries + "/libc.so.6": libraries + "/libc.so.6",
+		"bin/busybox":            "bin/busybox",
+	} {
+		data, err := os.ReadFile(filepath.Join(s.dir, from))
+		if err != nil {
+			return err
+		}
+		if err := os.MkdirAll(filepath.Join(root, filepath.Dir(to)), 0o755); err != nil {
+			return err
+		}
+		if err := os.WriteFile(filepath.Join(root, to), data, 0o755); err != nil {
+			return err
+		}
+	}
+	if err := os.WriteFile(filepath.Join(root, "init"), []byte(initScript), 0o755); err != nil {
+		return err
+	}
+	for _, dir := range []string{"cmd/rseq/testdata"} {
+		if err := os.CopyFS(filepath.Join(root, "rseq/source", dir), os.DirFS(dir)); err != nil {
+			return err
+		}
+	}
+	return s.buildStatic(ctx, root)
+}
+
+// images are what the guests boot.
+type images struct {
+	kernels   map[string]string // by kernel's name, the file
+	initramfs map[string]string // by system's name
+	versions  map[string]string // by system's name, the package's
+}
+
+// prepare fetches and builds what the cells need.
+func prepare(ctx context.Context, m matrix, cells []cell, dir string) (images, error) {
+	im := images{map[string]string{}, map[string]string{}, map[string]string{}}
+	var (
+		mutex   sync.Mutex
+		wait    sync.WaitGroup
+		errs    []error
+		systems = map[string]system{}
+		limit   = make(chan struct{}, 4)
+	)
+	start := func(f func() (func(), error)) {
+		wait.Go(func() {
+			limit <- struct{}{}
+			defer func() { <-limit }()
+			store, err := f()
+			mutex.Lock()
+			defer mutex.Unlock()
+			if err != nil {
+				errs = append(errs, err)
+				return
+			}
+			store()
+		})
+	}
+	var archs []string
+	for _, k := range m.kernels {
+		if !slices.ContainsFunc(cells, func(c cell) bool { return c.kernel == k }) {
+			continue
+		}
+		if !slices.Contains(archs, k.arch) {
+			archs = append(archs, k.arch)
+		}
+		start(func() (func(), error) {
+			image, err := fetchKernel(ctx, k)
+			return func() { im.kernels[k.name()] = image }, err
+		})
+	}
+	for _, arch := range archs {
+		for i, l := range m.libcs {
+			if i > 0 && !slices.ContainsFunc(cells, func(c cell) bool { return c.libc == l && c.kernel.arch == arch }) {
+				continue
+			}
+			start(func() (func(), error) {
+				s, err := fetchSystem(ctx, l, arch)
+				return func() { systems[s.name()] = s }, err
+			})
+		}
+	}
+	wait.Wait()
+	if err := errors.Join(errs...); err != nil {
+		return im, err
+	}
+	for _, arch := range archs {
+		oldest := systems[system{libc: m.libcs[0], arch: arch}.name()]
+		dynamic := filepath.Join(dir, "dynamic-"+arch)
+		if err := oldest.buildDynamic(ctx, dynamic); err != nil {
+			return im, err
+		}
+		for _, s := range systems {
+			if s.arch != arch {
+				continue
+			}
+			root := filepath.Join(dir, s.name())
+			if err := s.guestRoot(ctx, root, dynamic); err != nil {
+				return im, err
+			}
+			name := root + ".cpio"
+			if err := writeInitramfs(name, root); err != nil {
+				return im, fmt.Errorf("writing the initramfs: %w", err)
+			}
+			im.initramfs[s.name()], im.versions[s.name()] = name, s.version
+		}
+	}
+	return im, nil
+}

@@ -1,0 +1,214 @@
+package main
+
+import (
+	_ "embed"
+	"fmt"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/rseq-go/rseq/internal/debian"
+)
+
+//go:embed cells
+var cellsFile string
+
+// matrix is what the file cells says.
+type matrix struct {
+	kernels []kernel
+	libcs   []libc
+	cells   []cell
+}
+
+// kernel is one that guests boot.
+type kernel struct {
+	version, arch   string
+	suite, package_ string
+	only            bool   // runs only if it is named
+	append          string // to its command line
+}
+
+func (k kernel) name() string { return k.version + "/" + k.arch }
+
+// libc is a glibc that guests have.
+type libc struct{ version, suite string }
+
+// cell is one kernel, one C library and one way of linking, and what is expected
+// there.
+type cell struct {
+	kernel kernel
+	libc   libc
+	how    string
+	want   facts
+	full   bool // the whole suite, not -short
+}
+
+// facts are what the package finds out in a guest.
+type facts struct {
+	Owner         string   `json:"owner"`
+	Size          uint32   `json:"size"`
+	RegisteredLen uint32   `json:"registered_len"`
+	AlignRequired uint32   `json:"align_required"`
+	Mode          string   `json:"mode"`
+	Features      []string `json:"features"`
+	Sections      bool     `json:"critical_sections"`
+	Inspect       bool     `json:"inspect"`
+	Slice         bool     `json:"slice_extension"`
+}
+
+func (f facts) String() string {
+	yes := map[bool]string{false: "no", true: "yes"}
+	return fmt.Sprintf("%s, %d bytes of fields, %d registered, alignment %d, %s, features %s, sections %s, inspect %s, slice %s", f.Owner, f.Size,
+		f.RegisteredLen, f.AlignRequired, f.Mode, strings.Join(f.Features, " "), yes[f.Sections], yes[f.Inspect], yes[f.Slice])
+}
+
+func (c cell) name() string { return path.Join(c.kernel.name(), c.libc.version, c.how) }
+
+// guest is the name of the guest that the cell is run in.
+func (c cell) guest() string { return path.Join(c.kernel.name(), c.libc.version) }
+
+// hows are the ways of linking and running.
+var hows = []string{"dynamic", "static", "off"}
+
+// none is how the file says that there is nothing.
+const none = "-"
+
+func parseCells(text string) (m matrix, err error) {
+	n := 0
+	for line := range strings.Lines(text) {
+		n++
+		line, _, _ = strings.Cut(line, "#")
+		f := strings.Fields(line)
+		if len(f) == 0 {
+			continue
+		}
+		if err := m.add(f); err != nil {
+			return matrix{}, fmt.Errorf("vm/cells:%d: %w", n, err)
+		}
+	}
+	return m, nil
+}
+
+// fields are how many each kind of line has, at least and at most.
+var fields = map[string][2]int{"kernel": {5, 7}, "libc": {3, 3}, "cell": {14, 14}}
+
+func (m *matrix) add(f []string) error {
+	want, known := fields[f[0]]
+	switch {
+	case !known:
+		return fmt.Errorf("%q: expected kernel, libc or cell", f[0])
+	case len(f) < want[0] || len(f) > want[1]:
+		return fmt.Errorf("%d fields: expected %d for a %s", len(f), want[0], f[0])
+	}
+	switch f[0] {
+	case "kernel":
+		k := kernel{version: f[1], arch: f[2], suite: f[3], package_: f[4]}
+		if len(f) > 5 {
+			if k.only = f[5] == "only"; !k.only {
+				return fmt.Errorf("%q: expected only, or nothing", f[5])
+			}
+			k.append = strings.Join(f[6:], " ")
+		}
+		if machines[k.arch].qemu == "" {
+			return fmt.Errorf("architecture %q: expected amd64 or arm64", k.arch)
+		}
+		if slices.ContainsFunc(m.kernels, func(other kernel) bool { return other.name() == k.name() }) {
+			return fmt.Errorf("kernel %s is there twice", k.name())
+		}
+		m.kernels = append(m.kernels, k)
+	case "libc":
+		m.libcs = append(m.libcs, libc{f[1], f[2]})
+	case "cell":
+		return m.addCells(f[1:])
+	}
+	return nil
+}
+
+func (m *matrix) addCells(f []string) error {
+	k := slices.IndexFunc(m.kernels, func(k kernel) bool { return k.name() == f[0] })
+	if k < 0 {
+		return fmt.Errorf("there is no kernel %s above", f[0])
+	}
+	l := slices.IndexFunc(m.libcs, func(l libc) bool { return l.version == f[1] })
+	if l < 0 {
+		return fmt.Errorf("there is no libc %s above", f[1])
+	}
+	var numbers [3]uint32
+	for i := range numbers {
+		n, err := strconv.ParseUint(f[4+i], 10, 32)
+		if err != nil {
+			return fmt.Errorf("%q: expected a number of bytes", f[4+i])
+		}
+		numbers[i] = uint32(n)
+	}
+	if !slices.Contains([]string{"libc", "self"}, f[3]) {
+		return fmt.Errorf("owner %q: expected libc or self", f[3])
+	}
+	if !slices.Contains([]string{"legacy", "v2"}, f[7]) {
+		return fmt.Errorf("mode %q: expected legacy or v2", f[7])
+	}
+	features := []string{"cpu_id"}
+	if f[8] != none {
+		features = append(features, strings.Split(f[8], ",")...)
+	}
+	var flags [3]bool
+	for i := range flags {
+		switch f[9+i] {
+		case "yes":
+			flags[i] = true
+		case "no":
+		default:
+			return fmt.Errorf("%q: expected yes or no", f[9+i])
+		}
+	}
+	if f[12] != "short" && f[12] != "full" {
+		return fmt.Errorf("tests %q: expected short or full", f[12])
+	}
+	for how := range strings.SplitSeq(f[2], ",") {
+		want := facts{f[3], numbers[0], numbers[1], numbers[2], f[7], features, flags[0], flags[1], flags[2]}
+		c := cell{m.kernels[k], m.libcs[l], how, want, f[12] == "full" && how == "static"}
+		if !slices.Contains(hows, how) {
+			return fmt.Errorf("%q: expected some of %s", how, strings.Join(hows, ","))
+		}
+		if slices.ContainsFunc(m.cells, func(other cell) bool { return other.name() == c.name() }) {
+			return fmt.Errorf("cell %s is there twice", c.name())
+		}
+		m.cells = append(m.cells, c)
+	}
+	return nil
+}
+
+// selectCells returns the cells that only names, with commas: each is the begin of
+// cells' names, or a part of them between slashes; if it is empty all but those of
+// kernels that must be named.
+func (m matrix) selectCells(only string) (cells []cell, err error) {
+	if only == "" {
+		return slices.DeleteFunc(slices.Clone(m.cells), func(c cell) bool { return c.kernel.only }), nil
+	}
+	chosen := map[string]bool{}
+	for word := range strings.SplitSeq(only, ",") {
+		found := false
+		for _, c := range m.cells {
+			if c.kernel.only && !strings.HasPrefix(strings.Trim(word, "/")+"/", c.kernel.version+"/") {
+				continue
+			}
+			if strings.Contains("/"+c.name()+"/", "/"+strings.Trim(word, "/")+"/") {
+				chosen[c.name()], found = true, true
+			}
+		}
+		if !found {
+			return nil, fmt.Errorf("-only %s: no cell has that in its name; -list lists them", word)
+		}
+	}
+	return slices.DeleteFunc(slices.Clone(m.cells), func(c cell) bool { return !chosen[c.name()] }), nil
+}
+
+// satisfies reports whether a version is one that the file names: "7.2" is 7.2.9,
+// "7.2+" is 7.3, too.
+func satisfies(version, named string) bool {
+	if least, _, later := strings.Cut(named, "+"); later {
+		return debian.CompareVersions(version, least) >= 0
+	}
+	return strings.HasPrefix(version+".", named+".")
+}

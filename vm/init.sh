@@ -1,0 +1,53 @@
+#!/bin/busybox sh
+# The guest's first process: init NONCE SUITE HOW..., from the kernel's command line.
+# For each way of linking it runs the jobs below and tells the host, on the console,
+# in lines that begin with the nonce. SUITE is a flag for the static tests.
+nonce=$1 suite=$2
+shift 2
+
+export PATH=/bin HOME=/tmp TMPDIR=/tmp
+/bin/busybox --install -s /bin
+mkdir -p /proc /sys /dev /tmp
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t debugfs debugfs /sys/kernel/debug 2>/dev/null
+mount -t devtmpfs devtmpfs /dev 2>/dev/null
+mount -t tmpfs -o mode=1777 tmpfs /tmp
+ip link set lo up 2>/dev/null
+
+say() { printf '\n%s %s\n' "$nonce" "$*"; }
+
+# job NAME SECONDS COMMAND...: run one with a time limit and tell its output and status.
+job() {
+	name=$1 limit=$2
+	shift 2
+	say start "$name"
+	read -r begin _ </proc/uptime
+	timeout -s QUIT -k 10 "$limit" "$@" >/tmp/output 2>&1 </dev/null
+	status=$?
+	read -r end _ </proc/uptime
+	tail -n 300 /tmp/output
+	say end "$name" $status "$begin" "$end"
+}
+
+say boot "$(uname -r)"
+export RSEQ_PROGRAMS=/rseq/programs
+for how; do
+	dir=/rseq/$how
+	export RSEQ_WANT_OWNER=libc
+	if [ "$how" = off ]; then
+		dir=/rseq/static
+		export RSEQ_WANT_OWNER=self GLIBC_TUNABLES=glibc.pthread.rseq=0
+	fi
+	cd /rseq/source
+	job "$how/show" 60 $dir/rseq show --json
+	job "$how/inspect" 60 $dir/rseq inspect 1
+	job "$how/doctor" 120 $dir/rseq doctor
+	case $how in
+	dynamic) cd cmd/rseq && job "$how/command" 300 $dir/command.test -test.short -test.timeout 280s ;;
+	static) job "$how/suite" 600 $dir/rseq.test $suite -test.timeout 580s ;;
+	off) job "$how/suite" 600 $dir/rseq.test -test.short -test.timeout 580s ;;
+	esac
+done
+say done
+reboot -f # and qemu ends

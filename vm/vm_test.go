@@ -1,0 +1,203 @@
+package main
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rseq-go/rseq/internal/debian"
+)
+
+func TestCells(t *testing.T) {
+	m, err := parseCells(cellsFile)
+	if err != nil || len(m.kernels) < 8 || len(m.cells) < 40 {
+		t.Fatalf("%d kernels, %d cells, %v", len(m.kernels), len(m.cells), err)
+	}
+	const head = "kernel 7.2+ amd64 forky k\nlibc 2.41 trixie\n"
+	const cell = "cell 7.2+/amd64 2.41 "
+	for text, want := range map[string]string{
+		"kernel 7.2 amd64 forky":          "vm/cells:1: 4 fields: expected 5 for a kernel",
+		"# x\n\nkernel 7.2 riscv forky k": `vm/cells:3: architecture "riscv": expected amd64 or arm64`,
+		"kernel 7.2 amd64 forky k once":   `"once": expected only, or nothing`,
+		head + "kernel 7.2+ amd64 sid k":  "kernel 7.2+/amd64 is there twice",
+		"guest 1 2":                       `"guest": expected kernel, libc or cell`,
+		head + "cell 7.3/amd64 2.41 off self 33 33 64 v2 - yes yes no short":       "there is no kernel 7.3/amd64 above",
+		head + "cell 7.2+/amd64 2.40 off self 33 33 64 v2 - yes yes no short":      "there is no libc 2.40 above",
+		head + cell + "shared self 33 33 64 v2 - yes yes no short":                 `"shared": expected some of dynamic,static,off`,
+		head + cell + "off me 33 33 64 v2 - yes yes no short":                      `owner "me": expected libc or self`,
+		head + cell + "off self many 33 64 v2 - yes yes no short":                  `"many": expected a number of bytes`,
+		head + cell + "off self 33 33 64 v3 - yes yes no short":                    `mode "v3": expected legacy or v2`,
+		head + cell + "off self 33 33 64 v2 - yes yes maybe short":                 `"maybe": expected yes or no`,
+		head + cell + "off self 33 33 64 v2 - yes yes no all":                      `tests "all": expected short or full`,
+		head + strings.Repeat(cell+"off self 33 33 64 v2 - yes yes no short\n", 2): "cell 7.2+/amd64/2.41/off is there twice",
+	} {
+		if _, err := parseCells(text); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want %q", text, err, want)
+		}
+	}
+}
+
+func TestSelect(t *testing.T) {
+	m, err := parseCells(cellsFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	count := func(only string) int {
+		cells, err := m.selectCells(only)
+		if err != nil {
+			t.Errorf("-only %s: %v", only, err)
+		}
+		return len(cells)
+	}
+	all := count("")
+	if n := count("amd64,arm64"); n != all {
+		t.Errorf("%d cells of both architectures, %d in all", n, all)
+	}
+	for only, want := range map[string]int{"5.10/amd64": 6, "5.10/amd64/2.36/off": 1, "7.0.13": 3, "7.2+slice": 6, "7.2+off,7.2+slice/amd64/2.36": 4} {
+		if n := count(only); n != want {
+			t.Errorf("-only %s: %d cells, want %d", only, n, want)
+		}
+	}
+	if _, err := m.selectCells("off,5.1"); err == nil || !strings.Contains(err.Error(), "-only 5.1: no cell has that in its name") {
+		t.Error(err)
+	}
+}
+
+func TestSatisfies(t *testing.T) {
+	for _, c := range []struct {
+		version, named string
+		want           bool
+	}{
+		{"7.2.12", "7.2", true}, {"7.20.1", "7.2", false}, {"7.2", "7.2+", true}, {"7.3", "7.2+", true}, {"8.0", "7.2+slice", true},
+		{"7.1.9", "7.2+", false}, {"", "7.2+", false}, {"2.44", "2.44+", true}, {"6.12.117", "6.1", false},
+	} {
+		if satisfies(c.version, c.named) != c.want {
+			t.Errorf("%q satisfies %q: %v", c.version, c.named, !c.want)
+		}
+	}
+	for name, want := range map[string]string{"5.10.0-32-amd64": "5.10.0", "7.2.12+deb14-amd64": "7.2.12", "": ""} {
+		if got := release(name); got != want {
+			t.Errorf("%q: %q", name, got)
+		}
+	}
+}
+
+// fake lets a shell script be the emulator. It is told the nonce as $nonce and the
+// rest of the kernel's arguments as $1 and so on.
+func fake(t *testing.T, script string) {
+	t.Helper()
+	dir := t.TempDir()
+	text := "#!/bin/sh\nfor last; do :; done\nnonce=${last##*-- }\nset -- $nonce\nnonce=$1; shift\n" + script
+	for _, m := range machines {
+		if err := os.WriteFile(filepath.Join(dir, m.qemu), []byte(text), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+}
+
+// good is a guest's whole run of one cell.
+const good = `
+say() { printf '\n%s %s\r\n' "$nonce" "$*"; }
+job() { say start "$1"; printf '%b' "$3"; say end "$1" "$2" 1.0 2.5; }
+say boot 7.2.12-test
+job off/show 0 '{"owner":"self","size":33,"registered_len":33,"align_required":64,"mode":"v2","features":["cpu_id"],"critical_sections":true}\n'
+job off/inspect 0
+job off/doctor ${doctor:-0} "the doctor's words\n"
+job off/suite 0
+`
+
+func runFake(t *testing.T, script string, limit time.Duration) result {
+	t.Helper()
+	fake(t, script)
+	m, err := parseCells("kernel 7.2+ amd64 forky k\nlibc 2.44+ sid\ncell 7.2+/amd64 2.44+ off self 33 33 64 v2 - yes yes no short")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeoutCause(t.Context(), limit, context.DeadlineExceeded)
+	defer cancel()
+	var got []result
+	runGuest(ctx, m.cells, images{}, func(r result) { got = append(got, r) })
+	if len(got) != 1 {
+		t.Fatalf("%d results", len(got))
+	}
+	return got[0]
+}
+
+func TestGuest(t *testing.T) {
+	for _, c := range []struct {
+		name, script string
+		want         []string // of the detail; none: it passes
+	}{
+		{"good", good + "say done", nil},
+		{"expected otherwise", strings.Replace(good, `"size":33`, `"size":28`, 1) + "say done",
+			[]string{"7.2+/amd64/2.44+/off: self, 28 bytes of fields", "expected self, 33 bytes", "by vm/cells"}},
+		{"a job fails", "doctor=3\n" + good + "say done", []string{"off/doctor: status 3: expected 0", "the doctor's words"}},
+		{"inspect cannot", strings.Replace(good, "off/inspect 0", "off/inspect 1 'it needs Linux 5.13\\n'", 1) + "say done",
+			[]string{"inspect no", "expected", "inspect yes"}},
+		{"inspect fails", strings.Replace(good, "off/inspect 0", "off/inspect 1 'no\\n'", 1) + "say done", []string{"rseq inspect: status 1"}},
+		{"no last line", good, []string{"the guest ended by itself; the end of its console:", "the doctor's words"}},
+		{"a job is missing", strings.Replace(good, "job off/doctor", ": job", 1) + "say done", []string{"off/doctor did not run"}},
+		{"panic", good + "say start off/suite; echo '[    1.0] Kernel panic - not syncing: oops'",
+			[]string{"Kernel panic - not syncing: oops, while it ran off/suite; the end of its console:"}},
+		{"before init", "echo 'SeaBIOS'", []string{"the guest ended by itself, before its first process ran", "SeaBIOS"}},
+		{"another kernel", strings.Replace(good, "7.2.12", "6.1.3", 1) + "say done", []string{"the guest runs Linux 6.1.3-test: expected 7.2+"}},
+		{"hangs", good + "say start off/suite; exec sleep 100", []string{"deadline exceeded, while it ran off/suite", "the doctor's words"}},
+		{"forged", "nonce=@no\n" + good + "say done", []string{"before its first process ran"}},
+		{"emulator fails", "echo 'no such machine' >&2; exit 1", []string{"qemu-system-x86_64: exit status 1", "no such machine"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			limit := time.Minute
+			if c.name == "hangs" {
+				limit = 2 * time.Second
+			}
+			r := runFake(t, c.script, limit)
+			if (r.Status == ok) != (c.want == nil) {
+				t.Errorf("%s: %s", r.Status, r.Detail)
+			}
+			for _, w := range c.want {
+				if !strings.Contains(r.Detail, w) {
+					t.Errorf("%q does not say %q", r.Detail, w)
+				}
+			}
+		})
+	}
+}
+
+func TestRunRefuses(t *testing.T) {
+	t.Chdir("..")
+	for only, want := range map[string]string{"x": "-only x: no cell"} {
+		if _, err := run(t.Context(), options{only: only}, nil, os.Stderr, os.Stderr); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("-only %s: %v", only, err)
+		}
+	}
+	if _, err := run(t.Context(), options{}, []string{"5.10"}, os.Stderr, os.Stderr); err == nil || !strings.Contains(err.Error(), "unexpected argument") {
+		t.Error(err)
+	}
+	t.Setenv("PATH", t.TempDir())
+	_, err := run(t.Context(), options{only: "7.2+/arm64"}, nil, os.Stderr, os.Stderr)
+	if err == nil || !strings.Contains(err.Error(), "install it (Debian: ") {
+		t.Error(err)
+	}
+	t.Chdir(t.TempDir())
+	if _, err := run(t.Context(), options{}, nil, os.Stderr, os.Stderr); err == nil || !strings.Contains(err.Error(), "run it from the repository's root") {
+		t.Error(err)
+	}
+}
+
+// TestFetchGone: the error names the package, and what is there.
+func TestFetchGone(t *testing.T) {
+	if testing.Short() {
+		t.Skip("asks a mirror; not with -short")
+	}
+	if _, err := debian.Mirror(t.Context()); err != nil {
+		t.Skip(err)
+	}
+	_, err := debian.Fetch(t.Context(), t.TempDir(), debian.Request{Suite: "bookworm", Arch: "arm64", Names: []string{"linux-image-arm63"}})
+	if err == nil || !strings.Contains(err.Error(), "there is no package linux-image-arm63; there are:") || !strings.Contains(err.Error(), "linux-image-arm64") {
+		t.Error(err)
+	}
+}
