@@ -47,7 +47,7 @@ func onGlibc() bool {
 // TestOwners is the table of who can own the area, each case a real program.
 func TestOwners(t *testing.T) {
 	program := testutil.GoBuild(t, "./testdata/threads", nil)
-	filter := testutil.GoBuild(t, "./testdata/filter", []string{"CGO_ENABLED=0"})
+	filter := testutil.GoBuild(t, "./testdata/filter", nil)
 
 	const ours, other = "-DSIGNATURE=RSEQGO_SIG", "-DSIGNATURE=0x12345678"
 	libc := ownerCase{owner: askTruth(t).registeredBy, areas: "all", ours: true}

@@ -38,7 +38,7 @@ func TestSliceExtension(t *testing.T) {
 		missing := ""
 		switch {
 		case info.Owner == rseq.OwnerNone:
-			missing = "the calling thread is not registered"
+			missing = info.Reason
 		case info.KernelFeatureSize < abi.NeedsSliceCtrl:
 			missing = fmt.Sprintf("it needs Linux 7.0, this kernel has %d bytes", info.KernelFeatureSize)
 		case info.Mode == rseq.ModeLegacy:
@@ -53,17 +53,17 @@ func TestSliceExtension(t *testing.T) {
 				if err != nil || !extension() {
 					t.Errorf("enabled: %v, %v", extension(), err)
 				}
-			case !errors.Is(err, rseq.ErrNotSupported) || !strings.Contains(err.Error(), missing) || extension():
+			case info.Owner != rseq.OwnerNone && !errors.Is(err, rseq.ErrNotSupported) || !strings.Contains(err.Error(), missing) || extension():
 				t.Errorf("enabled: %v, %v, want %q", extension(), err, missing)
 			}
 		}
 		t.Log(err)
-		if missing != "" {
-			for range 3 { // they do nothing
+		for range 3 {
+			if missing != "" { // it does nothing
 				th.RequestSlice()
-				if o := th.YieldSlice(); o != rseq.SliceUnused {
-					t.Errorf("%v without the extension", o)
-				}
+			}
+			if o := th.YieldSlice(); o != rseq.SliceUnused {
+				t.Errorf("%v without a request", o)
 			}
 		}
 		th.Unlock()
@@ -101,9 +101,12 @@ func TestSliceOutcomes(t *testing.T) {
 		t.Skip(err)
 	}
 	const debugfs = "/sys/kernel/debug/rseq/"
-	// The default, 5 microseconds, is little for an emulated machine.
-	if err := os.WriteFile(debugfs+"slice_ext_nsec", []byte("50000"), 0); err != nil {
-		t.Logf("as long as the system has it: %v", err)
+	// The default, 5 microseconds, is little for an emulated machine. Nothing else
+	// runs on a guest; other machines stay as they are.
+	if testutil.Guest() {
+		if err := os.WriteFile(debugfs+"slice_ext_nsec", []byte("50000"), 0); err != nil {
+			t.Error(err)
+		}
 	}
 	stats := func() map[string]int {
 		text, _ := os.ReadFile(debugfs + "stats")
@@ -135,10 +138,11 @@ func TestSliceOutcomes(t *testing.T) {
 		length   time.Duration // of what others wait for
 		call     bool          // a system call at its end
 		expected rseq.SliceOutcome
+		counter  string // of the kernel's
 	}{
-		{"short", 20 * time.Microsecond, false, rseq.SliceYielded},
-		{"too long", 2 * time.Millisecond, false, rseq.SliceRevoked},
-		{"system call", 20 * time.Microsecond, true, rseq.SliceRevoked},
+		{"short", 20 * time.Microsecond, false, rseq.SliceYielded, "syield"},
+		{"too long", 2 * time.Millisecond, false, rseq.SliceRevoked, "sexpir"},
+		{"system call", 20 * time.Microsecond, true, rseq.SliceRevoked, "sabort"},
 	} {
 		var count [3]int
 		before := stats()
@@ -165,17 +169,23 @@ func TestSliceOutcomes(t *testing.T) {
 			}
 		})
 		after := stats()
+		counted := map[string]int{}
+		for name, n := range after {
+			counted[name] = n - before[name]
+		}
+		yielded, revoked := count[rseq.SliceYielded], count[rseq.SliceRevoked]
 		t.Logf("%s: unused %d, yielded %d, revoked %d; the kernel granted %d, of which %d yielded, %d ended by a system call, %d by time",
-			c.name, count[0], count[1], count[2], after["sgrant"]-before["sgrant"], after["syield"]-before["syield"],
-			after["sabort"]-before["sabort"], after["sexpir"]-before["sexpir"])
+			c.name, count[rseq.SliceUnused], yielded, revoked, counted["sgrant"], counted["syield"], counted["sabort"], counted["sexpir"])
 		if count[c.expected] == 0 {
 			t.Errorf("%s: never %v", c.name, c.expected)
 		}
-		if c.call && count[rseq.SliceYielded] > count[rseq.SliceRevoked] { // granted after the call
-			t.Errorf("%s: yielded %d times, revoked only %d times", c.name, count[rseq.SliceYielded], count[rseq.SliceRevoked])
+		if c.call && yielded > revoked { // granted after the call, now and then
+			t.Errorf("%s: yielded %d times, revoked only %d times", c.name, yielded, revoked)
 		}
-		if len(after) > 0 && after["syield"]-before["syield"] != count[rseq.SliceYielded] {
-			t.Errorf("%s: yielded %d times, the kernel counted %d", c.name, count[rseq.SliceYielded], after["syield"]-before["syield"])
+		if len(counted) == 0 && !testutil.Guest() {
+			t.Log("the kernel's own counts cannot be read")
+		} else if counted["syield"] != yielded || counted[c.counter] == 0 {
+			t.Errorf("%s: the kernel counted otherwise: %v", c.name, counted)
 		}
 	}
 	stop.Store(true)

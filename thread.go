@@ -12,17 +12,17 @@ import (
 
 // Thread reads the rseq area of the thread that a goroutine is locked to. Its
 // methods are for that goroutine alone, between [LockThread] and
-// [Thread.Unlock]; each inlines to one atomic load. (Atomic for the compiler,
-// which would merge two plain loads into one.)
+// [Thread.Unlock]; those that read inline to one atomic load. (Atomic for the
+// compiler, which would merge two plain loads into one.) It must not be copied.
 //
 // A goroutine that ends while locked takes its thread along: no other
 // goroutine may hold its Thread.
 type Thread struct {
 	// Fields of the area, in the C library's thread-local storage, or absent.
 	cpuID, nodeID, mmCID *int32
-	slice                *uint32 // slice_ctrl, or noSlice
-	noSlice              uint32
-	enabledSlice         bool // and must be disabled again
+	slice                *uint32 // slice_ctrl; nil: not enabled
+	enabledSlice         bool    // by this Thread: Unlock disables it
+	requested            bool
 	unlocked             bool
 }
 
@@ -43,7 +43,6 @@ func LockThread() (*Thread, error) {
 		return nil, err
 	}
 	t := &Thread{cpuID: &absent, nodeID: &absent, mmCID: &absent}
-	t.slice = &t.noSlice
 	if known.Load().mayRegister() && atomic.LoadInt32(field(abi.OffsetCPUID)) < 0 {
 		register()
 	}
@@ -67,9 +66,9 @@ func (t *Thread) Unlock() {
 	}
 	t.YieldSlice()
 	if t.enabledSlice {
-		kernel.SetSliceExtension(false) // refused, it stays as it is: nobody asks for more time
+		kernel.SetSliceExtension(false)
 	}
-	t.slice = &t.noSlice
+	t.slice = nil
 	t.cpuID, t.nodeID, t.mmCID, t.unlocked = &absent, &absent, &absent, true
 	runtime.UnlockOSThread()
 }

@@ -63,7 +63,7 @@ func (m *matrix) baseImage(ctx context.Context, r row) error {
 	if err != nil {
 		return fmt.Errorf("row %s, base image: %w", r.Name, err)
 	}
-	if is = strings.ReplaceAll(is, " ", "-"); is != r.Libc {
+	if is = strings.ReplaceAll(is, " ", "-"); !r.names(is) {
 		return fmt.Errorf("row %s, base image: %s has %s: expected %s; correct docker/rows, or remove the image", r.Name, r.tag(), is, r.Libc)
 	}
 	return nil

@@ -14,7 +14,6 @@ type column struct {
 	flags       string   // the go command's for the tests
 	linked      bool     // a way of linking: TestBuildModes/name builds and runs a program
 	library     bool     // a way of linking that test programs cannot be built in
-	full        bool     // the whole suite, not -short
 	command     bool     // the tests of the command rseq too
 	env         []string // of the container
 	options     []string // of docker run
@@ -30,7 +29,7 @@ const external = `-ldflags='-linkmode=external -extldflags=`
 // columns are all of them, oldest the image that "old" was built in.
 func columns(oldest row) []column {
 	return []column{
-		{name: "default", about: "as the go command links by itself; the whole test suite, but for what other columns run and what no C library matters to", linked: true, full: true, command: true},
+		{name: "default", about: "as the go command links by itself; the whole test suite where docker/rows says so, but for what other columns run and what no C library matters to", linked: true, command: true},
 		{name: "pie", about: "-buildmode=pie", flags: "-buildmode=pie", linked: true},
 		{name: "static", about: "linked with -static", flags: external + "-static'", linked: true},
 		{name: "static-pie", about: "linked with -static-pie", flags: "-buildmode=pie " + external + "-static-pie'", linked: true},
@@ -68,6 +67,9 @@ type cell struct {
 func (c cell) tells() bool { return c.column.name != "headers" }
 
 func (c cell) name() string { return c.row.Name + "/" + c.column.name }
+
+// full reports whether the cell runs the whole suite, not -short.
+func (c cell) full() bool { return c.Full && c.column.name == "default" }
 
 // want is who must own the areas in this cell, and with how many bytes of fields
 // on a kernel that has so many.
@@ -125,7 +127,7 @@ func (c cell) script(kernel uint32) string {
 		p("echo step build\ngo test -c -vet=off %s -o %s .", c.column.flags, tests)
 	}
 	switch {
-	case c.column.full:
+	case c.full():
 		suite = "-test.skip '" + elsewhere + "'"
 	case c.column.name == "c-shared":
 		suite = "-test.run '" + ofLibraries + "'"
@@ -182,12 +184,13 @@ const ofLibraries = "TestConstructorCallsGo|TestManyThreadsBeforeDlopen|TestStat
 const elsewhere = ofLibraries + "|TestBuildModes|TestCrossBuilds|TestInjected|TestELF|TestTwoVersions"
 
 // headersScript has gen read the image's own headers.
-func headersScript(c cell) string {
+func headersScript(cell) string {
 	return fmt.Sprintf(`echo step headers
+glibc=$(getconf GNU_LIBC_VERSION | cut -d' ' -f2)
 linux=$(awk '/LINUX_VERSION_CODE/ { print int($3/65536) "." int($3/256)%%256 }' /usr/include/linux/version.h)
-grep -q "^%[1]s[[:space:]]" gen/versions || { echo "matrix: not recorded"; exit 0; }
-%[2]s/gen -check "%[1]s/$linux/%[3]s=/"
-echo 'matrix: agree'`, c.glibc(), toolMount, runtime.GOARCH)
+grep -q "^$glibc[[:space:]]" gen/versions || { echo "matrix: not recorded"; exit 0; }
+%s/gen -check "$glibc/$linux/%s=/"
+echo 'matrix: agree'`, toolMount, runtime.GOARCH)
 }
 
 // oldScript runs what the oldest image built, and compares with what was built here.

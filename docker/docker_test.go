@@ -17,16 +17,32 @@ func TestRows(t *testing.T) {
 		t.Fatalf("%d rows, %v", len(rows), err)
 	}
 	for text, want := range map[string]string{
-		"a glibc-2.41 i s libc":                                "docker/rows:1: 5 fields: expected row, libc, image, suite, owner, size",
-		"\n# x\na uclibc i s libc any":                         `docker/rows:3: libc "uclibc": expected glibc-VERSION or musl`,
-		"a glibc- i s libc any":                                `libc "glibc-"`,
-		"a musl i s kernel any":                                `owner "kernel": expected libc or self`,
-		"a musl i s self 12":                                   `size "12": expected any or bytes from 20`,
-		"a glibc-2.41 i s libc any\nb glibc-2.36 i s libc any": "expected the oldest glibc first",
-		"a musl i s self any\na musl i s self 32":              "docker/rows:2: row a is there twice",
+		"a glibc-2.41 i s libc":                                            "docker/rows:1: 5 fields: expected row, libc, image, suite, owner, size, tests",
+		"\n# x\na uclibc i s libc any short":                               `docker/rows:3: libc "uclibc": expected glibc-VERSION or musl`,
+		"a glibc- i s libc any short":                                      `libc "glibc-"`,
+		"a musl i s kernel any short":                                      `owner "kernel": expected libc or self`,
+		"a musl i s self 32 long":                                          `tests "long": expected full or short`,
+		"a musl i s self 12 short":                                         `size "12": expected any or bytes from 20`,
+		"a glibc-2.41 i s libc any short\nb glibc-2.36 i s libc any short": "expected the oldest glibc first",
+		"a musl i s self any short\na musl i s self 32 short":              "docker/rows:2: row a is there twice",
 	} {
 		if _, err := parseRows(text); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: error %v, want %q", text, err, want)
+		}
+	}
+}
+
+func TestRowNames(t *testing.T) {
+	for _, c := range []struct {
+		libc, is string
+		want     bool
+	}{
+		{"glibc-2.43+", "glibc-2.43", true}, {"glibc-2.43+", "glibc-2.44", true}, {"glibc-2.43+", "glibc-2.41", false},
+		{"glibc-2.36", "glibc-2.36", true}, {"glibc-2.36", "glibc-2.37", false}, {"glibc-2.43+", "musl", false},
+		{"musl", "musl", true}, {"musl", "glibc-2.43", false},
+	} {
+		if (row{Libc: c.libc}).names(c.is) != c.want {
+			t.Errorf("%s names %s: %v", c.libc, c.is, !c.want)
 		}
 	}
 }

@@ -299,7 +299,7 @@ func (m *matrix) runAll(ctx context.Context, cells []cell, jobs int, r *report, 
 
 // work is about how long a cell takes, as a multiple of the usual one.
 func (c cell) work() float64 {
-	if c.column.full {
+	if c.full() {
 		return 8
 	}
 	return 1

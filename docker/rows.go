@@ -19,13 +19,20 @@ type row struct {
 	Name, Libc, Image, Suite string
 	Owner                    string
 	Size                     uint32 // 0: any
+	Full                     bool   // the whole suite in the column "default"
 }
 
 // musl reports whether the row's C library is musl.
 func (r row) musl() bool { return r.Libc == "musl" }
 
-// glibc returns its version.
-func (r row) glibc() string { return strings.TrimPrefix(r.Libc, "glibc-") }
+// glibc returns its version, the least one that may be there.
+func (r row) glibc() string { return strings.TrimPrefix(strings.TrimSuffix(r.Libc, "+"), "glibc-") }
+
+// names reports whether a C library is one that the row names.
+func (r row) names(libc string) bool {
+	version, glibc := strings.CutPrefix(libc, "glibc-")
+	return libc == r.Libc || glibc && !r.musl() && debian.Satisfies(version, strings.TrimPrefix(r.Libc, "glibc-"))
+}
 
 // none is how the file says that there is nothing.
 const none = "-"
@@ -42,8 +49,8 @@ func parseRows(text string) (rows []row, err error) {
 		bad := func(format string, args ...any) error {
 			return fmt.Errorf("docker/rows:%d: %s", n, fmt.Sprintf(format, args...))
 		}
-		if len(f) != 6 {
-			return nil, bad("%d fields: expected row, libc, image, suite, owner, size", len(f))
+		if len(f) != 7 {
+			return nil, bad("%d fields: expected row, libc, image, suite, owner, size, tests", len(f))
 		}
 		r := row{Name: f[0], Libc: f[1], Image: f[2], Suite: f[3], Owner: f[4]}
 		if version, glibc := strings.CutPrefix(r.Libc, "glibc-"); !r.musl() && (!glibc || version == "") {
@@ -58,6 +65,9 @@ func parseRows(text string) (rows []row, err error) {
 				return nil, bad("size %q: expected any or bytes from %d", f[5], abi.OriginalFeatureSize)
 			}
 			r.Size = uint32(size)
+		}
+		if r.Full = f[6] == "full"; !r.Full && f[6] != "short" {
+			return nil, bad("tests %q: expected full or short", f[6])
 		}
 		if slices.ContainsFunc(rows, func(other row) bool { return other.Name == r.Name }) {
 			return nil, bad("row %s is there twice", r.Name)

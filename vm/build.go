@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -35,7 +34,7 @@ func fetchKernel(ctx context.Context, k kernel) (image string, err error) {
 		return "", fmt.Errorf("kernel %s: %w", k.name(), err)
 	}
 	for _, p := range packages {
-		if p.Name == k.package_ && !satisfies(p.Upstream(), k.version) {
+		if p.Name == k.package_ && !debian.Satisfies(p.Upstream(), k.version) {
 			return "", fmt.Errorf("kernel %s: Debian's %s has %s: correct vm/cells, or remove %s if it is an old copy", k.name(), k.suite, p.Version, dir)
 		}
 	}
@@ -71,8 +70,11 @@ var sliceConfig string
 // that it removes. An option that the source does not have is an error.
 const buildScript = `set -e
 source=$1 config=$2 image=$3
-tree=$(mktemp -d "${image%/*}/tree-XXXXXX")
+tree=${image%/*}/tree
 trap 'rm -rf "$tree"' EXIT
+trap 'exit 1' HUP INT TERM
+rm -rf "$tree"
+mkdir "$tree"
 tar -xf "$source" -C "$tree" --strip-components 1
 cd "$tree"
 make -s KCONFIG_ALLCONFIG="$config" allnoconfig
@@ -92,23 +94,22 @@ func buildKernel(ctx context.Context, source, dir string) (image string, err err
 	if source, err = filepath.Abs(source); err != nil {
 		return "", err
 	}
-	image, config := filepath.Join(dir, "bzImage"), filepath.Join(dir, "config")
-	if built, err := os.ReadFile(config); err == nil && string(built) == sliceConfig {
-		if _, err := os.Stat(image); err == nil {
-			return image, nil
-		}
+	image, config, made := filepath.Join(dir, "bzImage"), filepath.Join(dir, "config"), filepath.Join(dir, "made")
+	recipe := source + "\n" + buildScript + "\n" + sliceConfig
+	if before, err := os.ReadFile(made); err == nil && string(before) == recipe {
+		return image, nil
 	}
-	if err := errors.Join(os.RemoveAll(image), os.WriteFile(config, []byte(sliceConfig), 0o644)); err != nil {
+	if err := os.WriteFile(config, []byte(sliceConfig), 0o644); err != nil {
 		return "", err
 	}
-	cmd := exec.CommandContext(ctx, "sh", "-c", buildScript, "sh", source, config, image)
+	cmd := debian.Command(ctx, "sh", "-c", buildScript, "sh", source, config, image)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		if ctx.Err() != nil {
 			return "", context.Cause(ctx)
 		}
 		return "", fmt.Errorf("building it (which needs make, gcc, flex, bison, bc, xz-utils, libelf-dev): %w\n%s", err, out)
 	}
-	return image, nil
+	return image, os.WriteFile(made, []byte(recipe), 0o644)
 }
 
 // system is a C library of an architecture, with busybox beside it.
@@ -132,7 +133,7 @@ func fetchSystem(ctx context.Context, l libc, arch string) (s system, err error)
 	for _, p := range packages {
 		if p.Name == "libc6" {
 			s.version = p.Version
-			if !satisfies(p.Upstream(), l.version) {
+			if !debian.Satisfies(p.Upstream(), l.version) {
 				return s, fmt.Errorf("glibc %s: Debian's %s has %s: correct vm/cells, or remove %s if it is an old copy", l.version, l.suite, p.Version, dir)
 			}
 		}
@@ -158,20 +159,19 @@ func (s system) compiler() []string {
 		"-isystem", filepath.Join(include, triplet), "-isystem", include}
 }
 
-// build runs the go command, or the C compiler, for this system.
+var notWord = regexp.MustCompile(`\W`)
+
+// build runs the go command, or this system's C compiler, for this system.
 func (s system) build(ctx context.Context, env []string, args ...string) error {
 	here, err := os.Getwd()
 	if err != nil {
 		return err
 	}
-	if args[0] == "cc" {
-		args = append(s.compiler(), args[1:]...)
-	}
-	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
-	// The go command does not see the system's headers change.
-	version := regexp.MustCompile(`\W`).ReplaceAllString(s.version, "_")
-	cmd.Env = append(append(os.Environ(), "GOOS=linux", "GOARCH="+s.arch, "CGO_ENABLED=1", "CC="+strings.Join(s.compiler(), " "),
-		"CGO_CPPFLAGS=-DRSEQ_GUEST="+version, "CGO_CFLAGS=-O2 -I"+here), env...)
+	cmd := debian.Command(ctx, args[0], args[1:]...)
+	cmd.Env = append(append(os.Environ(), "GOOS=linux", "GOARCH="+s.arch, "CGO_ENABLED=1",
+		"CC='"+strings.Join(s.compiler(), "' '")+"'",
+		// The go command does not see the system's headers change.
+		"CGO_CPPFLAGS=-DRSEQ_GUEST="+notWord.ReplaceAllString(s.version, "_"), "CGO_CFLAGS=-O2 '-I"+here+"'"), env...)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
@@ -184,7 +184,7 @@ func (s system) build(ctx context.Context, env []string, args ...string) error {
 // goPrograms are those of testdata that the tests run, and the command;
 // cPrograms the ones in C, with their other files.
 var (
-	goPrograms = []string{"./cmd/rseq", "./testdata/threads", "./testdata/lifetime", "./testdata/filtered", "./testdata/cuser"}
+	goPrograms = []string{"./cmd/rseq", "./testdata/threads", "./testdata/lifetime", "./testdata/filter", "./testdata/filtered", "./testdata/cuser"}
 	cPrograms  = map[string][]string{"truth": nil, "fake": {"fallback.c"}, "wrong": {"cs_%s.s", "glibc.c", "fallback.c", "sections.c"}}
 )
 
@@ -196,11 +196,10 @@ func (s system) buildDynamic(ctx context.Context, root string) error {
 		s.build(ctx, nil, "go", "test", "-c", "-vet=off", small, "-o", filepath.Join(dynamic, "command.test"), "./cmd/rseq"),
 		s.build(ctx, nil, "go", "build", small, "-o", filepath.Join(dynamic, "rseq"), "./cmd/rseq"),
 		s.build(ctx, nil, append([]string{"go", "build", small, "-o", programs + "/"}, goPrograms...)...),
-		s.build(ctx, []string{"CGO_ENABLED=0"}, "go", "build", small, "-o", programs+"/", "./testdata/filter"))
-	err = errors.Join(err, s.build(ctx, []string{"CGO_CFLAGS=-O2 -Wa,--defsym,RSEQGO_INJECT=1"},
-		"go", "test", "-c", "-vet=off", small, "-o", filepath.Join(programs, "injected"), "."))
+		s.build(ctx, []string{"CGO_CFLAGS=-O2 -Wa,--defsym,RSEQGO_INJECT=1"},
+			"go", "test", "-c", "-vet=off", small, "-o", filepath.Join(programs, "injected"), "."))
 	for name, files := range cPrograms {
-		args := []string{"cc", "-O2", "-o", filepath.Join(programs, name), "testdata/" + name + ".c"}
+		args := append(s.compiler(), "-O2", "-o", filepath.Join(programs, name), "testdata/"+name+".c")
 		for _, f := range files {
 			args = append(args, strings.ReplaceAll(f, "%s", s.arch))
 		}
@@ -248,93 +247,102 @@ func (s system) guestRoot(ctx context.Context, root, dynamic string) error {
 	if err := os.WriteFile(filepath.Join(root, "init"), []byte(initScript), 0o755); err != nil {
 		return err
 	}
-	for _, dir := range []string{"cmd/rseq/testdata"} {
-		if err := os.CopyFS(filepath.Join(root, "rseq/source", dir), os.DirFS(dir)); err != nil {
-			return err
-		}
+	const scripts = "cmd/rseq/testdata"
+	if err := os.CopyFS(filepath.Join(root, "rseq/source", scripts), os.DirFS(scripts)); err != nil {
+		return err
 	}
 	return s.buildStatic(ctx, root)
 }
 
 // images are what the guests boot.
 type images struct {
+	gone      map[string]error  // by kernel's name, why an optional one is not there
 	kernels   map[string]string // by kernel's name, the file
 	initramfs map[string]string // by system's name
 	versions  map[string]string // by system's name, the package's
 }
 
-// prepare fetches and builds what the cells need.
+// prepare fetches and builds what the cells need, in a folder dir.
 func prepare(ctx context.Context, m matrix, cells []cell, dir string) (images, error) {
-	im := images{map[string]string{}, map[string]string{}, map[string]string{}}
+	im := images{map[string]error{}, map[string]string{}, map[string]string{}, map[string]string{}}
 	var (
-		mutex   sync.Mutex
-		wait    sync.WaitGroup
-		errs    []error
-		systems = map[string]system{}
-		limit   = make(chan struct{}, 4)
+		mutex sync.Mutex // of im and errs
+		wait  sync.WaitGroup
+		errs  []error
+		archs []string
+		limit = make(chan struct{}, 4)
 	)
-	start := func(f func() (func(), error)) {
+	start := func(f func() error) {
 		wait.Go(func() {
 			limit <- struct{}{}
 			defer func() { <-limit }()
-			store, err := f()
-			mutex.Lock()
-			defer mutex.Unlock()
-			if err != nil {
+			if err := f(); err != nil {
+				mutex.Lock()
+				defer mutex.Unlock()
 				errs = append(errs, err)
-				return
 			}
-			store()
 		})
 	}
-	var archs []string
+	for _, c := range cells {
+		if slices.Contains(archs, c.kernel.arch) {
+			continue
+		}
+		archs = append(archs, c.kernel.arch)
+		start(func() error {
+			return prepareArch(ctx, m, cells, c.kernel.arch, dir, func(s system, initramfs string) {
+				mutex.Lock()
+				defer mutex.Unlock()
+				im.initramfs[s.name()], im.versions[s.name()] = initramfs, s.version
+			})
+		})
+	}
 	for _, k := range m.kernels {
 		if !slices.ContainsFunc(cells, func(c cell) bool { return c.kernel == k }) {
 			continue
 		}
-		if !slices.Contains(archs, k.arch) {
-			archs = append(archs, k.arch)
-		}
-		start(func() (func(), error) {
+		start(func() error {
 			image, err := fetchKernel(ctx, k)
-			return func() { im.kernels[k.name()] = image }, err
+			mutex.Lock()
+			defer mutex.Unlock()
+			if err != nil && k.when == optional && ctx.Err() == nil {
+				im.gone[k.name()] = err
+				return nil
+			}
+			im.kernels[k.name()] = image
+			return err
 		})
 	}
-	for _, arch := range archs {
-		for i, l := range m.libcs {
-			if i > 0 && !slices.ContainsFunc(cells, func(c cell) bool { return c.libc == l && c.kernel.arch == arch }) {
-				continue
-			}
-			start(func() (func(), error) {
-				s, err := fetchSystem(ctx, l, arch)
-				return func() { systems[s.name()] = s }, err
-			})
-		}
-	}
 	wait.Wait()
-	if err := errors.Join(errs...); err != nil {
-		return im, err
-	}
-	for _, arch := range archs {
-		oldest := systems[system{libc: m.libcs[0], arch: arch}.name()]
-		dynamic := filepath.Join(dir, "dynamic-"+arch)
-		if err := oldest.buildDynamic(ctx, dynamic); err != nil {
-			return im, err
+	return im, errors.Join(errs...)
+}
+
+// prepareArch makes the initramfs of each C library of an architecture that cells
+// need.
+func prepareArch(ctx context.Context, m matrix, cells []cell, arch, dir string, made func(s system, initramfs string)) error {
+	dynamic := filepath.Join(dir, "dynamic-"+arch)
+	for i, l := range m.libcs {
+		needed := slices.ContainsFunc(cells, func(c cell) bool { return c.libc == l && c.kernel.arch == arch })
+		if i > 0 && !needed {
+			continue
 		}
-		for _, s := range systems {
-			if s.arch != arch {
-				continue
-			}
-			root := filepath.Join(dir, s.name())
-			if err := s.guestRoot(ctx, root, dynamic); err != nil {
-				return im, err
-			}
-			name := root + ".cpio"
-			if err := writeInitramfs(name, root); err != nil {
-				return im, fmt.Errorf("writing the initramfs: %w", err)
-			}
-			im.initramfs[s.name()], im.versions[s.name()] = name, s.version
+		s, err := fetchSystem(ctx, l, arch)
+		if err == nil && i == 0 {
+			err = s.buildDynamic(ctx, dynamic)
 		}
+		if err != nil {
+			return err
+		}
+		if !needed {
+			continue
+		}
+		root := filepath.Join(dir, s.name())
+		if err := s.guestRoot(ctx, root, dynamic); err != nil {
+			return err
+		}
+		if err := writeInitramfs(root+".cpio", root); err != nil {
+			return fmt.Errorf("writing the initramfs: %w", err)
+		}
+		made(s, root+".cpio")
 	}
-	return im, nil
+	return nil
 }

@@ -7,8 +7,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-
-	"github.com/rseq-go/rseq/internal/debian"
 )
 
 //go:embed cells
@@ -25,11 +23,17 @@ type matrix struct {
 type kernel struct {
 	version, arch   string
 	suite, package_ string
-	only            bool   // runs only if it is named
+	when            string // empty, only or optional
 	append          string // to its command line
 }
 
 func (k kernel) name() string { return k.version + "/" + k.arch }
+
+// When a kernel runs, if not always.
+const (
+	only     = "only"     // if -only names it
+	optional = "optional" // if Debian has it
+)
 
 // libc is a glibc that guests have.
 type libc struct{ version, suite string }
@@ -57,8 +61,9 @@ type facts struct {
 	Slice         bool     `json:"slice_extension"`
 }
 
+var yes = map[bool]string{false: "no", true: "yes"}
+
 func (f facts) String() string {
-	yes := map[bool]string{false: "no", true: "yes"}
 	return fmt.Sprintf("%s, %d bytes of fields, %d registered, alignment %d, %s, features %s, sections %s, inspect %s, slice %s", f.Owner, f.Size,
 		f.RegisteredLen, f.AlignRequired, f.Mode, strings.Join(f.Features, " "), yes[f.Sections], yes[f.Inspect], yes[f.Slice])
 }
@@ -70,9 +75,6 @@ func (c cell) guest() string { return path.Join(c.kernel.name(), c.libc.version)
 
 // hows are the ways of linking and running.
 var hows = []string{"dynamic", "static", "off"}
-
-// none is how the file says that there is nothing.
-const none = "-"
 
 func parseCells(text string) (m matrix, err error) {
 	n := 0
@@ -105,10 +107,10 @@ func (m *matrix) add(f []string) error {
 	case "kernel":
 		k := kernel{version: f[1], arch: f[2], suite: f[3], package_: f[4]}
 		if len(f) > 5 {
-			if k.only = f[5] == "only"; !k.only {
-				return fmt.Errorf("%q: expected only, or nothing", f[5])
+			if f[5] != only && f[5] != optional {
+				return fmt.Errorf("%q: expected only, optional, or nothing", f[5])
 			}
-			k.append = strings.Join(f[6:], " ")
+			k.when, k.append = f[5], strings.Join(f[6:], " ")
 		}
 		if machines[k.arch].qemu == "" {
 			return fmt.Errorf("architecture %q: expected amd64 or arm64", k.arch)
@@ -149,7 +151,7 @@ func (m *matrix) addCells(f []string) error {
 		return fmt.Errorf("mode %q: expected legacy or v2", f[7])
 	}
 	features := []string{"cpu_id"}
-	if f[8] != none {
+	if f[8] != "-" {
 		features = append(features, strings.Split(f[8], ",")...)
 	}
 	var flags [3]bool
@@ -179,18 +181,18 @@ func (m *matrix) addCells(f []string) error {
 	return nil
 }
 
-// selectCells returns the cells that only names, with commas: each is the begin of
+// selectCells returns the cells that names has, with commas: each is the begin of
 // cells' names, or a part of them between slashes; if it is empty all but those of
 // kernels that must be named.
-func (m matrix) selectCells(only string) (cells []cell, err error) {
-	if only == "" {
-		return slices.DeleteFunc(slices.Clone(m.cells), func(c cell) bool { return c.kernel.only }), nil
+func (m matrix) selectCells(names string) (cells []cell, err error) {
+	if names == "" {
+		return slices.DeleteFunc(slices.Clone(m.cells), func(c cell) bool { return c.kernel.when == only }), nil
 	}
 	chosen := map[string]bool{}
-	for word := range strings.SplitSeq(only, ",") {
+	for word := range strings.SplitSeq(names, ",") {
 		found := false
 		for _, c := range m.cells {
-			if c.kernel.only && !strings.HasPrefix(strings.Trim(word, "/")+"/", c.kernel.version+"/") {
+			if c.kernel.when == only && !strings.HasPrefix(strings.Trim(word, "/")+"/", c.kernel.version+"/") {
 				continue
 			}
 			if strings.Contains("/"+c.name()+"/", "/"+strings.Trim(word, "/")+"/") {
@@ -202,13 +204,4 @@ func (m matrix) selectCells(only string) (cells []cell, err error) {
 		}
 	}
 	return slices.DeleteFunc(slices.Clone(m.cells), func(c cell) bool { return !chosen[c.name()] }), nil
-}
-
-// satisfies reports whether a version is one that the file names: "7.2" is 7.2.9,
-// "7.2+" is 7.3, too.
-func satisfies(version, named string) bool {
-	if least, _, later := strings.Cut(named, "+"); later {
-		return debian.CompareVersions(version, least) >= 0
-	}
-	return strings.HasPrefix(version+".", named+".")
 }

@@ -13,15 +13,14 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
-	"time"
 
 	"github.com/cavaliergopher/cpio"
+
+	"github.com/rseq-go/rseq/internal/debian"
 )
 
 // machine is how an architecture is emulated.
@@ -91,32 +90,35 @@ func writeInitramfs(name, root string) (err error) {
 
 // job is one that a guest ran.
 type job struct {
-	name    string // "dynamic/suite"
-	status  int
-	output  string
-	seconds float64
+	name            string // "dynamic/suite"
+	status          int
+	output          string
+	seconds         float64
+	passed, skipped int // tests
 }
 
 // console is what a guest told on its console.
 type console struct {
-	release string // of the kernel
-	jobs    []job
-	running string // the job that began last and did not end
-	done    bool
-	lines   []string // all of it
+	release  string // of the kernel
+	jobs     []job
+	running  string // the job that began last and did not end
+	done     bool
+	last     []string // lines
+	panicked string   // the kernel's line
 }
 
-// run boots a guest and reads what it tells until it ends or is out of time; each
-// job is given to ended when it ends.
-func (c *console) run(ctx context.Context, k kernel, image, initramfs, suite string, hows []string, ended func(job)) error {
+// lastLines are how many lines of a console are kept.
+const lastLines = 40
+
+// run boots a guest and reads what it tells until it ends or is out of time; started
+// is called with the name of each job when it begins.
+func (c *console) run(ctx context.Context, k kernel, image, initramfs, suite string, hows []string, started func(name string)) error {
 	m := machines[k.arch]
 	nonce := "@" + rand.Text()
 	args := append(slices.Clone(m.args), "-accel", "tcg", "-m", "768", "-nographic", "-no-reboot", "-nic", "none",
 		"-kernel", image, "-initrd", initramfs, "-append",
 		strings.Join(append([]string{m.append, k.append, "quiet", "loglevel=3", "panic=-1", "--", nonce, suite}, hows...), " "))
-	cmd := exec.CommandContext(ctx, m.qemu, args...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	cmd.WaitDelay = 10 * time.Second
+	cmd := debian.Command(ctx, m.qemu, args...)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	stdout, err := cmd.StdoutPipe()
@@ -129,9 +131,12 @@ func (c *console) run(ctx context.Context, k kernel, image, initramfs, suite str
 	scanner := bufio.NewScanner(stdout)
 	scanner.Buffer(nil, 1<<20)
 	for scanner.Scan() {
-		c.read(nonce, strings.TrimRight(scanner.Text(), "\r"), ended)
+		c.read(nonce, strings.TrimRight(scanner.Text(), "\r"), started)
 	}
-	io.Copy(io.Discard, stdout)
+	if err := scanner.Err(); err != nil {
+		c.last = append(c.last, "(the console is not read on: "+err.Error()+")")
+		io.Copy(io.Discard, stdout)
+	}
 	if err := cmd.Wait(); err != nil && ctx.Err() == nil {
 		return fmt.Errorf("%s: %w\n%s", m.qemu, err, stderr.String())
 	}
@@ -139,8 +144,14 @@ func (c *console) run(ctx context.Context, k kernel, image, initramfs, suite str
 }
 
 // read takes one line of the console.
-func (c *console) read(nonce, line string, ended func(job)) {
-	c.lines = append(c.lines, line)
+func (c *console) read(nonce, line string, started func(name string)) {
+	c.last = append(c.last, line)
+	if len(c.last) > 2*lastLines {
+		c.last = slices.Delete(c.last, 0, lastLines)
+	}
+	if c.panicked == "" && strings.Contains(line, "Kernel panic") {
+		c.panicked = line
+	}
 	text, ours := strings.CutPrefix(line, nonce+" ")
 	f := strings.Fields(text)
 	switch {
@@ -151,18 +162,20 @@ func (c *console) read(nonce, line string, ended func(job)) {
 	case f[0] == "boot" && len(f) == 2:
 		c.release = f[1]
 	case f[0] == "start" && len(f) == 2:
+		started(f[1])
 		c.running = f[1]
 		c.jobs = append(c.jobs, job{name: f[1], status: -1})
-	case f[0] == "end" && len(f) == 5 && f[1] == c.running:
+	case f[0] == "end" && len(f) == 7 && f[1] == c.running:
 		j := &c.jobs[len(c.jobs)-1]
 		c.running = ""
 		begin, _ := strconv.ParseFloat(f[3], 64)
 		end, _ := strconv.ParseFloat(f[4], 64)
 		j.seconds = end - begin
+		j.passed, _ = strconv.Atoi(f[5])
+		j.skipped, _ = strconv.Atoi(f[6])
 		if status, err := strconv.Atoi(f[2]); err == nil {
 			j.status = status
 		}
-		ended(*j)
 	case f[0] == "done":
 		c.done = true
 	}
@@ -170,63 +183,83 @@ func (c *console) read(nonce, line string, ended func(job)) {
 
 // why says why a guest ended early, with the end of its console.
 func (c *console) why(ctx context.Context) string {
-	var b strings.Builder
-	panicked := slices.IndexFunc(c.lines, func(l string) bool { return strings.Contains(l, "Kernel panic") })
-	switch {
-	case panicked >= 0:
-		b.WriteString(c.lines[panicked])
-	case ctx.Err() != nil:
-		b.WriteString(context.Cause(ctx).Error())
-	default:
-		b.WriteString("the guest ended by itself")
+	why := "the guest ended by itself"
+	if c.panicked != "" {
+		why = c.panicked
+	} else if ctx.Err() != nil {
+		why = context.Cause(ctx).Error()
 	}
 	switch {
 	case c.running != "":
-		b.WriteString(", while it ran " + c.running)
+		why += ", while it ran " + c.running
 	case c.release == "":
-		b.WriteString(", before its first process ran")
+		why += ", before its first process ran"
 	}
-	b.WriteString("; the end of its console:\n" + strings.Join(c.lines[max(0, len(c.lines)-40):], "\n"))
-	return b.String()
+	return why + "; the end of its console:\n" + strings.Join(c.last[max(0, len(c.last)-lastLines):], "\n")
 }
 
+// refused is what doctor says where critical sections may not run.
+const refused = "FAIL  critical sections may run: not supported: "
+
 // judge holds what a guest's jobs for a cell told against what is expected.
-func (c *console) judge(want facts, how string) (got facts, problem string) {
-	jobs := map[string]job{}
-	for _, j := range c.jobs {
-		if h, name, _ := strings.Cut(j.name, "/"); h == how {
-			jobs[name] = j
-		}
-	}
+func (c *console) judge(x cell) (res result) {
+	res = result{name: x.name(), kernel: c.release, arch: x.kernel.arch, how: x.how, full: x.full}
 	var problems []string
 	fail := func(format string, args ...any) { problems = append(problems, fmt.Sprintf(format, args...)) }
-	show := jobs["show"]
-	if err := json.Unmarshal([]byte(show.output), &got); err != nil {
-		fail("rseq show: status %d, %v\n%s", show.status, err, show.output)
-	}
-	switch inspect := jobs["inspect"]; {
-	case inspect.status == 0:
-		got.Inspect = true
-	case inspect.status != 1 || !strings.Contains(inspect.output, "needs Linux 5.13"):
-		fail("rseq inspect: status %d\n%s", inspect.status, inspect.output)
-	}
-	doctor := 1 // what is wrong is said
-	if want.Sections {
-		doctor = 0
-	}
 	tests := "suite"
-	if how == "dynamic" {
+	if x.how == "dynamic" {
 		tests = "command"
 	}
-	for name, status := range map[string]int{"doctor": doctor, tests: 0} {
-		if j, ran := jobs[name]; !ran {
-			fail("%s/%s did not run", how, name)
-		} else if j.status != status {
-			fail("%s: status %d: expected %d\n%s", j.name, j.status, status, j.output)
+	jobs := map[string]job{"show": {}, "inspect": {}, "doctor": {}, tests: {}}
+	for _, j := range c.jobs {
+		if how, name, _ := strings.Cut(j.name, "/"); how == x.how {
+			jobs[name] = j
+			res.seconds += j.seconds
+			res.passed, res.skipped = res.passed+j.passed, res.skipped+j.skipped
 		}
 	}
-	if got.String() != want.String() {
-		problems = slices.Insert(problems, 0, fmt.Sprintf("%v: expected %v, by vm/cells", got, want))
+	for name, j := range jobs {
+		if j.name == "" {
+			fail("%s/%s did not run", x.how, name)
+		}
 	}
-	return got, strings.Join(problems, "\n")
+	if show := jobs["show"]; show.name != "" {
+		if err := json.Unmarshal([]byte(show.output), &res.facts); err != nil {
+			fail("rseq show: status %d, %v\n%s", show.status, err, show.output)
+		}
+	}
+	if inspect := jobs["inspect"]; inspect.name != "" {
+		if res.Inspect = inspect.status == 0; !res.Inspect && (inspect.status != 1 || !strings.Contains(inspect.output, "needs Linux 5.13")) {
+			fail("rseq inspect: status %d\n%s", inspect.status, inspect.output)
+		}
+	}
+	if j := jobs["doctor"]; j.name != "" {
+		if x.want.Sections && j.status != 0 {
+			fail("%s: status %d: expected 0\n%s", j.name, j.status, j.output)
+		} else if !x.want.Sections && (j.status != 1 || !strings.Contains(j.output, refused)) {
+			fail("%s: status %d: expected 1, and %q\n%s", j.name, j.status, refused, j.output)
+		}
+	}
+	if j := jobs[tests]; j.name != "" && (j.status != 0 || j.passed == 0) {
+		fail("%s: status %d, %d tests passed: expected 0, and some\n%s", j.name, j.status, j.passed, j.output)
+	}
+	if res.facts.String() != x.want.String() {
+		problems = slices.Insert(problems, 0, fmt.Sprintf("%v: expected %v, by vm/cells", res.facts, x.want))
+	}
+	if !debian.Satisfies(version(c.release), x.kernel.version) {
+		problems = slices.Insert(problems, 0, fmt.Sprintf("the guest runs Linux %s: expected %s", c.release, x.kernel.version))
+	}
+	res.status, res.detail = ok, strings.Join(problems, "\n")
+	if res.detail != "" {
+		res.status = failed
+	}
+	return res
+}
+
+// version is the version in a kernel's release.
+func version(release string) string {
+	if i := strings.IndexFunc(release, func(r rune) bool { return r != '.' && (r < '0' || r > '9') }); i >= 0 {
+		release = release[:i]
+	}
+	return release
 }

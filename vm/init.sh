@@ -26,8 +26,9 @@ job() {
 	timeout -s QUIT -k 10 "$limit" "$@" >/tmp/output 2>&1 </dev/null
 	status=$?
 	read -r end _ </proc/uptime
-	tail -n 300 /tmp/output
-	say end "$name" $status "$begin" "$end"
+	# Of tests, what did not pass; and how many did, and were skipped.
+	grep -v -E '^ *(=== (RUN|PAUSE|CONT|NAME)|--- (PASS|SKIP))' /tmp/output | tail -n 300 | tail -c 60000
+	say end "$name" $status "$begin" "$end" "$(grep -c '^--- PASS' /tmp/output)" "$(grep -c '^--- SKIP' /tmp/output)"
 }
 
 say boot "$(uname -r)"
@@ -35,6 +36,7 @@ export RSEQ_PROGRAMS=/rseq/programs
 for how; do
 	dir=/rseq/$how
 	export RSEQ_WANT_OWNER=libc
+	unset GLIBC_TUNABLES
 	if [ "$how" = off ]; then
 		dir=/rseq/static
 		export RSEQ_WANT_OWNER=self GLIBC_TUNABLES=glibc.pthread.rseq=0
@@ -44,9 +46,9 @@ for how; do
 	job "$how/inspect" 60 $dir/rseq inspect 1
 	job "$how/doctor" 120 $dir/rseq doctor
 	case $how in
-	dynamic) cd cmd/rseq && job "$how/command" 300 $dir/command.test -test.short -test.timeout 280s ;;
-	static) job "$how/suite" 600 $dir/rseq.test $suite -test.timeout 580s ;;
-	off) job "$how/suite" 600 $dir/rseq.test -test.short -test.timeout 580s ;;
+	dynamic) cd cmd/rseq && job "$how/command" 300 $dir/command.test -test.v -test.short -test.timeout 280s ;;
+	static) job "$how/suite" 600 $dir/rseq.test -test.v $suite -test.timeout 580s ;;
+	off) job "$how/suite" 600 $dir/rseq.test -test.v -test.short -test.timeout 580s ;;
 	esac
 done
 say done

@@ -2,10 +2,10 @@
 // of each kernel it runs the package's tests, beside each C library, and holds what
 // `rseq show` says there against what vm/cells says.
 //
-//	go run ./vm [-only CELLS] [-jobs N] [-list] [-json]
+//	go run ./vm [-only CELLS] [-jobs N] [-list]
 //
 // From the repository's root. Kernels, C libraries and busybox come from Debian's
-// packages into .cache/vm. A whole run writes docs/kernels.md and docs/kernels.json.
+// packages into .cache/vm. A whole run writes docs/kernels.md.
 //
 // The exit status is 0 if every cell passed, 1 if one did not, 2 if the tool could
 // not do its work.
@@ -13,7 +13,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -31,22 +30,22 @@ import (
 )
 
 type options struct {
-	only       string
-	jobs       int
-	list, json bool
-	write      bool
+	only  string
+	jobs  int
+	list  bool
+	write bool
 }
 
 func main() {
 	var o options
 	flag.StringVar(&o.only, "only", "", "run the cells whose names have this in them, with commas (7.2+/arm64, 2.36, off), and write no files")
-	flag.IntVar(&o.jobs, "jobs", max(runtime.NumCPU()/2, 1), "how many guests at once, of two CPUs each")
+	flag.IntVar(&o.jobs, "jobs", max(runtime.NumCPU()/2, 1), "how many guests of two CPUs at once")
 	flag.BoolVar(&o.list, "list", false, "list the cells and what is expected in each, and run nothing")
-	flag.BoolVar(&o.json, "json", false, "print the results as JSON instead of the table")
-	flag.BoolVar(&o.write, "write", true, "write docs/kernels.md and docs/kernels.json after a whole run")
+	flag.BoolVar(&o.write, "write", true, "write docs/kernels.md after a whole run")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal ends it at once
 	passed, err := run(ctx, o, flag.Args(), os.Stdout, os.Stderr)
 	switch {
 	case err != nil:
@@ -73,6 +72,9 @@ func run(ctx context.Context, o options, args []string, out, progress io.Writer)
 		return false, err
 	}
 	if o.list {
+		if o.only == "" {
+			cells = m.cells
+		}
 		for _, c := range cells {
 			fmt.Fprintf(out, "%-24s %v\n", c.name(), c.want)
 		}
@@ -80,54 +82,71 @@ func run(ctx context.Context, o options, args []string, out, progress io.Writer)
 	}
 	for _, c := range cells {
 		m := machines[c.kernel.arch]
-		for tool, package_ := range map[string]string{m.qemu: m.package_, m.triplet + "-gcc": "gcc for " + c.kernel.arch} {
+		for tool, package_ := range map[string]string{m.qemu: m.package_, m.triplet + "-gcc": "gcc-" + strings.ReplaceAll(m.triplet, "_", "-")} {
 			if _, err := exec.LookPath(tool); err != nil {
 				return false, fmt.Errorf("there is no %s: install it (Debian: %s)", tool, package_)
 			}
 		}
 	}
-	if err := os.MkdirAll(cache, 0o755); err != nil {
+	start := time.Now()
+	fmt.Fprintln(progress, "kernels, C libraries and programs ...")
+	unlock, err := lock(cache)
+	if err != nil {
+		return false, diskFull(err)
+	}
+	defer unlock()
+	dir, err := filepath.Abs(filepath.Join(cache, "run"))
+	if err != nil {
 		return false, err
 	}
-	dir, err := os.MkdirTemp(cache, "run-")
-	if err != nil {
+	if err := os.RemoveAll(dir); err != nil { // of a run that was killed
 		return false, err
 	}
 	defer os.RemoveAll(dir)
-	if dir, err = filepath.Abs(dir); err != nil {
-		return false, err
-	}
-	start := time.Now()
-	fmt.Fprintln(progress, "kernels, C libraries and programs ...")
 	im, err := prepare(ctx, m, cells, dir)
 	if err != nil {
-		if errors.Is(err, syscall.ENOSPC) {
-			err = fmt.Errorf("the disk is full; %s can be removed: %w", cache, err)
-		}
-		return false, err
+		return false, diskFull(err)
 	}
-	r := &report{Date: start.UTC().Format(time.DateOnly), Qemu: qemuVersion(ctx, cells)}
+	r := &report{date: start.UTC().Format(time.DateOnly), qemu: qemuVersion(ctx, machines[cells[0].kernel.arch].qemu)}
 	fmt.Fprintf(progress, "ready after %v\n", time.Since(start).Round(time.Second))
 	runGuests(ctx, cells, im, o.jobs, r, progress)
-	slices.SortFunc(r.Cells, func(a, b result) int { return m.order(a.Name) - m.order(b.Name) })
-	if o.json {
-		data, err := json.MarshalIndent(r, "", "\t")
-		if err != nil {
-			return false, err
-		}
-		fmt.Fprintf(out, "%s\n", data)
-	} else {
-		fmt.Fprintf(out, "\n%s\n%s\n", r.table(), r.summary())
-	}
+	slices.SortFunc(r.cells, func(a, b result) int { return m.order(a.name) - m.order(b.name) })
+	fmt.Fprintf(out, "\n%s\n%s\n", r.table(), r.summary())
 	if ctx.Err() != nil {
 		return false, errors.New("interrupted; the results so far are above")
 	}
 	if o.only == "" && o.write {
 		if err := r.write(); err != nil {
-			return false, err
+			return false, diskFull(err)
 		}
 	}
-	return r.passed(progress), nil
+	return r.good(progress), nil
+}
+
+// lock makes the folder and keeps other runs out of it.
+func lock(dir string) (unlock func() error, err error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
+	f, err := os.Create(filepath.Join(dir, "lock"))
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("another run uses %s: wait until it ends (%w)", dir, err)
+	}
+	return f.Close, nil
+}
+
+// diskFull says what to do about an error if that is what it is, in the words of Go
+// and the C library or in those of apt.
+func diskFull(err error) error {
+	text := strings.ToLower(err.Error())
+	if strings.Contains(text, "no space left") || strings.Contains(text, "enough free space") {
+		return fmt.Errorf("the disk is full; %s can be removed: %w", cache, err)
+	}
+	return err
 }
 
 // order is a cell's place in the file.
@@ -136,8 +155,8 @@ func (m matrix) order(name string) int {
 }
 
 // qemuVersion asks the emulator.
-func qemuVersion(ctx context.Context, cells []cell) string {
-	out, _ := exec.CommandContext(ctx, machines[cells[0].kernel.arch].qemu, "--version").Output()
+func qemuVersion(ctx context.Context, qemu string) string {
+	out, _ := exec.CommandContext(ctx, qemu, "--version").Output()
 	_, version, _ := strings.Cut(firstLine(string(out)), "version ")
 	return version
 }
@@ -157,16 +176,18 @@ func runGuests(ctx context.Context, cells []cell, im images, jobs int, r *report
 		}
 		guests[i] = append(guests[i], c)
 	}
+	// The long ones first, so that none is left over at the end.
+	slices.SortStableFunc(guests, func(a, b []cell) int { return long(b) - long(a) })
 	start := time.Now()
 	var mutex sync.Mutex
 	ended := func(res result) {
 		mutex.Lock()
 		defer mutex.Unlock()
-		r.Cells = append(r.Cells, res)
-		fmt.Fprintf(progress, "[%d/%d] %-24s %-6s %5.1fs   (%v)\n", len(r.Cells), len(cells), res.Name, res.Status, res.Seconds,
+		r.cells = append(r.cells, res)
+		fmt.Fprintf(progress, "[%d/%d] %-24s %-6s %5.1fs   (%v)\n", len(r.cells), len(cells), res.name, res.status, res.seconds,
 			time.Since(start).Round(time.Second))
-		if res.Status == failed {
-			fmt.Fprintf(progress, "\t%s\n", strings.ReplaceAll(strings.TrimSpace(res.Detail), "\n", "\n\t"))
+		if res.status == failed {
+			fmt.Fprintf(progress, "\t%s\n", strings.ReplaceAll(strings.TrimSpace(res.detail), "\n", "\n\t"))
 		}
 	}
 	var wait sync.WaitGroup
@@ -184,10 +205,19 @@ func runGuests(ctx context.Context, cells []cell, im images, jobs int, r *report
 	wait.Wait()
 }
 
+// long counts the cells of a guest that run the whole suite.
+func long(cells []cell) (n int) {
+	for _, c := range cells {
+		if c.full {
+			n++
+		}
+	}
+	return n
+}
+
 // runGuest runs the cells of one guest.
 func runGuest(ctx context.Context, cells []cell, im images, ended func(result)) {
-	first := cells[0]
-	s := system{libc: first.libc, arch: first.kernel.arch}
+	k, s := cells[0].kernel, system{libc: cells[0].libc, arch: cells[0].kernel.arch}
 	ctx, cancel := context.WithTimeoutCause(ctx, guestTimeout, fmt.Errorf("the guest did not end within %v", guestTimeout))
 	defer cancel()
 	var c console
@@ -199,48 +229,35 @@ func runGuest(ctx context.Context, cells []cell, im images, ended func(result)) 
 			suite = "-test.short=false"
 		}
 	}
-	judged := 0
-	judge := func(x cell, broken string) {
-		judged++
-		res := result{Name: x.name(), Kernel: c.release, Arch: s.arch, Glibc: im.versions[s.name()], How: x.how, Full: x.full, Status: ok}
-		for _, j := range c.jobs {
-			if strings.HasPrefix(j.name, x.how+"/") {
-				res.Seconds += j.seconds
-			}
-		}
-		if broken != "" {
-			res.Status, res.Detail = failed, x.name()+": "+broken
-		} else if got, problem := c.judge(x.want, x.how); problem != "" {
-			res.facts, res.Status, res.Detail = got, failed, x.name()+": "+problem
-		} else {
-			res.facts = got
+	end := func(res result) {
+		res.glibc = im.versions[s.name()]
+		if res.detail != "" {
+			res.detail = res.name + ": " + res.detail
 		}
 		ended(res)
 	}
-	err := c.run(ctx, first.kernel, im.kernels[first.kernel.name()], im.initramfs[s.name()], suite, hows, func(j job) {
-		// The cell before is through when the first job of the next one ends.
-		if how, _, _ := strings.Cut(j.name, "/"); judged < len(cells)-1 && how == cells[judged+1].how {
-			judge(cells[judged], "")
+	left := cells
+	err := im.gone[k.name()]
+	if err != nil {
+		for _, x := range left {
+			end(result{name: x.name(), kernel: k.version, arch: k.arch, how: x.how, status: unavailable, detail: err.Error()})
+		}
+		return
+	}
+	err = c.run(ctx, k, im.kernels[k.name()], im.initramfs[s.name()], suite, hows, func(job string) {
+		if how, _, _ := strings.Cut(job, "/"); len(left) > 1 && how == left[1].how { // the cell before is through
+			end(c.judge(left[0]))
+			left = left[1:]
 		}
 	})
-	broken := ""
-	switch {
-	case err != nil:
-		broken = err.Error()
-	case !c.done:
-		broken = c.why(ctx)
-	case !satisfies(release(c.release), first.kernel.version):
-		broken = fmt.Sprintf("the guest runs Linux %s: expected %s", c.release, first.kernel.version)
+	for _, x := range left {
+		res := c.judge(x)
+		switch {
+		case err != nil:
+			res.status, res.detail = failed, err.Error()
+		case !c.done:
+			res.status, res.detail = failed, c.why(ctx)
+		}
+		end(res)
 	}
-	for _, x := range cells[judged:] {
-		judge(x, broken)
-	}
-}
-
-// release is the version in a kernel's release.
-func release(name string) string {
-	if i := strings.IndexFunc(name, func(r rune) bool { return r != '.' && (r < '0' || r > '9') }); i >= 0 {
-		name = name[:i]
-	}
-	return name
 }

@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -21,7 +23,7 @@ func TestCells(t *testing.T) {
 	for text, want := range map[string]string{
 		"kernel 7.2 amd64 forky":          "vm/cells:1: 4 fields: expected 5 for a kernel",
 		"# x\n\nkernel 7.2 riscv forky k": `vm/cells:3: architecture "riscv": expected amd64 or arm64`,
-		"kernel 7.2 amd64 forky k once":   `"once": expected only, or nothing`,
+		"kernel 7.2 amd64 forky k once":   `"once": expected only, optional, or nothing`,
 		head + "kernel 7.2+ amd64 sid k":  "kernel 7.2+/amd64 is there twice",
 		"guest 1 2":                       `"guest": expected kernel, libc or cell`,
 		head + "cell 7.3/amd64 2.41 off self 33 33 64 v2 - yes yes no short":       "there is no kernel 7.3/amd64 above",
@@ -74,12 +76,12 @@ func TestSatisfies(t *testing.T) {
 		{"7.2.12", "7.2", true}, {"7.20.1", "7.2", false}, {"7.2", "7.2+", true}, {"7.3", "7.2+", true}, {"8.0", "7.2+slice", true},
 		{"7.1.9", "7.2+", false}, {"", "7.2+", false}, {"2.44", "2.44+", true}, {"6.12.117", "6.1", false},
 	} {
-		if satisfies(c.version, c.named) != c.want {
+		if debian.Satisfies(c.version, c.named) != c.want {
 			t.Errorf("%q satisfies %q: %v", c.version, c.named, !c.want)
 		}
 	}
 	for name, want := range map[string]string{"5.10.0-32-amd64": "5.10.0", "7.2.12+deb14-amd64": "7.2.12", "": ""} {
-		if got := release(name); got != want {
+		if got := version(name); got != want {
 			t.Errorf("%q: %q", name, got)
 		}
 	}
@@ -102,12 +104,12 @@ func fake(t *testing.T, script string) {
 // good is a guest's whole run of one cell.
 const good = `
 say() { printf '\n%s %s\r\n' "$nonce" "$*"; }
-job() { say start "$1"; printf '%b' "$3"; say end "$1" "$2" 1.0 2.5; }
+job() { say start "$1"; printf '%b' "$3"; say end "$1" "$2" 1.0 2.5 ${4:-0} 1; }
 say boot 7.2.12-test
 job off/show 0 '{"owner":"self","size":33,"registered_len":33,"align_required":64,"mode":"v2","features":["cpu_id"],"critical_sections":true}\n'
 job off/inspect 0
 job off/doctor ${doctor:-0} "the doctor's words\n"
-job off/suite 0
+job off/suite 0 '' ${passed:-7}
 `
 
 func runFake(t *testing.T, script string, limit time.Duration) result {
@@ -136,11 +138,14 @@ func TestGuest(t *testing.T) {
 		{"expected otherwise", strings.Replace(good, `"size":33`, `"size":28`, 1) + "say done",
 			[]string{"7.2+/amd64/2.44+/off: self, 28 bytes of fields", "expected self, 33 bytes", "by vm/cells"}},
 		{"a job fails", "doctor=3\n" + good + "say done", []string{"off/doctor: status 3: expected 0", "the doctor's words"}},
+		{"no test passes", "passed=0\n" + good + "say done", []string{"off/suite: status 0, 0 tests passed: expected 0, and some"}},
+		{"a console's line without end", good + "say start off/more; head -c 2000000 /dev/zero | tr '\\0' x", []string{"the console is not read on"}},
 		{"inspect cannot", strings.Replace(good, "off/inspect 0", "off/inspect 1 'it needs Linux 5.13\\n'", 1) + "say done",
 			[]string{"inspect no", "expected", "inspect yes"}},
 		{"inspect fails", strings.Replace(good, "off/inspect 0", "off/inspect 1 'no\\n'", 1) + "say done", []string{"rseq inspect: status 1"}},
 		{"no last line", good, []string{"the guest ended by itself; the end of its console:", "the doctor's words"}},
 		{"a job is missing", strings.Replace(good, "job off/doctor", ": job", 1) + "say done", []string{"off/doctor did not run"}},
+		{"inspect is missing", strings.Replace(good, "job off/inspect", ": job", 1) + "say done", []string{"off/inspect did not run", "inspect no"}},
 		{"panic", good + "say start off/suite; echo '[    1.0] Kernel panic - not syncing: oops'",
 			[]string{"Kernel panic - not syncing: oops, while it ran off/suite; the end of its console:"}},
 		{"before init", "echo 'SeaBIOS'", []string{"the guest ended by itself, before its first process ran", "SeaBIOS"}},
@@ -155,16 +160,75 @@ func TestGuest(t *testing.T) {
 				limit = 2 * time.Second
 			}
 			r := runFake(t, c.script, limit)
-			if (r.Status == ok) != (c.want == nil) {
-				t.Errorf("%s: %s", r.Status, r.Detail)
+			if (r.status == ok) != (c.want == nil) {
+				t.Errorf("%s: %s", r.status, r.detail)
 			}
 			for _, w := range c.want {
-				if !strings.Contains(r.Detail, w) {
-					t.Errorf("%q does not say %q", r.Detail, w)
+				if !strings.Contains(r.detail, w) {
+					t.Errorf("%q does not say %q", r.detail, w)
 				}
 			}
 		})
 	}
+}
+
+// TestGuestEndsLate: what a guest told of the cells before stands when it breaks in a
+// later one. A kernel that is gone is not available.
+func TestGuestEndsLate(t *testing.T) {
+	m, err := parseCells("kernel 7.2+ amd64 forky k optional\nlibc 2.44+ sid\ncell 7.2+/amd64 2.44+ off,static self 33 33 64 v2 - no yes no short")
+	if err != nil {
+		t.Fatal(err)
+	}
+	status := func(im images) (got []string) {
+		runGuest(t.Context(), m.cells, im, func(r result) {
+			got = append(got, r.status)
+			t.Log(firstLine(r.detail))
+		})
+		return got
+	}
+	fake(t, strings.Replace("doctor=1\n"+strings.Replace(good, `:true`, `:false`, 1), "the doctor's words", refused, 1)+"say start static/show; echo 'Kernel panic'")
+	if got := status(images{}); !slices.Equal(got, []string{ok, failed}) {
+		t.Error(got)
+	}
+	if got := status(images{gone: map[string]error{"7.2+/amd64": errors.New("gone")}}); !slices.Equal(got, []string{unavailable, unavailable}) {
+		t.Error(got)
+	}
+	r := report{cells: []result{{name: "a", status: ok}, {name: "b", status: unavailable, detail: "b: gone"}}}
+	var said strings.Builder
+	if !r.good(&said) || said.String() != "not available: b: gone\n" {
+		t.Errorf("%q", said.String())
+	}
+	r.cells[0].status = failed
+	if r.good(&said) {
+		t.Error("it passes with a cell that failed")
+	}
+}
+
+func TestDiskFull(t *testing.T) {
+	for text, full := range map[string]bool{
+		"write /x: no space left on device": true, "E: You don't have enough free space in /x": true, "exit status 1": false,
+	} {
+		if got := diskFull(errors.New(text)).Error(); strings.Contains(got, "the disk is full; .cache/vm can be removed: "+text) != full {
+			t.Errorf("%s: %s", text, got)
+		}
+	}
+}
+
+// TestLock: a second run does not take the folder from under the first.
+func TestLock(t *testing.T) {
+	dir := t.TempDir()
+	unlock, err := lock(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := lock(dir); err == nil || !strings.Contains(err.Error(), "another run uses") {
+		t.Error(err)
+	}
+	unlock()
+	if unlock, err = lock(dir); err != nil {
+		t.Fatal(err)
+	}
+	unlock()
 }
 
 func TestRunRefuses(t *testing.T) {
@@ -197,7 +261,7 @@ func TestFetchGone(t *testing.T) {
 		t.Skip(err)
 	}
 	_, err := debian.Fetch(t.Context(), t.TempDir(), debian.Request{Suite: "bookworm", Arch: "arm64", Names: []string{"linux-image-arm63"}})
-	if err == nil || !strings.Contains(err.Error(), "there is no package linux-image-arm63; there are:") || !strings.Contains(err.Error(), "linux-image-arm64") {
+	if err == nil || !strings.Contains(err.Error(), "there is no package linux-image-arm63 in bookworm; there are:") || !strings.Contains(err.Error(), "linux-image-arm64") {
 		t.Error(err)
 	}
 }

@@ -24,8 +24,7 @@ type reading struct {
 
 func read() (r reading) {
 	t, err := rseq.LockThread()
-	if err != nil {
-		r.noSlice = err
+	if r.noSlice = err; err != nil {
 		return r
 	}
 	defer t.Unlock()
@@ -119,7 +118,7 @@ func showText(out io.Writer, i rseq.Info, r reading) {
 	row("mm_cid", number(r.MMCID), "concurrency id: small, unique among this process's running threads", "the area")
 	from = "prctl(2)"
 	if !r.Slice {
-		_, from, _ = strings.Cut(r.noSlice.Error(), "time slice extension: ")
+		from = strings.TrimPrefix(r.noSlice.Error(), "rseq: ")
 	}
 	row("slice_extension", yesNo(r.Slice), "whether a thread can ask for more time", from)
 	w.Flush()

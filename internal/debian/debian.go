@@ -1,3 +1,5 @@
+//go:build unix
+
 // Package debian fetches Debian's packages by name, for the tools of this
 // repository: headers for gen, kernels and C libraries for vm. It also tells docker
 // which mirror to build from.
@@ -13,9 +15,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
+	"syscall"
+	"time"
 )
 
 //go:embed fetch.sh
@@ -48,32 +51,40 @@ type Request struct {
 	Exclude string
 }
 
-func (r Request) String() string {
-	return fmt.Sprintf("%s of Debian %s for %s", strings.Join(r.Names, ", "), r.Suite, r.Arch)
-}
-
 // Fetch brings the newest version of packages into dir: unpacked in dir/root. What
-// is there already is not fetched again.
+// was fetched for the same request is not fetched again.
 func Fetch(ctx context.Context, dir string, r Request) ([]Package, error) {
-	have, err := read(dir)
-	if err == nil && hasAll(have, r.Names) {
-		return have, nil
+	request := fmt.Sprintf("%+q\n", r)
+	if before, err := os.ReadFile(filepath.Join(dir, "request")); err == nil && string(before) == request {
+		return read(dir)
 	}
 	mirror, err := Mirror(ctx)
 	if err != nil {
 		return nil, err
 	}
 	args := append([]string{"-c", script, "fetch.sh", r.Suite, r.Arch, dir, mirror, r.Follow, r.Exclude}, r.Names...)
-	cmd := exec.CommandContext(ctx, "sh", args...)
+	cmd := Command(ctx, "sh", args...)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	if err := cmd.Run(); err != nil {
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
-		return nil, fmt.Errorf("fetching %v: %w\n%s", r, err, bytes.TrimSpace(stderr.Bytes()))
+		return nil, fmt.Errorf("fetching %s of Debian %s for %s: %w\n%s", strings.Join(r.Names, ", "), r.Suite, r.Arch, err, bytes.TrimSpace(stderr.Bytes()))
+	}
+	if err := os.WriteFile(filepath.Join(dir, "request"), []byte(request), 0o644); err != nil {
+		return nil, err
 	}
 	return read(dir)
+}
+
+// Command is a command that ends when ctx does, with the commands that it started.
+func Command(ctx context.Context, name string, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
+	cmd.WaitDelay = 10 * time.Second
+	return cmd
 }
 
 // Mirror returns the address of a Debian mirror: $RSEQ_DEBIAN_MIRROR, or else the
@@ -108,13 +119,13 @@ func read(dir string) (packages []Package, err error) {
 	return packages, err
 }
 
-func hasAll(have []Package, want []string) bool {
-	for _, w := range want {
-		if !slices.ContainsFunc(have, func(p Package) bool { return p.Name == w }) {
-			return false
-		}
+// Satisfies reports whether a version is one that a table names: "7.2" is 7.2.9,
+// "7.2+" is 7.3, too, for a suite that moves on. What follows the plus is a name.
+func Satisfies(version, named string) bool {
+	if least, _, later := strings.Cut(named, "+"); later {
+		return CompareVersions(version, least) >= 0
 	}
-	return true
+	return strings.HasPrefix(version+".", named+".")
 }
 
 // CompareVersions compares numbers separated by dots.

@@ -14,9 +14,10 @@ shift 6
 mkdir -p "$dir"
 dir=$(cd "$dir" && pwd)
 apt=$dir/apt
-rm -rf "$apt" "$dir/root" "$dir/packages"
+rm -rf "$apt" "$dir/root" "$dir/packages" "$dir/request"
 mkdir -p "$apt/lists/partial" "$apt/archives/partial" "$dir/root"
 trap 'rm -rf "$apt"' EXIT
+trap 'exit 1' HUP INT TERM
 
 for s in $(echo "$suite" | tr + ' '); do
 	echo "deb $mirror $s main"
@@ -39,16 +40,20 @@ APT::Sandbox::User "root";
 Acquire::Languages "none";
 Acquire::Check-Valid-Until "false";
 Acquire::Retries "3";
+APT::Update::Error-Mode "any";
 END
 export APT_CONFIG="$apt/apt.conf"
 
 apt-get -qq update
 for name; do
-	if ! apt-cache show "$name" >/dev/null 2>&1; then
-		echo "there is no package $name; there are:" >&2
-		apt-cache pkgnames "${name%-*}" | grep -v -e '-dbg$' | sort | head -20 >&2
-		exit 1
-	fi
+	apt-cache show "$name" >/dev/null 2>&1 && continue
+	stem=$name there=
+	while [ -z "$there" ] && [ "$stem" != "${stem%[-.+]*}" ]; do
+		stem=${stem%[-.+]*}
+		there=$(apt-cache pkgnames "$stem" | grep -v -e '-dbg$' | sort | head -20)
+	done
+	echo "there is no package $name in $suite; there are:" ${there:-none like it} >&2
+	exit 1
 done
 new=$*
 while [ -n "$follow" ] && [ -n "$new" ]; do
@@ -61,7 +66,8 @@ done
 cd "$apt/archives"
 apt-get -qq download "$@"
 for deb in *.deb; do
-	dpkg-deb --fsys-tarfile "$deb" | tar -x -C "$dir/root" --exclude "${exclude:-/}"
+	dpkg-deb --fsys-tarfile "$deb" >"$apt/files.tar"
+	tar -xf "$apt/files.tar" -C "$dir/root" --exclude "${exclude:-/}"
 	dpkg-deb --show --showformat '${Package} ${Version} ${Architecture}\n' "$deb"
 done >"$dir/packages.part"
 mv "$dir/packages.part" "$dir/packages"

@@ -112,7 +112,10 @@ func SetSliceExtension(on bool) error {
 
 // SliceYield gives the processor up if more time was granted, and reports whether
 // it was, until now.
-func SliceYield() bool {
-	yielded, _, e := unix.RawSyscall(unix.SYS_RSEQ_SLICE_YIELD, 0, 0, 0)
-	return e == 0 && yielded == 1
+func SliceYield() (yielded bool, err error) {
+	r, _, e := unix.RawSyscall(unix.SYS_RSEQ_SLICE_YIELD, 0, 0, 0)
+	if e != 0 {
+		return false, e
+	}
+	return r == 1, nil
 }

@@ -29,5 +29,5 @@ func SliceExtension() bool { return false }
 // SetSliceExtension says that it cannot.
 func SetSliceExtension(bool) error { return ENOTSUPP }
 
-// SliceYield does nothing.
-func SliceYield() bool { return false }
+// SliceYield says that it cannot.
+func SliceYield() (yielded bool, err error) { return false, ENOTSUPP }
