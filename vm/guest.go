@@ -203,7 +203,7 @@ const refused = "FAIL  critical sections may run: not supported: "
 
 // judge holds what a guest's jobs for a cell told against what is expected.
 func (c *console) judge(x cell) (res result) {
-	res = result{name: x.name(), kernel: c.release, arch: x.kernel.arch, how: x.how, full: x.full}
+	res = result{name: x.name(), kernel: strings.TrimSpace(c.release + " " + x.kernel.append), arch: x.kernel.arch, how: x.how, full: x.full}
 	var problems []string
 	fail := func(format string, args ...any) { problems = append(problems, fmt.Sprintf(format, args...)) }
 	tests := "suite"
