@@ -43,7 +43,9 @@ func TestLiveCheck(t *testing.T) {
 		}
 		aborted, survived, err = tramp.LiveCheck(tramp.Disturbance(how), rounds, true)
 		if errors.Is(err, unix.ENODEV) {
-			t.Logf("%s: one CPU by now", name) // seen in a container that was given one
+			// On one CPU the rounds above may all have been aborted by the disturber's
+			// own turns, before it looked.
+			t.Logf("%s: one CPU", name)
 			continue
 		}
 		if aborted != 0 || survived != rounds || err != nil {
