@@ -95,6 +95,9 @@ func run(ctx context.Context, o options, args []string, out, progress io.Writer)
 		return false, diskFull(err)
 	}
 	defer unlock()
+	if err := room(cache, cells); err != nil {
+		return false, err
+	}
 	dir, err := filepath.Abs(filepath.Join(cache, "run"))
 	if err != nil {
 		return false, err
@@ -137,6 +140,23 @@ func lock(dir string) (unlock func() error, err error) {
 		return nil, fmt.Errorf("another run uses %s: wait until it ends (%w)", dir, err)
 	}
 	return f.Close, nil
+}
+
+// room reports an error if a disk has not the room that a run may need: apt-get
+// does not end when it fills one.
+func room(dir string, cells []cell) error {
+	need := uint64(1 << 30)
+	if slices.ContainsFunc(cells, func(c cell) bool { return c.kernel.fromSource() }) {
+		need *= 4
+	}
+	var fs syscall.Statfs_t
+	if err := syscall.Statfs(dir, &fs); err != nil {
+		return err
+	}
+	if free := fs.Bavail * uint64(fs.Bsize); free < need {
+		return fmt.Errorf("%s has %d MB left: expected %d, for kernels, C libraries and what is built", dir, free>>20, need>>20)
+	}
+	return nil
 }
 
 // diskFull says what to do about an error if that is what it is, in the words of Go

@@ -214,6 +214,12 @@ func TestDiskFull(t *testing.T) {
 	}
 }
 
+func TestRoom(t *testing.T) {
+	if err := room("/proc", nil); err == nil || !strings.Contains(err.Error(), "/proc has 0 MB left: expected 1024") {
+		t.Error(err)
+	}
+}
+
 // TestLock: a second run does not take the folder from under the first.
 func TestLock(t *testing.T) {
 	dir := t.TempDir()

@@ -51,6 +51,8 @@ type Request struct {
 	Exclude string
 }
 
+const timeout = 10 * time.Minute
+
 // Fetch brings the newest version of packages into dir: unpacked in dir/root. What
 // was fetched for the same request is not fetched again.
 func Fetch(ctx context.Context, dir string, r Request) ([]Package, error) {
@@ -62,6 +64,9 @@ func Fetch(ctx context.Context, dir string, r Request) ([]Package, error) {
 	if err != nil {
 		return nil, err
 	}
+	// apt-get waits for ever where a disk is full.
+	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("fetching %s took longer than %v: is the disk full, or the mirror slow?", strings.Join(r.Names, ", "), timeout))
+	defer cancel()
 	args := append([]string{"-c", script, "fetch.sh", r.Suite, r.Arch, dir, mirror, r.Follow, r.Exclude}, r.Names...)
 	cmd := Command(ctx, "sh", args...)
 	var stderr bytes.Buffer
