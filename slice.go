@@ -34,10 +34,6 @@ const (
 	sliceGranted = 0xff00
 )
 
-// sliceEnabled is the bit of flags that the kernel sets in an area whose thread has
-// the extension (RSEQ_CS_FLAG_SLICE_EXT_ENABLED).
-const sliceEnabled = 1 << 5
-
 // EnableSliceExtension asks the kernel to let this thread ask for extensions of its
 // time slice, until Unlock: Linux 7.0 built with CONFIG_RSEQ_SLICE_EXTENSION, which
 // 7.2 has on amd64 and not on arm64.
@@ -91,7 +87,7 @@ func (t *Thread) EnableSliceExtension() error {
 	}
 	// The area that is written to must be the one that the kernel has.
 	area := unsafe.Add(unsafe.Pointer(t.cpuID), -abi.OffsetCPUID)
-	if atomic.LoadUint32((*uint32)(unsafe.Add(area, abi.OffsetFlags)))&sliceEnabled == 0 {
+	if atomic.LoadUint32((*uint32)(unsafe.Add(area, abi.OffsetFlags)))&abi.FlagSliceExtEnabled == 0 {
 		undo()
 		return sliceError("the kernel has another area of the calling thread than the one that was found: see Query")
 	}

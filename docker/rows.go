@@ -9,6 +9,7 @@ import (
 
 	"github.com/rseq-go/rseq/internal/abi"
 	"github.com/rseq-go/rseq/internal/debian"
+	"github.com/rseq-go/rseq/internal/tool"
 )
 
 //go:embed rows
@@ -38,41 +39,35 @@ func (r row) names(libc string) bool {
 const none = "-"
 
 func parseRows(text string) (rows []row, err error) {
-	n := 0
-	for line := range strings.Lines(text) {
-		n++
-		line, _, _ = strings.Cut(line, "#")
-		f := strings.Fields(line)
-		if len(f) == 0 {
-			continue
-		}
-		bad := func(format string, args ...any) error {
-			return fmt.Errorf("docker/rows:%d: %s", n, fmt.Sprintf(format, args...))
-		}
+	err = tool.Table("docker/rows", text, func(f []string) error {
 		if len(f) != 7 {
-			return nil, bad("%d fields: expected row, libc, image, suite, owner, size, tests", len(f))
+			return fmt.Errorf("%d fields: expected row, libc, image, suite, owner, size, tests", len(f))
 		}
 		r := row{Name: f[0], Libc: f[1], Image: f[2], Suite: f[3], Owner: f[4]}
 		if version, glibc := strings.CutPrefix(r.Libc, "glibc-"); !r.musl() && (!glibc || version == "") {
-			return nil, bad("libc %q: expected glibc-VERSION or musl", r.Libc)
+			return fmt.Errorf("libc %q: expected glibc-VERSION or musl", r.Libc)
 		}
 		if r.Owner != "libc" && r.Owner != "self" {
-			return nil, bad("owner %q: expected libc or self", r.Owner)
+			return fmt.Errorf("owner %q: expected libc or self", r.Owner)
 		}
 		if f[5] != "any" {
 			size, err := strconv.ParseUint(f[5], 10, 32)
 			if err != nil || size < abi.OriginalFeatureSize {
-				return nil, bad("size %q: expected any or bytes from %d", f[5], abi.OriginalFeatureSize)
+				return fmt.Errorf("size %q: expected any or bytes from %d", f[5], abi.OriginalFeatureSize)
 			}
 			r.Size = uint32(size)
 		}
 		if r.Full = f[6] == "full"; !r.Full && f[6] != "short" {
-			return nil, bad("tests %q: expected full or short", f[6])
+			return fmt.Errorf("tests %q: expected full or short", f[6])
 		}
 		if slices.ContainsFunc(rows, func(other row) bool { return other.Name == r.Name }) {
-			return nil, bad("row %s is there twice", r.Name)
+			return fmt.Errorf("row %s is there twice", r.Name)
 		}
 		rows = append(rows, r)
+		return nil
+	})
+	if err != nil {
+		return nil, err
 	}
 	for _, r := range rows {
 		if rows[0].musl() || !r.musl() && debian.CompareVersions(r.glibc(), rows[0].glibc()) < 0 {

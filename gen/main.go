@@ -32,6 +32,7 @@ import (
 	"github.com/rogpeppe/go-internal/diff"
 
 	"github.com/rseq-go/rseq/internal/debian"
+	"github.com/rseq-go/rseq/internal/tool"
 )
 
 func main() {
@@ -98,7 +99,7 @@ func run(ctx context.Context, check bool, args []string) error {
 	if check {
 		err = compareFiles(files)
 	} else {
-		err = writeFiles(files)
+		err = tool.WriteFiles(files)
 	}
 	if err == nil {
 		fmt.Printf("%d trees read, %d files %s\n", len(trees), len(files), map[bool]string{true: "as generated", false: "generated"}[check])
@@ -111,21 +112,19 @@ type row struct{ Glibc, Linux, Suite string }
 
 func readVersions(name string) (rows []row, err error) {
 	data, err := os.ReadFile(name)
-	n := 0
-	for line := range strings.Lines(string(data)) {
-		n++
-		line, _, _ = strings.Cut(line, "#")
-		f := strings.Fields(line)
-		switch {
-		case len(f) == 0:
-		case len(f) != 3:
-			return nil, fmt.Errorf("%s:%d: %q: expected glibc, Linux, suite", name, n, strings.TrimSpace(line))
-		case len(rows) > 0 && debian.CompareVersions(rows[len(rows)-1].Glibc, f[0]) >= 0:
-			return nil, fmt.Errorf("%s:%d: glibc %s after %s: expected each once, the oldest first", name, n, f[0], rows[len(rows)-1].Glibc)
-		default:
-			rows = append(rows, row{f[0], f[1], f[2]})
-		}
+	if err != nil {
+		return nil, err
 	}
+	err = tool.Table(name, string(data), func(f []string) error {
+		switch {
+		case len(f) != 3:
+			return fmt.Errorf("%q: expected glibc, Linux, suite", strings.Join(f, " "))
+		case len(rows) > 0 && debian.CompareVersions(rows[len(rows)-1].Glibc, f[0]) >= 0:
+			return fmt.Errorf("glibc %s after %s: expected each once, the oldest first", f[0], rows[len(rows)-1].Glibc)
+		}
+		rows = append(rows, row{f[0], f[1], f[2]})
+		return nil
+	})
 	return rows, err
 }
 
@@ -327,33 +326,4 @@ func compareFiles(files map[string][]byte) error {
 		}
 	}
 	return errors.Join(errs...)
-}
-
-// writeFiles writes all, beside their places first and then in place, or none.
-func writeFiles(files map[string][]byte) (err error) {
-	var written []string
-	defer func() {
-		for _, name := range written {
-			os.Remove(name)
-		}
-	}()
-	names := slices.Sorted(maps.Keys(files))
-	for _, name := range names {
-		if is, err := os.Stat(name); err == nil && !is.Mode().IsRegular() {
-			return fmt.Errorf("%s is no file: it is to be generated", name)
-		}
-		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
-			return err
-		}
-		written = append(written, name+".part")
-		if err := os.WriteFile(name+".part", files[name], 0o644); err != nil {
-			return err
-		}
-	}
-	for _, name := range names {
-		if err := os.Rename(name+".part", name); err != nil {
-			return err
-		}
-	}
-	return nil
 }

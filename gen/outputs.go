@@ -113,6 +113,8 @@ func goSource(all []version) []byte {
 	}
 	p(")\n\n// The first struct rseq: its bytes of fields, and with padding the length and the\n// alignment of a registration in legacy mode.\nconst (")
 	p("OriginalFeatureSize = %d\nOriginalLen = %d\nOriginalAlign = %d\n)\n", all[0].Area.end(), all[0].Area.Size, all[0].Area.Align)
+	enabled, _ := newest.constant("RSEQ_CS_FLAG_SLICE_EXT_ENABLED")
+	p("// FlagSliceExtEnabled is the bit of struct rseq's flags that the kernel sets in an area\n// whose thread has the time slice extension.\nconst FlagSliceExtEnabled = %d\n", enabled)
 	p("// Signature is RSEQ_SIG by GOARCH.\nvar Signature = map[string]uint32{")
 	for _, arch := range architectures {
 		n, _ := newest.arch[arch].constant(sig)

@@ -19,6 +19,22 @@ import (
 // cache is where what was fetched is kept.
 const cache = ".cache/vm"
 
+// fetch brings packages, and returns the first one's version, which has to be the one
+// that vm/cells names.
+func fetch(ctx context.Context, dir, named string, r debian.Request) (version string, err error) {
+	packages, err := debian.Fetch(ctx, dir, r)
+	for _, p := range packages {
+		if p.Name != r.Names[0] {
+			continue
+		}
+		version = p.Version
+		if !debian.Satisfies(p.Upstream(), named) {
+			err = fmt.Errorf("%s of Debian %s is %s: correct vm/cells, or remove %s if it is an old copy", p.Name, r.Suite, p.Version, dir)
+		}
+	}
+	return version, err
+}
+
 var building sync.Mutex // kernels may be built of the same source
 
 // fetchKernel brings a kernel, or builds it, and returns its image's file.
@@ -28,15 +44,10 @@ func fetchKernel(ctx context.Context, k kernel) (image string, err error) {
 		defer building.Unlock()
 	}
 	dir := filepath.Join(cache, "kernels", k.suite+"-"+k.package_)
-	packages, err := debian.Fetch(ctx, dir, debian.Request{Suite: k.suite, Arch: k.arch, Names: []string{k.package_},
+	_, err = fetch(ctx, dir, k.version, debian.Request{Suite: k.suite, Arch: k.arch, Names: []string{k.package_},
 		Follow: "^linux-(image|binary|source)-", Exclude: "*/kernel"})
 	if err != nil {
 		return "", fmt.Errorf("kernel %s: %w", k.name(), err)
-	}
-	for _, p := range packages {
-		if p.Name == k.package_ && !debian.Satisfies(p.Upstream(), k.version) {
-			return "", fmt.Errorf("kernel %s: Debian's %s has %s: correct vm/cells, or remove %s if it is an old copy", k.name(), k.suite, p.Version, dir)
-		}
 	}
 	pattern := "vmlinuz*"
 	if k.fromSource() {
@@ -125,18 +136,10 @@ func (s system) name() string { return s.libc.version + "-" + s.arch }
 // fetchSystem brings a C library.
 func fetchSystem(ctx context.Context, l libc, arch string) (s system, err error) {
 	dir := filepath.Join(cache, "libc", l.suite+"-"+arch)
-	packages, err := debian.Fetch(ctx, dir, debian.Request{Suite: l.suite, Arch: arch,
+	s.version, err = fetch(ctx, dir, l.version, debian.Request{Suite: l.suite, Arch: arch,
 		Names: []string{"libc6", "libc6-dev", "linux-libc-dev", "busybox-static"}})
 	if err != nil {
 		return s, fmt.Errorf("glibc %s: %w", l.version, err)
-	}
-	for _, p := range packages {
-		if p.Name == "libc6" {
-			s.version = p.Version
-			if !debian.Satisfies(p.Upstream(), l.version) {
-				return s, fmt.Errorf("glibc %s: Debian's %s has %s: correct vm/cells, or remove %s if it is an old copy", l.version, l.suite, p.Version, dir)
-			}
-		}
 	}
 	root, err := filepath.Abs(filepath.Join(dir, "root"))
 	if err != nil {

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/rseq-go/rseq/internal/tool"
 )
 
 //go:embed cells
@@ -77,19 +79,8 @@ func (c cell) guest() string { return path.Join(c.kernel.name(), c.libc.version)
 var hows = []string{"dynamic", "static", "off"}
 
 func parseCells(text string) (m matrix, err error) {
-	n := 0
-	for line := range strings.Lines(text) {
-		n++
-		line, _, _ = strings.Cut(line, "#")
-		f := strings.Fields(line)
-		if len(f) == 0 {
-			continue
-		}
-		if err := m.add(f); err != nil {
-			return matrix{}, fmt.Errorf("vm/cells:%d: %w", n, err)
-		}
-	}
-	return m, nil
+	err = tool.Table("vm/cells", text, m.add)
+	return m, err
 }
 
 // fields are how many each kind of line has, at least and at most.

@@ -27,6 +27,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/rseq-go/rseq/internal/tool"
 )
 
 type options struct {
@@ -119,7 +121,7 @@ func run(ctx context.Context, o options, args []string, out, progress io.Writer)
 		return false, errors.New("interrupted; the results so far are above")
 	}
 	if o.only == "" && o.write {
-		if err := r.write(); err != nil {
+		if err := tool.WriteFiles(map[string][]byte{"docs/kernels.md": []byte(r.page())}); err != nil {
 			return false, diskFull(err)
 		}
 	}
@@ -177,7 +179,7 @@ func (m matrix) order(name string) int {
 // qemuVersion asks the emulator.
 func qemuVersion(ctx context.Context, qemu string) string {
 	out, _ := exec.CommandContext(ctx, qemu, "--version").Output()
-	_, version, _ := strings.Cut(firstLine(string(out)), "version ")
+	_, version, _ := strings.Cut(tool.FirstLine(string(out)), "version ")
 	return version
 }
 
@@ -242,12 +244,12 @@ func runGuest(ctx context.Context, cells []cell, im images, ended func(result)) 
 	defer cancel()
 	var c console
 	suite := "-test.short"
+	if long(cells) > 0 {
+		suite = "-test.short=false"
+	}
 	var hows []string
 	for _, x := range cells {
 		hows = append(hows, x.how)
-		if x.full {
-			suite = "-test.short=false"
-		}
 	}
 	end := func(res result) {
 		res.glibc = im.versions[s.name()]
@@ -256,15 +258,14 @@ func runGuest(ctx context.Context, cells []cell, im images, ended func(result)) 
 		}
 		ended(res)
 	}
-	left := cells
-	err := im.gone[k.name()]
-	if err != nil {
-		for _, x := range left {
+	if err := im.gone[k.name()]; err != nil {
+		for _, x := range cells {
 			end(result{name: x.name(), kernel: k.version, arch: k.arch, how: x.how, status: unavailable, detail: err.Error()})
 		}
 		return
 	}
-	err = c.run(ctx, k, im.kernels[k.name()], im.initramfs[s.name()], suite, hows, func(job string) {
+	left := cells
+	err := c.run(ctx, k, im.kernels[k.name()], im.initramfs[s.name()], suite, hows, func(job string) {
 		if how, _, _ := strings.Cut(job, "/"); len(left) > 1 && how == left[1].how { // the cell before is through
 			end(c.judge(left[0]))
 			left = left[1:]

@@ -3,8 +3,9 @@ package main
 import (
 	"fmt"
 	"io"
-	"os"
 	"strings"
+
+	"github.com/rseq-go/rseq/internal/tool"
 )
 
 // What became of a cell.
@@ -69,20 +70,10 @@ func (r *report) summary() string {
 func (r *report) good(out io.Writer) bool {
 	for _, c := range r.cells {
 		if c.status != ok {
-			fmt.Fprintf(out, "%s: %s\n", c.status, firstLine(c.detail))
+			fmt.Fprintf(out, "%s: %s\n", c.status, tool.FirstLine(c.detail))
 		}
 	}
 	return r.count(failed) == 0
-}
-
-// write writes the page.
-func (r *report) write() error {
-	const name = "docs/kernels.md"
-	if err := os.WriteFile(name+".part", []byte(r.page()), 0o644); err != nil {
-		os.Remove(name + ".part")
-		return err
-	}
-	return os.Rename(name+".part", name)
 }
 
 // page is docs/kernels.md.
@@ -108,9 +99,4 @@ says what was expected, and another answer would have failed it.
   -short or in full: all but those that need a compiler. Repetitions are a tenth of what
   a machine does.
 `, r.summary(), "`go run ./vm`", "`rseq show`", r.table(), "`rseq inspect`", "`rseq doctor`")
-}
-
-func firstLine(text string) string {
-	text, _, _ = strings.Cut(text, "\n")
-	return text
 }

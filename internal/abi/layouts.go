@@ -43,6 +43,10 @@ const (
 	OriginalAlign       = 32
 )
 
+// FlagSliceExtEnabled is the bit of struct rseq's flags that the kernel sets in an area
+// whose thread has the time slice extension.
+const FlagSliceExtEnabled = 32
+
 // Signature is RSEQ_SIG by GOARCH.
 var Signature = map[string]uint32{
 	"amd64": 0x53053053,

@@ -1,0 +1,64 @@
+// Package tool is what gen, docker and vm have in common.
+package tool
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// Table calls line with the fields of each line of a file that has some; what
+// follows a "#" does not count. An error is told with the file and the line.
+func Table(name, text string, line func(fields []string) error) error {
+	n := 0
+	for l := range strings.Lines(text) {
+		n++
+		l, _, _ = strings.Cut(l, "#")
+		f := strings.Fields(l)
+		if len(f) == 0 {
+			continue
+		}
+		if err := line(f); err != nil {
+			return fmt.Errorf("%s:%d: %w", name, n, err)
+		}
+	}
+	return nil
+}
+
+// FirstLine is a text's.
+func FirstLine(text string) string {
+	text, _, _ = strings.Cut(text, "\n")
+	return text
+}
+
+// WriteFiles writes all, beside their places first and then in place, or none.
+func WriteFiles(files map[string][]byte) (err error) {
+	var written []string
+	defer func() {
+		for _, name := range written {
+			os.Remove(name)
+		}
+	}()
+	names := slices.Sorted(maps.Keys(files))
+	for _, name := range names {
+		if is, err := os.Stat(name); err == nil && !is.Mode().IsRegular() {
+			return fmt.Errorf("%s is no file: it is to be generated", name)
+		}
+		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+			return err
+		}
+		written = append(written, name+".part")
+		if err := os.WriteFile(name+".part", files[name], 0o644); err != nil {
+			return err
+		}
+	}
+	for _, name := range names {
+		if err := os.Rename(name+".part", name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
