@@ -299,7 +299,7 @@ func rivals(t testing.TB) []rival {
 // slow moment of the machine meets all, and reports the medians as nanoseconds
 // and as ratios to an empty call: on 1 goroutine, on 2 and on 64.
 func BenchmarkSections(b *testing.B) {
-	needSections(b, rseq.ByConcurrencyID)
+	testutil.NeedSections(b, rseq.ByConcurrencyID)
 	for _, goroutines := range []int{1, 2, 64} {
 		b.Run(fmt.Sprintf("goroutines=%d", goroutines), func(b *testing.B) {
 			list := append(rivals(b), opRivals(b)...)

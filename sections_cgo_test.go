@@ -30,7 +30,7 @@ import (
 // TestLiveCheck: the kernel aborts a section whose thread is disturbed, and the
 // check would say so if it did not: unarmed, nothing is aborted.
 func TestLiveCheck(t *testing.T) {
-	needSections(t, rseq.ByCPU)
+	testutil.NeedSections(t, rseq.ByCPU)
 	for how, name := range []string{"preempted", "signalled", "migrated"} {
 		const rounds = 5
 		aborted, survived, err := tramp.LiveCheck(tramp.Disturbance(how), rounds, false)
@@ -82,7 +82,7 @@ func childOnly(t *testing.T) {
 }
 
 func TestNewProcess(t *testing.T) {
-	needSections(t, rseq.ByCPU)
+	testutil.NeedSections(t, rseq.ByCPU)
 	inChild(t, "^TestRefusedAtFirst$", -1)
 	cpus := testutil.AllowedCPUs(t)
 	inChild(t, "^TestHighestCPU$", cpus[len(cpus)-1])
@@ -130,7 +130,7 @@ func TestRefusedAtFirst(t *testing.T) {
 // as one, but needs cells for all.
 func TestHighestCPU(t *testing.T) {
 	childOnly(t)
-	needSections(t, rseq.ByCPU)
+	testutil.NeedSections(t, rseq.ByCPU)
 	data := newShares(t)
 	cpu, _ := rseq.CPU()
 	if s := data.cells(0).Add(1); s != rseq.Done || *data.at(cpu, 0) != 1 {
@@ -155,7 +155,7 @@ func TestHighestCPU(t *testing.T) {
 func TestStatus(t *testing.T) {
 	for _, x := range []rseq.Index{rseq.ByCPU, rseq.ByConcurrencyID} {
 		t.Run(x.String(), func(t *testing.T) {
-			needSections(t, x)
+			testutil.NeedSections(t, x)
 			for _, op := range ops() {
 				for _, i := range []int{-1, -1 << 63, rseq.PossibleCPUs(), 1 << 32, 1<<63 - 1} {
 					if s, changed := op.run(t, x, i); s != rseq.OutOfRange || changed != 0 {
@@ -246,7 +246,7 @@ func retry(t *testing.T, x rseq.Index, want rseq.Status, f func(i int) rseq.Stat
 
 // TestBadPointer: a pointer to nothing is the caller's panic, at its own line.
 func TestBadPointer(t *testing.T) {
-	needSections(t, rseq.ByCPU)
+	testutil.NeedSections(t, rseq.ByCPU)
 	i, _ := rseq.CPU()
 	page, err := unix.Mmap(-1, 0, 4096, unix.PROT_NONE, unix.MAP_ANON|unix.MAP_PRIVATE)
 	if err != nil {
@@ -293,7 +293,7 @@ func panicOf(f func()) (message, stack string) {
 // TestBillion: 64 goroutines add while the affinity of some of the threads changes
 // each millisecond. With -short, a hundredth.
 func TestBillion(t *testing.T) {
-	needSections(t, rseq.ByCPU)
+	testutil.NeedSections(t, rseq.ByCPU)
 	const goroutines = 64
 	each := testutil.Repeat(1_000_000_000) / goroutines
 	if testing.Short() {
@@ -368,7 +368,7 @@ func TestBillion(t *testing.T) {
 // TestObserved: everything that looks at or stops a Go program, at once, while
 // it adds and takes from lists: nothing is lost, and the profile can be read.
 func TestObserved(t *testing.T) {
-	needSections(t, rseq.ByCPU)
+	testutil.NeedSections(t, rseq.ByCPU)
 	duration := 500 * time.Millisecond
 	if testutil.Long() {
 		duration = 5 * time.Second
@@ -461,7 +461,7 @@ func TestWrongDescriptors(t *testing.T) {
 	if testing.Short() {
 		t.Skip("builds C programs; not with -short")
 	}
-	needSections(t, rseq.ByCPU)
+	testutil.NeedSections(t, rseq.ByCPU)
 	out := testutil.Run(t, nil, testutil.CC(t, "testdata/wrong.c", "cs_"+runtime.GOARCH+".s",
 		"glibc.c", "fallback.c", "sections.c", "-ldl", "-lpthread"))
 	want := "its own: exit 0\n" + // RSEQGO_SPIN_ABORTED
@@ -475,13 +475,10 @@ func TestWrongDescriptors(t *testing.T) {
 	}
 }
 
-// injected is how the assembler is told to compile the delay loops in.
-const injected = "CGO_CFLAGS=-g -O2 -Wa,--defsym,RSEQGO_INJECT=1"
-
 // TestInjected runs the storms with delays at each point of each section.
 func TestInjected(t *testing.T) {
-	needSections(t, rseq.ByCPU)
-	program := testutil.GoTest(t, "injected", injected)
+	testutil.NeedSections(t, rseq.ByCPU)
+	program := testutil.GoTest(t, "injected", testutil.Injected)
 	which := "^TestStorm|^TestAbortAtEachPoint$"
 	if testutil.Guest() {
 		which = "^TestAbortAtEachPoint$" // the delays are ten times as long there

@@ -3,7 +3,6 @@
 package rseq_test
 
 import (
-	"errors"
 	"fmt"
 	"runtime"
 	"sync"
@@ -18,18 +17,6 @@ import (
 	"github.com/rseq-go/rseq/internal/testutil"
 	"github.com/rseq-go/rseq/internal/tramp"
 )
-
-// needSections skips the test if critical sections cannot run here, by their own
-// word; any other answer than not supported is a failure.
-func needSections(t testing.TB, x rseq.Index) {
-	t.Helper()
-	switch err := rseq.CriticalSections(x); {
-	case errors.Is(err, rseq.ErrNotSupported):
-		t.Skip(err)
-	case err != nil:
-		t.Fatal(err)
-	}
-}
 
 // words returns n zeros outside Go's heap: critical sections store there, and
 // the race detector, which cannot see them, does not look there.
@@ -143,7 +130,7 @@ func TestAbortAtEachPoint(t *testing.T) {
 		for _, disturbance := range []string{"signal", "migration"} {
 			for _, op := range append(ops(), op{"add", nil}) {
 				t.Run(fmt.Sprintf("%v/%s/%s", x, disturbance, op.name), func(t *testing.T) {
-					needSections(t, x)
+					testutil.NeedSections(t, x)
 					if len(testutil.AllowedCPUs(t)) < 2 && disturbance == "migration" {
 						t.Skip("one CPU")
 					}
@@ -255,7 +242,7 @@ func (h *holdUp) disturb() {
 		if h.ended.Load() {
 			return
 		}
-		yield()
+		testutil.Yield()
 	}
 	if h.disturbance == "signal" {
 		unix.Tgkill(unix.Getpid(), h.tid, unix.SIGURG)
@@ -276,14 +263,14 @@ func (h *holdUp) disturb() {
 			atomic.StoreInt32(h.delay, 0)
 			return
 		}
-		yield()
+		testutil.Yield()
 	}
 }
 
 // TestNoAllocations: an operation on the caller's own variables leaves them on the
 // stack.
 func TestNoAllocations(t *testing.T) {
-	needSections(t, rseq.ByCPU)
+	testutil.NeedSections(t, rseq.ByCPU)
 	data := newShares(t)
 	cells := data.cells(0)
 	if n := testing.AllocsPerRun(1000, func() {

@@ -12,7 +12,6 @@ import (
 	"github.com/rseq-go/rseq"
 	"github.com/rseq-go/rseq/internal/abi"
 	"github.com/rseq-go/rseq/internal/testutil"
-	"github.com/rseq-go/rseq/internal/tramp"
 )
 
 // TestSliceNotRegistered: a thread without a registration is told so.
@@ -22,12 +21,7 @@ func TestSliceNotRegistered(t *testing.T) {
 		t.Skipf("owner %v: a thread that is not registered would register", info.Owner)
 	}
 	testutil.OnThread(func() {
-		const unregister = 1 // RSEQ_FLAG_UNREGISTER
-		area := uintptr(tramp.ThreadPointer()) + uintptr(info.Offset)
-		if _, _, e := unix.RawSyscall6(unix.SYS_RSEQ, area, uintptr(info.RegisteredLen), unregister, uintptr(info.Signature), 0, 0); e != 0 {
-			t.Errorf("unregistering: %v", e)
-			return
-		}
+		testutil.Unregister(t)
 		th, err := rseq.LockThread()
 		if err != nil {
 			t.Error(err)

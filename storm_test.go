@@ -3,9 +3,9 @@
 package rseq_test
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -15,167 +15,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/rseq-go/rseq"
+	"github.com/rseq-go/rseq/internal/kernel"
 	"github.com/rseq-go/rseq/internal/testutil"
 )
-
-// weather is what a storm does to its threads between an index that they read
-// and the operation that relies on it: nothing, or at every n-th time one thing.
-type weather struct {
-	name  string
-	every int
-	do    func()
-	heavy bool // a round takes some 50 µs
-	// pestered: another thread sends them all signals and moves them to other
-	// CPUs, at any time.
-	pestered bool
-}
-
-func yield() { unix.Syscall(unix.SYS_SCHED_YIELD, 0, 0, 0) }
-
-func forecasts() []weather {
-	list := []weather{{name: "calm"}, {name: "pestered", pestered: true}}
-	for _, percent := range []int{25, 50, 100} {
-		every := 100 / percent
-		list = append(list,
-			weather{fmt.Sprintf("yield %d%%", percent), every, yield, false, false},
-			weather{fmt.Sprintf("signal %d%%", percent), every, func() {
-				unix.Tgkill(unix.Getpid(), unix.Gettid(), unix.SIGURG)
-			}, false, false},
-			weather{fmt.Sprintf("sleep %d%%", percent), every, func() {
-				unix.Nanosleep(&unix.Timespec{Nsec: 1000}, nil)
-			}, true, false})
-	}
-	return list
-}
-
-// storm is one thread of a test: its index, and what comes in between.
-type storm struct {
-	*testing.T
-	rseq.Index
-	weather
-	rounds int
-	n      int
-	raced  *atomic.Int64
-}
-
-// current reads the index and lets the weather pass.
-func (s *storm) current() int {
-	i, err := s.Current()
-	if err != nil {
-		s.Error(err)
-		runtime.Goexit()
-	}
-	if s.every > 0 {
-		if s.n++; s.n%s.every == 0 {
-			s.do()
-		}
-	}
-	return i
-}
-
-// done reports whether the operation took effect; a status that no storm may
-// bring about is an error.
-func (s *storm) done(status rseq.Status) bool {
-	switch status {
-	case rseq.Done:
-		return true
-	case rseq.Raced:
-		s.raced.Add(1)
-	case rseq.CompareFailed:
-		yield() // somebody holds the lock, perhaps
-	case rseq.NotRegistered: // a thread of ours that never asked
-		if err := rseq.CriticalSections(s.Index); err == nil {
-			break
-		}
-		fallthrough
-	default:
-		s.Error(status)
-		runtime.Goexit()
-	}
-	return false
-}
-
-// storms runs test in every weather for each index: prepare makes the data and
-// returns what each thread does and what must hold afterwards. Where the delay
-// loops are compiled in, each of the sections' points is also slowed down.
-func storms(t *testing.T, prepare func(t *testing.T, x rseq.Index, threads, rounds int) (work func(*storm), check func())) {
-	delays := []int{0}
-	inject := testutil.Inject()
-	if inject != nil {
-		delays = []int{1, 2, 3, 4, 5, 6}
-	}
-	for _, x := range []rseq.Index{rseq.ByCPU, rseq.ByConcurrencyID} {
-		for _, w := range forecasts() {
-			for _, point := range delays {
-				name := fmt.Sprintf("%v/%s", x, w.name)
-				if point > 0 {
-					name += fmt.Sprintf("/delay at %d", point)
-				}
-				t.Run(name, func(t *testing.T) {
-					needSections(t, x)
-					if inject != nil {
-						inject[point] = 20000 // loops, some microseconds
-						defer func() { inject[point] = 0 }()
-					}
-					rounds := 1000
-					if w.heavy {
-						rounds = 50
-					}
-					if inject != nil || testing.Short() {
-						rounds /= 10
-					} else if testutil.Long() {
-						rounds *= 4
-					}
-					rounds = testutil.Repeat(rounds)
-					threads := 6 * runtime.NumCPU()
-					work, check := prepare(t, x, threads, rounds)
-					defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(threads + 2))
-					var wg sync.WaitGroup
-					var raced atomic.Int64
-					var tids sync.Map
-					for range threads {
-						wg.Go(func() {
-							runtime.LockOSThread() // and never unlocked: the thread ends here
-							tids.Store(unix.Gettid(), true)
-							defer tids.Delete(unix.Gettid())
-							work(&storm{T: t, Index: x, weather: w, rounds: rounds, raced: &raced})
-						})
-					}
-					if w.pestered || inject != nil {
-						defer pester(t, &tids)()
-					}
-					wg.Wait()
-					check()
-					t.Logf("%d threads, %d rounds each, %d times raced", threads, rounds, raced.Load())
-				})
-			}
-		}
-	}
-}
-
-// pester sends signals to threads and moves them to other CPUs until the function
-// that it returns is called.
-func pester(t *testing.T, tids *sync.Map) (stop func()) {
-	cpus := testutil.AllowedCPUs(t)
-	var stopped atomic.Bool
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		for n := 0; !stopped.Load(); n++ {
-			tids.Range(func(tid, _ any) bool {
-				var one unix.CPUSet
-				one.Set(cpus[rand.IntN(len(cpus))])
-				if n%2 == 0 {
-					unix.SchedSetaffinity(tid.(int), &one)
-				} else {
-					unix.Tgkill(unix.Getpid(), tid.(int), unix.SIGURG)
-				}
-				return true
-			})
-			yield()
-		}
-	})
-	return func() { stopped.Store(true); wg.Wait() }
-}
 
 func equal(t *testing.T, what string, got, want int64) {
 	t.Helper()
@@ -186,18 +28,18 @@ func equal(t *testing.T, what string, got, want int64) {
 
 // TestStormCounter: load_add_store, and Add, which retries by itself.
 func TestStormCounter(t *testing.T) {
-	storms(t, func(t *testing.T, x rseq.Index, threads, rounds int) (func(*storm), func()) {
+	testutil.Storms(t, func(t *testing.T, x rseq.Index, threads, rounds int) (func(*testutil.Storm), func()) {
 		data := newShares(t)
 		cells := data.cells(1)
-		work := func(s *storm) {
-			for range s.rounds {
+		work := func(s *testutil.Storm) {
+			for range s.Rounds {
 				for {
-					i := s.current()
-					if s.done(s.LoadAddStore(data.at(i, 0), 1, i)) {
+					i := s.Here()
+					if s.Took(s.LoadAddStore(data.at(i, 0), 1, i)) {
 						break
 					}
 				}
-				for !s.done(add(s.Index, cells, 3)) {
+				for !s.Took(add(s.Index, cells, 3)) {
 				}
 			}
 		}
@@ -211,16 +53,16 @@ func TestStormCounter(t *testing.T) {
 // TestStormSpinlock: a lock for each index by load_cbne_store protects a plain
 // counter.
 func TestStormSpinlock(t *testing.T) {
-	storms(t, func(t *testing.T, x rseq.Index, threads, rounds int) (func(*storm), func()) {
+	testutil.Storms(t, func(t *testing.T, x rseq.Index, threads, rounds int) (func(*testutil.Storm), func()) {
 		data := newShares(t)
-		work := func(s *storm) {
-			for round := range s.rounds {
+		work := func(s *testutil.Storm) {
+			for round := range s.Rounds {
 				for {
-					i := s.current()
-					if s.done(s.LoadCBNEStore(data.at(i, 0), 0, 1, i)) {
+					i := s.Here()
+					if s.Took(s.LoadCBNEStore(data.at(i, 0), 0, 1, i)) {
 						count := *data.at(i, 1)
 						if round%16 == 0 {
-							yield() // is somebody else let in?
+							testutil.Yield() // is somebody else let in?
 						}
 						*data.at(i, 1) = count + 1
 						atomic.StoreInt64(data.at(i, 0), 0)
@@ -240,7 +82,7 @@ const nodeWords = 2
 // TestStormList: threads take nodes from their lists, load_cbeq_store_add_load_store,
 // and put them on lists, load_cbne_store. In the end each is on one list, once.
 func TestStormList(t *testing.T) {
-	storms(t, func(t *testing.T, x rseq.Index, threads, rounds int) (func(*storm), func()) {
+	testutil.Storms(t, func(t *testing.T, x rseq.Index, threads, rounds int) (func(*testutil.Storm), func()) {
 		data := newShares(t)
 		nodes := words(t, nodeWords*100)
 		for n := range len(nodes) / nodeWords {
@@ -250,24 +92,24 @@ func TestStormList(t *testing.T) {
 		}
 		base := uintptr(unsafe.Pointer(&nodes[0])) - 1
 		link := func(name int64) *int64 { return &nodes[(name-1)/8] }
-		work := func(s *storm) {
-			for range s.rounds {
+		work := func(s *testutil.Storm) {
+			for range s.Rounds {
 				var node int64
 				for node == 0 {
-					i := s.current()
+					i := s.Here()
 					load, status := s.LoadCBEQStoreAddLoadStore(data.at(i, 0), 0, base, i)
-					if s.done(status) {
+					if s.Took(status) {
 						node = load
 					}
 				}
-				if s.every > 0 {
-					s.do()
+				if s.Every > 0 {
+					s.Do()
 				}
 				for {
-					i := s.current()
+					i := s.Here()
 					head := atomic.LoadInt64(data.at(i, 0))
 					atomic.StoreInt64(link(node), head)
-					if s.done(s.LoadCBNEStore(data.at(i, 0), head, node, i)) {
+					if s.Took(s.LoadCBNEStore(data.at(i, 0), head, node, i)) {
 						break
 					}
 				}
@@ -294,7 +136,7 @@ const bufferItems = 64
 // drive pushes and pops numbers until each thread has done its rounds: what is
 // in the buffers in the end plus what threads hold is what was there.
 func driveBuffer(t *testing.T, threads int, data shares, begin func(i, n int, v int64),
-	push func(s *storm, v int64) bool, pop func(s *storm) (int64, bool), at func(i, n int) int64) (func(*storm), func()) {
+	push func(s *testutil.Storm, v int64) bool, pop func(s *testutil.Storm) (int64, bool), at func(i, n int) int64) (func(*testutil.Storm), func()) {
 	want := int64(0)
 	for i := range rseq.PossibleCPUs() {
 		for n := range bufferItems / 2 {
@@ -305,15 +147,15 @@ func driveBuffer(t *testing.T, threads int, data shares, begin func(i, n int, v 
 		*data.at(i, 0) = bufferItems / 2
 	}
 	var held atomic.Int64
-	work := func(s *storm) {
-		for range s.rounds {
+	work := func(s *testutil.Storm) {
+		for range s.Rounds {
 			v, ok := pop(s)
 			if !ok {
-				yield()
+				testutil.Yield()
 				continue
 			}
-			if s.every > 0 {
-				s.do()
+			if s.Every > 0 {
+				s.Do()
 			}
 			if !push(s, v) {
 				held.Add(v)
@@ -335,13 +177,13 @@ func driveBuffer(t *testing.T, threads int, data shares, begin func(i, n int, v 
 func TestStormBuffer(t *testing.T) {
 	for _, release := range []bool{false, true} {
 		t.Run(fmt.Sprintf("release %v", release), func(t *testing.T) {
-			storms(t, func(t *testing.T, x rseq.Index, threads, rounds int) (func(*storm), func()) {
+			testutil.Storms(t, func(t *testing.T, x rseq.Index, threads, rounds int) (func(*testutil.Storm), func()) {
 				data := newShares(t)
 				items := words(t, bufferItems*rseq.PossibleCPUs())
 				item := func(i, n int) *int64 { return &items[bufferItems*i+n] }
-				push := func(s *storm, v int64) bool {
+				push := func(s *testutil.Storm, v int64) bool {
 					for {
-						i := s.current()
+						i := s.Here()
 						n := atomic.LoadInt64(data.at(i, 0))
 						if n == bufferItems {
 							return false
@@ -350,21 +192,21 @@ func TestStormBuffer(t *testing.T) {
 						if release {
 							op = s.LoadCBNEStoreStoreRelease
 						}
-						if s.done(op(data.at(i, 0), n, item(i, int(n)), v, n+1, i)) {
+						if s.Took(op(data.at(i, 0), n, item(i, int(n)), v, n+1, i)) {
 							return true
 						}
 					}
 				}
-				pop := func(s *storm) (int64, bool) {
+				pop := func(s *testutil.Storm) (int64, bool) {
 					for {
-						i := s.current()
+						i := s.Here()
 						n := atomic.LoadInt64(data.at(i, 0))
 						if n == 0 {
 							return 0, false
 						}
 						top := item(i, int(n-1))
 						v := atomic.LoadInt64(top)
-						if s.done(s.LoadCBNELoadCBNEStore(data.at(i, 0), n, top, v, n-1, i)) {
+						if s.Took(s.LoadCBNELoadCBNEStore(data.at(i, 0), n, top, v, n-1, i)) {
 							return v, true
 						}
 					}
@@ -398,15 +240,15 @@ func newBig(v int64) (b big) {
 func TestStormMemcpy(t *testing.T) {
 	for _, release := range []bool{false, true} {
 		t.Run(fmt.Sprintf("release %v", release), func(t *testing.T) {
-			storms(t, func(t *testing.T, x rseq.Index, threads, rounds int) (func(*storm), func()) {
+			testutil.Storms(t, func(t *testing.T, x rseq.Index, threads, rounds int) (func(*testutil.Storm), func()) {
 				data := newShares(t)
 				size := int(unsafe.Sizeof(big{})) / 8
 				memory := words(t, size*bufferItems*rseq.PossibleCPUs())
 				item := func(i, n int) *big { return (*big)(unsafe.Pointer(&memory[size*(bufferItems*i+n)])) }
-				push := func(s *storm, v int64) bool {
+				push := func(s *testutil.Storm, v int64) bool {
 					b := newBig(v)
 					for {
-						i := s.current()
+						i := s.Here()
 						n := atomic.LoadInt64(data.at(i, 0))
 						if n == bufferItems {
 							return false
@@ -415,20 +257,20 @@ func TestStormMemcpy(t *testing.T) {
 						if release {
 							op = s.LoadCBNEMemcpyStoreRelease
 						}
-						if s.done(op(data.at(i, 0), n, unsafe.Pointer(item(i, int(n))), unsafe.Pointer(&b), bigSize, n+1, i)) {
+						if s.Took(op(data.at(i, 0), n, unsafe.Pointer(item(i, int(n))), unsafe.Pointer(&b), bigSize, n+1, i)) {
 							return true
 						}
 					}
 				}
-				pop := func(s *storm) (int64, bool) {
+				pop := func(s *testutil.Storm) (int64, bool) {
 					var b big
 					for {
-						i := s.current()
+						i := s.Here()
 						n := atomic.LoadInt64(data.at(i, 0))
 						if n == 0 {
 							return 0, false
 						}
-						if s.done(s.LoadCBNEMemcpyStore(data.at(i, 0), n, unsafe.Pointer(&b), unsafe.Pointer(item(i, int(n-1))), bigSize, n-1, i)) {
+						if s.Took(s.LoadCBNEMemcpyStore(data.at(i, 0), n, unsafe.Pointer(&b), unsafe.Pointer(item(i, int(n-1))), bigSize, n-1, i)) {
 							if b != newBig(b.v) {
 								s.Errorf("torn: %+v", b)
 							}
@@ -443,33 +285,22 @@ func TestStormMemcpy(t *testing.T) {
 	}
 }
 
-const (
-	membarrierRseq         = 1 << 7 // Linux 5.10
-	membarrierRegisterRseq = 1 << 8
-	membarrierFlagCPU      = 1
-)
-
-// fence restarts the sections of this process on the CPU, on all if negative.
-func fence(cpu int) error {
-	flags := uintptr(membarrierFlagCPU)
-	if cpu < 0 {
-		cpu, flags = 0, 0
-	}
-	_, _, e := unix.Syscall(unix.SYS_MEMBARRIER, membarrierRseq, flags, uintptr(cpu))
-	if e != 0 && e != unix.ENXIO { // a CPU that is off
-		return e
-	}
-	return nil
+// TestStormFence: threads add through the active one of two lists by
+// load_add_load_load_add_store; who makes the other one active and fences an index
+// sees its counter of the first stand still.
+func TestStormFence(t *testing.T) {
+	t.Run("membarrier", func(t *testing.T) {
+		if err := kernel.Membarrier(-1); errors.Is(err, unix.EINVAL) {
+			t.Skipf("membarrier for critical sections, Linux 5.10: %v", err)
+		}
+		stormFence(t, kernel.Membarrier)
+	})
+	t.Run("visit", func(t *testing.T) { stormFence(t, kernel.Visit) })
+	t.Run("Fence", func(t *testing.T) { stormFence(t, nil) })
 }
 
-// TestStormMembarrier: threads add through the active one of two lists by
-// load_add_load_load_add_store; who makes the other one active and fences a CPU
-// sees that CPU's counter of the first stand still.
-func TestStormMembarrier(t *testing.T) {
-	if _, _, e := unix.Syscall(unix.SYS_MEMBARRIER, membarrierRegisterRseq, 0, 0); e != 0 {
-		t.Skipf("membarrier for rseq, Linux 5.10: %v", e)
-	}
-	storms(t, func(t *testing.T, x rseq.Index, threads, rounds int) (func(*storm), func()) {
+func stormFence(t *testing.T, fence func(cpu int) error) {
+	testutil.Storms(t, func(t *testing.T, x rseq.Index, threads, rounds int) (func(*testutil.Storm), func()) {
 		// Each list is a share for each index: its word 0 has the address of
 		// its word 1, the counter.
 		lists := [2]shares{newShares(t), newShares(t)}
@@ -489,11 +320,16 @@ func TestStormMembarrier(t *testing.T) {
 			for now := 0; !stop.Load(); now = 1 - now {
 				cpu := rand.IntN(rseq.PossibleCPUs())
 				activate(1 - now)
-				fenced := cpu
-				if x == rseq.ByConcurrencyID {
-					fenced = -1 // the kernel knows CPUs only
+				var err error
+				switch {
+				case fence == nil:
+					err = x.Fence(cpu)
+				case x == rseq.ByConcurrencyID:
+					err = fence(-1) // the kernel knows CPUs only
+				default:
+					err = fence(cpu)
 				}
-				if err := fence(fenced); err != nil {
+				if err != nil {
 					t.Error(err)
 					return
 				}
@@ -505,11 +341,11 @@ func TestStormMembarrier(t *testing.T) {
 				}
 			}
 		})
-		work := func(s *storm) {
-			for range s.rounds {
+		work := func(s *testutil.Storm) {
+			for range s.Rounds {
 				for {
-					i := s.current()
-					if s.done(s.LoadAddLoadLoadAddStore(active, uintptr(8*stride*i), 1, i)) {
+					i := s.Here()
+					if s.Took(s.LoadAddLoadLoadAddStore(active, uintptr(8*stride*i), 1, i)) {
 						break
 					}
 				}

@@ -119,3 +119,18 @@ func SliceYield() (yielded bool, err error) {
 	}
 	return r == 1, nil
 }
+
+// Map returns memory of the kernel's, zero, which is there from when it is first
+// written, in small pages; nil if there is none.
+func Map(size int) []byte {
+	memory, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON|unix.MAP_NORESERVE)
+	if err != nil {
+		return nil
+	}
+	// A huge page would be there as a whole. Older kernels have none.
+	unix.Madvise(memory, unix.MADV_NOHUGEPAGE)
+	return memory
+}
+
+// Unmap gives back what Map returned.
+func Unmap(memory []byte) { unix.Munmap(memory) }

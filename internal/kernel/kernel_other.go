@@ -31,3 +31,15 @@ func SetSliceExtension(bool) error { return ENOTSUPP }
 
 // SliceYield says that it cannot.
 func SliceYield() (yielded bool, err error) { return false, ENOTSUPP }
+
+// Membarrier says that it cannot.
+func Membarrier(int) error { return errors.ErrUnsupported }
+
+// Visit says that it cannot.
+func Visit(int) error { return errors.ErrUnsupported }
+
+// Map returns none.
+func Map(int) []byte { return nil }
+
+// Unmap does nothing.
+func Unmap([]byte) {}

@@ -6,7 +6,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/rseq-go/rseq"
 	"github.com/rseq-go/rseq/internal/kernel"
+	"github.com/rseq-go/rseq/internal/tramp"
 )
 
 // AllowedCPUs returns the CPUs that this thread may run on.
@@ -38,5 +40,21 @@ func Pin(t testing.TB, cpu int) {
 	set.Set(cpu)
 	if err := unix.SchedSetaffinity(0, &set); err != nil {
 		t.Errorf("pin to CPU %d: %v", cpu, err)
+	}
+}
+
+// Unregister takes the area of the calling thread away, to which the goroutine is
+// locked for good. It is for areas of the C library's, which does not notice.
+func Unregister(t testing.TB) {
+	t.Helper()
+	const unregister = 1 // RSEQ_FLAG_UNREGISTER
+	info, err := rseq.Query()
+	if err != nil || info.Owner != rseq.OwnerLibc {
+		t.Errorf("owner %v, %v: expected the C library", info.Owner, err)
+		return
+	}
+	area := uintptr(tramp.ThreadPointer()) + uintptr(info.Offset)
+	if _, _, e := unix.RawSyscall6(unix.SYS_RSEQ, area, uintptr(info.RegisteredLen), unregister, uintptr(info.Signature), 0, 0); e != 0 {
+		t.Errorf("unregistering: %v", e)
 	}
 }

@@ -1,0 +1,41 @@
+package rseq
+
+import (
+	"fmt"
+
+	"github.com/rseq-go/rseq/internal/kernel"
+)
+
+// Fence ends the critical sections that run now on index i, on all if i is negative:
+// when it returns, each that began before has committed or will start again or
+// answer Raced, and each that begins sees what the caller stored before. So one that
+// publishes another word, which every section loads, and then fences has what the
+// old one leads to for itself:
+//
+//	old := atomic.SwapUintptr(&words[i], empty)
+//	if err := rseq.ByCPU.Fence(i); err == nil {
+//		// no section writes to old any more
+//	}
+//
+// That is how another CPU's data is drained and read exactly. It takes some
+// microseconds, by membarrier(2), from Linux 5.10 on; for a concurrency id, which the
+// kernel does not know, all CPUs are fenced. Where that is missing or forbidden, the
+// calling thread visits the CPU, by sched_setaffinity(2), and goes back to where it
+// may run; that takes as long as the scheduler likes. The error says what forbade
+// both; sections may still run then, and what was published stays.
+//
+// Linux had patches for system calls that work on another CPU's data, cpu_opv and
+// sched_pair_cpu; it has this instead.
+func (x Index) Fence(i int) error {
+	if x == ByConcurrencyID {
+		i = -1
+	}
+	err := kernel.Membarrier(i)
+	if err == nil {
+		return nil
+	}
+	if visit := kernel.Visit(i); visit != nil {
+		return fmt.Errorf("rseq: cannot fence critical sections: membarrier: %w; %w", err, visit)
+	}
+	return nil
+}

@@ -1,0 +1,191 @@
+package testutil
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/rseq-go/rseq"
+)
+
+// NeedSections skips the test if critical sections cannot run here, by their own
+// word; any other answer than not supported is a failure.
+func NeedSections(t testing.TB, x rseq.Index) {
+	t.Helper()
+	switch err := rseq.CriticalSections(x); {
+	case errors.Is(err, rseq.ErrNotSupported):
+		t.Skip(err)
+	case err != nil:
+		t.Fatal(err)
+	}
+}
+
+// Weather is what a storm does to its threads between an index that they read
+// and the operation that relies on it: nothing, or at every n-th time one thing.
+type Weather struct {
+	Name  string
+	Every int
+	Do    func()
+	Heavy bool // a round takes some 50 µs
+	// Pestered: another thread sends them all signals and moves them to other
+	// CPUs, at any time.
+	Pestered bool
+}
+
+func Yield() { unix.Syscall(unix.SYS_SCHED_YIELD, 0, 0, 0) }
+
+func forecasts() []Weather {
+	list := []Weather{{Name: "calm"}, {Name: "pestered", Pestered: true}}
+	for _, percent := range []int{25, 50, 100} {
+		every := 100 / percent
+		list = append(list,
+			Weather{fmt.Sprintf("yield %d%%", percent), every, Yield, false, false},
+			Weather{fmt.Sprintf("signal %d%%", percent), every, func() {
+				unix.Tgkill(unix.Getpid(), unix.Gettid(), unix.SIGURG)
+			}, false, false},
+			Weather{fmt.Sprintf("sleep %d%%", percent), every, func() {
+				unix.Nanosleep(&unix.Timespec{Nsec: 1000}, nil)
+			}, true, false})
+	}
+	return list
+}
+
+// Storm is one thread of a test: its index, and what comes in between.
+type Storm struct {
+	*testing.T
+	rseq.Index
+	Weather
+	Rounds int
+	n      int
+	raced  *atomic.Int64
+}
+
+// Pass lets the weather pass: nothing, or what comes every n-th time.
+func (s *Storm) Pass() {
+	if s.Every > 0 {
+		if s.n++; s.n%s.Every == 0 {
+			s.Do()
+		}
+	}
+}
+
+// Here reads the index and lets the weather pass.
+func (s *Storm) Here() int {
+	i, err := s.Current()
+	if err != nil {
+		s.Error(err)
+		runtime.Goexit()
+	}
+	s.Pass()
+	return i
+}
+
+// Took reports whether the operation took effect; a status that no storm may
+// bring about is an error.
+func (s *Storm) Took(status rseq.Status) bool {
+	switch status {
+	case rseq.Done:
+		return true
+	case rseq.Raced:
+		s.raced.Add(1)
+	case rseq.CompareFailed:
+		Yield() // somebody holds the lock, perhaps
+	case rseq.NotRegistered: // a thread of ours that never asked
+		if err := rseq.CriticalSections(s.Index); err == nil {
+			break
+		}
+		fallthrough
+	default:
+		s.Error(status)
+		runtime.Goexit()
+	}
+	return false
+}
+
+// Storms runs test in every weather for each index: prepare makes the data and
+// returns what each thread does and what must hold afterwards. Where the delay
+// loops are compiled in, each of the sections' points is also slowed down.
+func Storms(t *testing.T, prepare func(t *testing.T, x rseq.Index, threads, rounds int) (work func(*Storm), check func())) {
+	delays := []int{0}
+	inject := Inject()
+	if inject != nil {
+		delays = []int{1, 2, 3, 4, 5, 6}
+	}
+	for _, x := range []rseq.Index{rseq.ByCPU, rseq.ByConcurrencyID} {
+		for _, w := range forecasts() {
+			for _, point := range delays {
+				name := fmt.Sprintf("%v/%s", x, w.Name)
+				if point > 0 {
+					name += fmt.Sprintf("/delay at %d", point)
+				}
+				t.Run(name, func(t *testing.T) {
+					NeedSections(t, x)
+					if inject != nil {
+						inject[point] = 20000 // loops, some microseconds
+						defer func() { inject[point] = 0 }()
+					}
+					rounds := 1000
+					if w.Heavy {
+						rounds = 50
+					}
+					if inject != nil || testing.Short() {
+						rounds /= 10
+					} else if Long() {
+						rounds *= 4
+					}
+					rounds = Repeat(rounds)
+					threads := 6 * runtime.NumCPU()
+					work, check := prepare(t, x, threads, rounds)
+					defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(threads + 2))
+					var wg sync.WaitGroup
+					var raced atomic.Int64
+					var tids sync.Map
+					for range threads {
+						wg.Go(func() {
+							runtime.LockOSThread() // and never unlocked: the thread ends here
+							tids.Store(unix.Gettid(), true)
+							defer tids.Delete(unix.Gettid())
+							work(&Storm{T: t, Index: x, Weather: w, Rounds: rounds, raced: &raced})
+						})
+					}
+					if w.Pestered || inject != nil {
+						defer pester(t, &tids)()
+					}
+					wg.Wait()
+					check()
+					t.Logf("%d threads, %d rounds each, %d times raced", threads, rounds, raced.Load())
+				})
+			}
+		}
+	}
+}
+
+// pester sends signals to threads and moves them to other CPUs until the function
+// that it returns is called.
+func pester(t *testing.T, tids *sync.Map) (stop func()) {
+	cpus := AllowedCPUs(t)
+	var stopped atomic.Bool
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for n := 0; !stopped.Load(); n++ {
+			tids.Range(func(tid, _ any) bool {
+				var one unix.CPUSet
+				one.Set(cpus[rand.IntN(len(cpus))])
+				if n%2 == 0 {
+					unix.SchedSetaffinity(tid.(int), &one)
+				} else {
+					unix.Tgkill(unix.Getpid(), tid.(int), unix.SIGURG)
+				}
+				return true
+			})
+			Yield()
+		}
+	})
+	return func() { stopped.Store(true); wg.Wait() }
+}
