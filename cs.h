@@ -11,14 +11,28 @@
 	.set	OUT_OF_RANGE, 3
 	.set	NOT_REGISTERED, 4
 
-/* Fields of type Cells in sections.go. */
+/* Fields of type Cells in sections.go, which type Counter of percpu begins with. */
 	.set	CELLS_BASE, 0
-	.set	CELLS_N, 8
 	.set	CELLS_STRIDE, 16
 
-/* How often add tries before it answers RACED. A thread that a debugger steps
- * is aborted at every step and would try for ever. */
-	.set	ADD_TRIES, 128
+/* Fields of type FreeList in percpu, and of its blocks. */
+	.set	LIST_BLOCKS, 0
+	.set	BLOCK_COUNT, 0
+	.set	BLOCK_CAP, 8
+	.set	BLOCK_ITEMS, 16
+
+/* The fields that the kinds of index are named after. */
+	.set	RSEQ_INDEX_cpu_id, RSEQ_CPU_ID
+	.set	RSEQ_INDEX_mm_cid, RSEQ_MM_CID
+
+/* What these types have in common: the number of indexes and, but for Cells, an
+ * Index. */
+	.set	OWN_N, 8
+	.set	OWN_INDEX, 24
+
+/* How often an operation on the thread's own index tries before it says RACED. A
+ * thread that a debugger steps is aborted at every step and would try for ever. */
+	.set	TRIES, 128
 
 /* Results of spin: enum rseqgo_spin in internal.h. */
 	.set	SPIN_ABORTED, 0

@@ -7,9 +7,9 @@
  * Calling convention: Go's ABI0, so the arguments are on the caller's stack from
  * 8(%rsp) on, the result behind them, and every register but rsp and rbp is
  * free. A section reads its arguments before it starts, writes their slots and
- * nothing else on the stack, and never calls. The first argument, but for add, is
- * the index: 0 for cpu_id, 1 for mm_cid; each operation is written once, as a
- * macro, and made twice.
+ * nothing else on the stack, and never calls. The first argument, but for those on
+ * the thread's own index, is the index: 0 for cpu_id, 1 for mm_cid; each operation is
+ * written once, as a macro, and made for both.
  *
  *	<name>:		arguments, refusals, rseq_cs = descriptor
  *	<name>_start:	the thread's index is compared, loads, compares
@@ -20,7 +20,7 @@
  *			migrated or sent a signal between start and commit
  *
  * r10 is the distance from the thread pointer to the area, r8 the index that the
- * caller expects, rax scratch.
+ * caller expects or that the thread had, rax scratch.
  */
 	.include "cs_amd64.h"
 	.include "cs.h"
@@ -46,15 +46,8 @@
 	.endif
 	.endm
 
-/* ENTER starts the section: refused, or an index that cannot be, leave before;
- * another index than the caller's, argument at(%rsp), leaves inside. */
-	.macro	ENTER name, index, at
-	movq	rseqgo_v1_cs_offset_\index(%rip), %r10
-	movq	\at(%rsp), %r8
-	testq	%r10, %r10
-	jz	.L\name\()_unregistered
-	cmpq	rseqgo_v1_cs_possible(%rip), %r8
-	jae	.L\name\()_range
+/* START starts the section; a thread whose index is not r8 leaves for elsewhere. */
+	.macro	START name, index, elsewhere
 	leaq	\name\()_descriptor(%rip), %rax
 	INJECT	1
 	movq	%rax, %fs:RSEQ_RSEQ_CS(%r10)
@@ -65,13 +58,23 @@
 	cmpl	$0, %fs:RSEQ_CPU_ID(%r10)
 	js	.L\name\()_unregistered
 	EXIT_POINT \name, .L\name\()_unregistered
-	cmpl	%r8d, %fs:RSEQ_MM_CID(%r10)
-	.else
-	cmpl	%r8d, %fs:RSEQ_CPU_ID(%r10)
 	.endif
-	jne	.L\name\()_elsewhere
-	EXIT_POINT \name, .L\name\()_elsewhere
+	cmpl	%r8d, %fs:RSEQ_INDEX_\index(%r10)
+	jne	\elsewhere
+	EXIT_POINT \name, \elsewhere
 	INJECT	3
+	.endm
+
+/* ENTER starts the section of an operation that names its index, argument
+ * at(%rsp): refused, or an index that cannot be, leave before. */
+	.macro	ENTER name, index, at
+	movq	rseqgo_v1_cs_offset_\index(%rip), %r10
+	movq	\at(%rsp), %r8
+	testq	%r10, %r10
+	jz	.L\name\()_unregistered
+	cmpq	rseqgo_v1_cs_possible(%rip), %r8
+	jae	.L\name\()_range
+	START	\name, \index, .L\name\()_elsewhere
 	.endm
 
 /* COMPARE_FAILS is the exit of the branches just before it. */
@@ -135,78 +138,240 @@
 	.endr
 	.endm
 
+/* OWN begins an operation on the thread's own index: rdi is a struct that has its
+ * number of indexes at OWN_N. Refused, or beyond that number, it leaves. Where it is
+ * interrupted it starts again, at _again, so rdi, rsi, r10 and rbx stay.
+ *
+ * If other is given, the struct says which of the two it is for. */
+	.macro	OWN name, index, other
+	FUNCTION \name
+	movq	8(%rsp), %rdi
+	.ifnb	\other
+	cmpb	$0, OWN_INDEX(%rdi)
+	jne	\other
+	.endif
+	movq	rseqgo_v1_cs_offset_\index(%rip), %r10
+	movq	16(%rsp), %rsi
+	testq	%r10, %r10
+	jz	.L\name\()_unregistered
+.L\name\()_again:
+	movl	%fs:RSEQ_INDEX_\index(%r10), %r8d
+	movq	%r8, %rdx
+	cmpq	OWN_N(%rdi), %r8	/* signed, and r8 is not negative */
+	jge	.L\name\()_beyond
+	.endm
+
+/* OTHERWISE has the ways out of an operation on the thread's own index, for the
+ * status at(%rsp), and ends the function. try counts the tries and leaves for
+ * _again, or falls through. leave is "ret", or "jmp *%rbx": what the entry in Go
+ * assembly put there does the rest, with the same arguments. */
+	.macro	OTHERWISE name, at, leave, try:vararg
+.L\name\()_beyond:
+	testl	%r8d, %r8d		/* the cpu_id of an unregistered area */
+	js	.L\name\()_unregistered
+	movl	$OUT_OF_RANGE, \at(%rsp)
+	\leave
+.L\name\()_unregistered:
+	movl	$NOT_REGISTERED, \at(%rsp)
+	\leave
+	SIGNATURE
+	HIDDEN	\name\()_abort
+	\try
+	movl	$RACED, \at(%rsp)
+	\leave
+	END_FUNCTION \name
+	DESCRIPTOR \name
+	.endm
+
 /* Status add(struct cells *cells, int64_t delta)
  *
  *	i = current index
  *	if (i >= cells->n) return OUT_OF_RANGE
  *	*(cells->base + i * cells->stride) += delta, if i is still the index
  *
- * in: cells rdi, delta rsi; r8d the index, rax the word's address: computed before
+ * and void count(struct counter *cells, int64_t delta, uint32_t status), which
+ * does it otherwise, at rbx, if it cannot, with the status in its last argument.
+ *
+ * in: cells rdi, delta rsi; r8d the index, rdx the word's address: computed before
  * the section starts, since a load right behind the store of rseq_cs beside it is
  * slow, and only the comparison, which is predicted, waits for that. The addq
- * commits. Aborted or moved, it starts again, 127 times: counted in the slot of the
- * argument delta, which rsi remembers, so that a first try needs no counter. */
-	.macro	OP_ADD name, index
-	FUNCTION \name
-	movq	rseqgo_v1_cs_offset_\index(%rip), %r10
-	movq	8(%rsp), %rdi
-	testq	%r10, %r10
-	jz	.L\name\()_unregistered
-	movq	16(%rsp), %rsi
-.L\name\()_again:
-	.ifc	\index, mm_cid
-	movl	%fs:RSEQ_MM_CID(%r10), %r8d
-	.else
-	movl	%fs:RSEQ_CPU_ID(%r10), %r8d
-	.endif
-	movq	%r8, %rax
-	cmpq	CELLS_N(%rdi), %r8	/* signed, and r8 is not negative */
-	jge	.L\name\()_beyond
-	imulq	CELLS_STRIDE(%rdi), %rax
-	addq	CELLS_BASE(%rdi), %rax
-	leaq	\name\()_descriptor(%rip), %rdx
-	INJECT	1
-	movq	%rdx, %fs:RSEQ_RSEQ_CS(%r10)
-	HIDDEN	\name\()_start
-	INJECT	2
-	.ifc	\index, mm_cid
-	cmpl	$0, %fs:RSEQ_CPU_ID(%r10)
-	js	.L\name\()_unregistered
-	EXIT_POINT \name, .L\name\()_unregistered
-	cmpl	%r8d, %fs:RSEQ_MM_CID(%r10)
-	.else
-	cmpl	%r8d, %fs:RSEQ_CPU_ID(%r10)
-	.endif
-	jne	\name\()_abort
-	EXIT_POINT \name, \name\()_abort
-	INJECT	3
-	addq	%rsi, (%rax)
+ * commits. It tries 128 times: counted in the slot of the argument delta, which rsi
+ * remembers, so that a first try needs no counter. */
+	.macro	OP_ADD name, index, leave, other
+	OWN	\name, \index, \other
+	imulq	CELLS_STRIDE(%rdi), %rdx
+	addq	CELLS_BASE(%rdi), %rdx
+	START	\name, \index, \name\()_abort
+	addq	%rsi, (%rdx)
 	HIDDEN	\name\()_commit
 	INJECT	6
+	.ifc	"\leave", "ret"
 	movl	$DONE, 24(%rsp)
+	.endif
 	ret
-.L\name\()_beyond:
-	testl	%r8d, %r8d		/* the cpu_id of an unregistered area */
-	js	.L\name\()_unregistered
-	movl	$OUT_OF_RANGE, 24(%rsp)
-	ret
-.L\name\()_unregistered:
-	movl	$NOT_REGISTERED, 24(%rsp)
-	ret
-	SIGNATURE
-	HIDDEN	\name\()_abort
+	OTHERWISE \name, 24, "\leave", TRY_ADD \name
+	.endm
+	.macro	TRY_ADD name
 	incq	16(%rsp)
 	movq	16(%rsp), %rcx
 	subq	%rsi, %rcx
-	cmpq	$ADD_TRIES, %rcx
+	cmpq	$TRIES, %rcx
 	jb	.L\name\()_again
-	movl	$RACED, 24(%rsp)
-	ret
-	END_FUNCTION \name
-	DESCRIPTOR \name
+	movq	%rsi, 16(%rsp)
 	.endm
-	OP_ADD	rseqgo_v1_cs_add_cpu_id, cpu_id
-	OP_ADD	rseqgo_v1_cs_add_mm_cid, mm_cid
+	OP_ADD	rseqgo_v1_cs_add_cpu_id, cpu_id, "ret"
+	OP_ADD	rseqgo_v1_cs_add_mm_cid, mm_cid, "ret"
+	OP_ADD	rseqgo_v1_cs_count_cpu_id, cpu_id, "jmp *%rbx", rseqgo_v1_cs_count_mm_cid
+	OP_ADD	rseqgo_v1_cs_count_mm_cid, mm_cid, "jmp *%rbx"
+
+/* LIST starts an operation on a list: rax becomes the block of the thread's own
+ * index and rcx its count, loaded inside the section, so that who publishes
+ * another block and fences has the old one alone. */
+	.macro	LIST name, index, other
+	OWN	\name, \index, \other
+	shlq	$3, %rdx
+	addq	LIST_BLOCKS(%rdi), %rdx
+	START	\name, \index, \name\()_abort
+	movq	(%rdx), %rax
+	movq	BLOCK_COUNT(%rax), %rcx
+	.endm
+
+/* LISTED stands behind the committing store: status at(%rsp), where the tries are
+ * counted too: the caller stored zero there. */
+	.macro	LISTED name, at
+	ret
+.L\name\()_compare_failed:
+	movl	$COMPARE_FAILED, \at(%rsp)
+	jmp	*%rbx
+	OTHERWISE \name, \at, "jmp *%rbx", TRY_LIST \name, \at
+	.endm
+	.macro	TRY_LIST name, at
+	incl	\at(%rsp)
+	cmpl	$TRIES, \at(%rsp)
+	jb	.L\name\()_again
+	.endm
+
+/* bool push(struct list *list, uint64_t v, uint32_t status)
+ *
+ *	b = list->blocks[i]
+ *	if (b->count == b->cap) return otherwise(COMPARE_FAILED)
+ *	b->items[b->count] = v
+ *	b->count++
+ *
+ * in: list rdi, v rsi. The movq to count commits. */
+	.macro	OP_PUSH name, index, other
+	LIST	\name, \index, \other
+	cmpq	BLOCK_CAP(%rax), %rcx
+	jae	.L\name\()_compare_failed
+	EXIT_POINT \name, .L\name\()_compare_failed
+	INJECT	4
+	movq	%rsi, BLOCK_ITEMS(%rax,%rcx,8)
+	incq	%rcx
+	INJECT	5
+	movq	%rcx, BLOCK_COUNT(%rax)
+	HIDDEN	\name\()_commit
+	INJECT	6
+	movb	$1, 32(%rsp)
+	LISTED	\name, 24
+	.endm
+	BOTH	OP_PUSH, push
+
+/* (uint64_t v, bool) pop(struct list *list, uint32_t status)
+ *
+ *	b = list->blocks[i]
+ *	if (b->count == 0) return otherwise(COMPARE_FAILED)
+ *	v = b->items[b->count - 1]
+ *	b->count--
+ *
+ * in: list rdi; out: v r9. The movq to count commits. */
+	.macro	OP_POP name, index, other
+	LIST	\name, \index, \other
+	subq	$1, %rcx
+	jb	.L\name\()_compare_failed
+	EXIT_POINT \name, .L\name\()_compare_failed
+	INJECT	4
+	movq	BLOCK_ITEMS(%rax,%rcx,8), %r9
+	INJECT	5
+	movq	%rcx, BLOCK_COUNT(%rax)
+	HIDDEN	\name\()_commit
+	INJECT	6
+	movq	%r9, 24(%rsp)
+	movb	$1, 32(%rsp)
+	LISTED	\name, 16
+	.endm
+	BOTH	OP_POP, pop
+
+/* size_t push_batch(struct list *list, const uint64_t *v, size_t n, uint32_t status)
+ *
+ *	b = list->blocks[i]
+ *	n = min(n, b->cap - b->count)
+ *	if (n == 0) return otherwise(COMPARE_FAILED)
+ *	memcpy(b->items + b->count, v, n * 8)
+ *	b->count += n
+ *	return n
+ *
+ * in: list rdi, v rsi; out: n r8. The addq to count commits. */
+	.macro	OP_PUSH_BATCH name, index, other
+	LIST	\name, \index, \other
+	movq	BLOCK_CAP(%rax), %r8
+	leaq	BLOCK_ITEMS(%rax,%rcx,8), %r9
+	subq	%rcx, %r8
+	cmpq	24(%rsp), %r8
+	cmovaq	24(%rsp), %r8
+	xorl	%ecx, %ecx
+	testq	%r8, %r8
+	jz	.L\name\()_compare_failed
+	EXIT_POINT \name, .L\name\()_compare_failed
+	INJECT	4
+1:	movq	(%rsi,%rcx,8), %rdx
+	movq	%rdx, (%r9,%rcx,8)
+	incq	%rcx
+	cmpq	%r8, %rcx
+	jb	1b
+	INJECT	5
+	addq	%r8, BLOCK_COUNT(%rax)
+	HIDDEN	\name\()_commit
+	INJECT	6
+	movq	%r8, 40(%rsp)
+	LISTED	\name, 32
+	.endm
+	BOTH	OP_PUSH_BATCH, push_batch
+
+/* size_t pop_batch(struct list *list, uint64_t *v, size_t n, uint32_t status)
+ *
+ *	b = list->blocks[i]
+ *	n = min(n, b->count)
+ *	if (n == 0) return otherwise(COMPARE_FAILED)
+ *	for (k = 0; k < n; k++) v[k] = b->items[b->count - 1 - k]
+ *	b->count -= n
+ *	return n
+ *
+ * in: list rdi, v rsi; out: n r8. The subq from count commits. */
+	.macro	OP_POP_BATCH name, index, other
+	LIST	\name, \index, \other
+	leaq	BLOCK_ITEMS - 8(%rax,%rcx,8), %r9
+	cmpq	24(%rsp), %rcx
+	cmovaq	24(%rsp), %rcx
+	movq	%rcx, %r8
+	xorl	%ecx, %ecx
+	testq	%r8, %r8
+	jz	.L\name\()_compare_failed
+	EXIT_POINT \name, .L\name\()_compare_failed
+	INJECT	4
+1:	movq	(%r9), %rdx
+	movq	%rdx, (%rsi,%rcx,8)
+	subq	$8, %r9
+	incq	%rcx
+	cmpq	%r8, %rcx
+	jb	1b
+	INJECT	5
+	subq	%r8, BLOCK_COUNT(%rax)
+	HIDDEN	\name\()_commit
+	INJECT	6
+	movq	%r8, 40(%rsp)
+	LISTED	\name, 32
+	.endm
+	BOTH	OP_POP_BATCH, pop_batch
 
 /* Status load_cbne_store(index, int64_t *v, expect, newv, int i)
  *

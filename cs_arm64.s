@@ -7,7 +7,8 @@
  * 8(sp) on, behind the slot of the caller's own return address, the result behind
  * them, and x0 to x17 are free; x30 returns.
  *
- * x10 is the area, x8 the index that the caller expects, x13 scratch. The loads
+ * x10 is the area, x8 the index that the caller expects or that the thread had, x13
+ * scratch. The loads
  * that a comparison follows acquire, so that a lock can be taken so.
  */
 	.include "cs_arm64.h"
@@ -53,15 +54,8 @@
 	EXIT_POINT \name, .L\name\()_unregistered
 	.endm
 
-/* ENTER starts the section: refused, or an index that cannot be, leave before;
- * another index than the caller's, argument at(sp), leaves inside. */
-	.macro	ENTER name, index, at
-	AREA	\name, \index
-	ldr	x8, [sp, #\at]
-	adrp	x13, rseqgo_v1_cs_possible
-	ldr	x13, [x13, :lo12:rseqgo_v1_cs_possible]
-	cmp	x8, x13
-	b.hs	.L\name\()_range
+/* START starts the section; a thread whose index is not w8 leaves for elsewhere. */
+	.macro	START name, index, elsewhere
 	adrp	x13, \name\()_descriptor
 	add	x13, x13, :lo12:\name\()_descriptor
 	INJECT	1
@@ -70,21 +64,31 @@
 	INJECT	2
 	.ifc	\index, mm_cid
 	REGISTERED \name
-	ldr	w13, [x10, #RSEQ_MM_CID]
-	.else
-	ldr	w13, [x10, #RSEQ_CPU_ID]
 	.endif
+	ldr	w13, [x10, #RSEQ_INDEX_\index]
 	cmp	w13, w8
-	b.ne	.L\name\()_elsewhere
-	EXIT_POINT \name, .L\name\()_elsewhere
+	b.ne	\elsewhere
+	EXIT_POINT \name, \elsewhere
 	INJECT	3
 	.endm
 
+/* ENTER starts the section of an operation that names its index, argument
+ * at(sp): refused, or an index that cannot be, leave before. */
+	.macro	ENTER name, index, at
+	AREA	\name, \index
+	ldr	x8, [sp, #\at]
+	adrp	x13, rseqgo_v1_cs_possible
+	ldr	x13, [x13, :lo12:rseqgo_v1_cs_possible]
+	cmp	x8, x13
+	b.hs	.L\name\()_range
+	START	\name, \index, .L\name\()_elsewhere
+	.endm
+
 /* LEAVE is the end of a way out: result is where the status goes. */
-	.macro	LEAVE status, result
+	.macro	LEAVE status, result, leave=ret
 	mov	w13, #\status
 	str	w13, [sp, #\result]
-	ret
+	\leave
 	.endm
 
 /* COMPARE_FAILS is the exit of the branches just before it. */
@@ -138,73 +142,242 @@
 	COMPARE_FAILS \name
 	.endm
 
+/* OWN begins an operation on the thread's own index: x0 is a struct that has its
+ * number of indexes at OWN_N. Refused, or beyond that number, it leaves. Where it is
+ * interrupted it starts again, at _again, so x0, x1, x9 and x10 stay.
+ *
+ * If other is given, the struct says which of the two it is for. */
+	.macro	OWN name, index, other
+	FUNCTION \name
+	ldp	x0, x1, [sp, #8]
+	.ifnb	\other
+	ldrb	w13, [x0, #OWN_INDEX]
+	cbnz	w13, \other
+	.endif
+	AREA	\name, \index
+.L\name\()_again:
+	ldr	w8, [x10, #RSEQ_INDEX_\index]
+	ldp	x2, x3, [x0]		/* what the index counts from, and OWN_N */
+	cmp	x8, x3			/* signed, and x8 is not negative */
+	b.ge	.L\name\()_beyond
+	.endm
+
+/* OTHERWISE has the ways out of an operation on the thread's own index, for the
+ * status at(sp), and ends the function. try counts the tries and leaves for _again,
+ * or falls through. leave is "ret", or "br x9": what the entry in Go assembly put
+ * there does the rest, with the same arguments. */
+	.macro	OTHERWISE name, at, leave, try:vararg
+.L\name\()_beyond:
+	tbnz	w8, #31, .L\name\()_unregistered /* the cpu_id of such an area */
+	LEAVE	OUT_OF_RANGE, \at, "\leave"
+.L\name\()_unregistered:
+	LEAVE	NOT_REGISTERED, \at, "\leave"
+	SIGNATURE
+	HIDDEN	\name\()_abort
+	\try
+	LEAVE	RACED, \at, "\leave"
+	END_FUNCTION \name
+	DESCRIPTOR \name
+	.endm
+
 /* Status add(struct cells *cells, int64_t delta)
  *
  *	i = current index
  *	if (i >= cells->n) return OUT_OF_RANGE
  *	*(cells->base + i * cells->stride) += delta, if i is still the index
  *
+ * and void count(struct counter *cells, int64_t delta, uint32_t status), which
+ * does it otherwise, at x9, if it cannot, with the status in its last argument.
+ *
  * in: cells x0, delta x1; w8 the index, x2 the word's address, both from before the
- * section starts. The str commits. Aborted or moved, it starts again, 127 times:
- * counted in the slot of the argument delta, which x1 remembers. */
-	.macro	OP_ADD name, index
-	FUNCTION \name
-	AREA	\name, \index
-	ldp	x0, x1, [sp, #8]
-.L\name\()_again:
-	.ifc	\index, mm_cid
-	ldr	w8, [x10, #RSEQ_MM_CID]
-	.else
-	ldr	w8, [x10, #RSEQ_CPU_ID]
-	.endif
-	ldp	x2, x3, [x0, #CELLS_BASE]	/* and CELLS_N */
-	cmp	x8, x3			/* signed, and x8 is not negative */
-	b.ge	.L\name\()_beyond
+ * section starts. The str commits. It tries 128 times: counted in the slot of the
+ * argument delta, which x1 remembers. */
+	.macro	OP_ADD name, index, leave, other
+	OWN	\name, \index, \other
 	ldr	x4, [x0, #CELLS_STRIDE]
 	madd	x2, x8, x4, x2
-	adrp	x11, \name\()_descriptor
-	add	x11, x11, :lo12:\name\()_descriptor
-	INJECT	1
-	str	x11, [x10, #RSEQ_RSEQ_CS]
-	HIDDEN	\name\()_start
-	INJECT	2
-	.ifc	\index, mm_cid
-	REGISTERED \name
-	ldr	w13, [x10, #RSEQ_MM_CID]
-	.else
-	ldr	w13, [x10, #RSEQ_CPU_ID]
-	.endif
-	cmp	w13, w8
-	b.ne	\name\()_abort
-	EXIT_POINT \name, \name\()_abort
-	INJECT	3
+	START	\name, \index, \name\()_abort
 	ldr	x3, [x2]
 	add	x3, x3, x1
 	INJECT	4
 	str	x3, [x2]
 	HIDDEN	\name\()_commit
 	INJECT	6
+	.ifc	"\leave", "ret"
 	str	wzr, [sp, #24]		/* DONE */
+	.endif
 	ret
-.L\name\()_beyond:
-	tbnz	w8, #31, .L\name\()_unregistered /* the cpu_id of such an area */
-	LEAVE	OUT_OF_RANGE, 24
-.L\name\()_unregistered:
-	LEAVE	NOT_REGISTERED, 24
-	SIGNATURE
-	HIDDEN	\name\()_abort
+	OTHERWISE \name, 24, "\leave", TRY_ADD \name
+	.endm
+	.macro	TRY_ADD name
 	ldr	x13, [sp, #16]
 	add	x13, x13, #1
 	str	x13, [sp, #16]
 	sub	x13, x13, x1
-	cmp	x13, #ADD_TRIES
+	cmp	x13, #TRIES
 	b.lo	.L\name\()_again
-	LEAVE	RACED, 24
-	END_FUNCTION \name
-	DESCRIPTOR \name
+	str	x1, [sp, #16]
 	.endm
-	OP_ADD	rseqgo_v1_cs_add_cpu_id, cpu_id
-	OP_ADD	rseqgo_v1_cs_add_mm_cid, mm_cid
+	OP_ADD	rseqgo_v1_cs_add_cpu_id, cpu_id, "ret"
+	OP_ADD	rseqgo_v1_cs_add_mm_cid, mm_cid, "ret"
+	OP_ADD	rseqgo_v1_cs_count_cpu_id, cpu_id, "br x9", rseqgo_v1_cs_count_mm_cid
+	OP_ADD	rseqgo_v1_cs_count_mm_cid, mm_cid, "br x9"
+
+/* LIST starts an operation on a list: x3 becomes the block of the thread's own
+ * index and x4 its count, loaded inside the section, so that who publishes another
+ * block and fences has the old one alone. */
+	.macro	LIST name, index, other
+	OWN	\name, \index, \other
+	add	x2, x2, x8, lsl #3
+	START	\name, \index, \name\()_abort
+	ldar	x3, [x2]
+	ldr	x4, [x3, #BLOCK_COUNT]
+	.endm
+
+/* LISTED stands behind the committing store: status at(sp), where the tries are
+ * counted too: the caller stored zero there. */
+	.macro	LISTED name, at
+	ret
+.L\name\()_compare_failed:
+	LEAVE	COMPARE_FAILED, \at, "br x9"
+	OTHERWISE \name, \at, "br x9", TRY_LIST \name, \at
+	.endm
+	.macro	TRY_LIST name, at
+	ldr	w13, [sp, #\at]
+	add	w13, w13, #1
+	str	w13, [sp, #\at]
+	cmp	w13, #TRIES
+	b.lo	.L\name\()_again
+	.endm
+
+/* bool push(struct list *list, uint64_t v, uint32_t status)
+ *
+ *	b = list->blocks[i]
+ *	if (b->count == b->cap) return otherwise(COMPARE_FAILED)
+ *	b->items[b->count] = v
+ *	b->count++
+ *
+ * in: list x0, v x1. The str to count commits. */
+	.macro	OP_PUSH name, index, other, store
+	LIST	\name, \index, \other
+	ldr	x5, [x3, #BLOCK_CAP]
+	cmp	x4, x5
+	b.hs	.L\name\()_compare_failed
+	EXIT_POINT \name, .L\name\()_compare_failed
+	INJECT	4
+	add	x6, x3, x4, lsl #3
+	str	x1, [x6, #BLOCK_ITEMS]
+	add	x4, x4, #1
+	INJECT	5
+	str	x4, [x3, #BLOCK_COUNT]
+	HIDDEN	\name\()_commit
+	INJECT	6
+	mov	w13, #1
+	strb	w13, [sp, #32]
+	LISTED	\name, 24
+	.endm
+	BOTH	OP_PUSH, push
+
+/* (uint64_t v, bool) pop(struct list *list, uint32_t status)
+ *
+ *	b = list->blocks[i]
+ *	if (b->count == 0) return otherwise(COMPARE_FAILED)
+ *	v = b->items[b->count - 1]
+ *	b->count--
+ *
+ * in: list x0; out: v x7. The str to count commits. */
+	.macro	OP_POP name, index, other, store
+	LIST	\name, \index, \other
+	cbz	x4, .L\name\()_compare_failed
+	EXIT_POINT \name, .L\name\()_compare_failed
+	INJECT	4
+	sub	x4, x4, #1
+	add	x6, x3, x4, lsl #3
+	ldr	x7, [x6, #BLOCK_ITEMS]
+	INJECT	5
+	str	x4, [x3, #BLOCK_COUNT]
+	HIDDEN	\name\()_commit
+	INJECT	6
+	str	x7, [sp, #24]
+	mov	w13, #1
+	strb	w13, [sp, #32]
+	LISTED	\name, 16
+	.endm
+	BOTH	OP_POP, pop
+
+/* size_t push_batch(struct list *list, const uint64_t *v, size_t n, uint32_t status)
+ *
+ *	b = list->blocks[i]
+ *	n = min(n, b->cap - b->count)
+ *	if (n == 0) return otherwise(COMPARE_FAILED)
+ *	memcpy(b->items + b->count, v, n * 8)
+ *	b->count += n
+ *	return n
+ *
+ * in: list x0, v x1; out: n x7. The str to count commits. */
+	.macro	OP_PUSH_BATCH name, index, other, store
+	LIST	\name, \index, \other
+	ldr	x5, [x3, #BLOCK_CAP]
+	ldr	x7, [sp, #24]
+	sub	x5, x5, x4
+	cmp	x7, x5
+	csel	x7, x7, x5, lo
+	cbz	x7, .L\name\()_compare_failed
+	EXIT_POINT \name, .L\name\()_compare_failed
+	INJECT	4
+	add	x6, x3, x4, lsl #3
+	add	x6, x6, #BLOCK_ITEMS
+	mov	x5, #0
+1:	ldr	x13, [x1, x5, lsl #3]
+	str	x13, [x6, x5, lsl #3]
+	add	x5, x5, #1
+	cmp	x5, x7
+	b.lo	1b
+	add	x4, x4, x7
+	INJECT	5
+	str	x4, [x3, #BLOCK_COUNT]
+	HIDDEN	\name\()_commit
+	INJECT	6
+	str	x7, [sp, #40]
+	LISTED	\name, 32
+	.endm
+	BOTH	OP_PUSH_BATCH, push_batch
+
+/* size_t pop_batch(struct list *list, uint64_t *v, size_t n, uint32_t status)
+ *
+ *	b = list->blocks[i]
+ *	n = min(n, b->count)
+ *	if (n == 0) return otherwise(COMPARE_FAILED)
+ *	for (k = 0; k < n; k++) v[k] = b->items[b->count - 1 - k]
+ *	b->count -= n
+ *	return n
+ *
+ * in: list x0, v x1; out: n x7. The str to count commits. */
+	.macro	OP_POP_BATCH name, index, other, store
+	LIST	\name, \index, \other
+	ldr	x7, [sp, #24]
+	cmp	x7, x4
+	csel	x7, x7, x4, lo
+	cbz	x7, .L\name\()_compare_failed
+	EXIT_POINT \name, .L\name\()_compare_failed
+	INJECT	4
+	add	x6, x3, x4, lsl #3
+	add	x6, x6, #BLOCK_ITEMS
+	mov	x5, #0
+1:	ldr	x13, [x6, #-8]!
+	str	x13, [x1, x5, lsl #3]
+	add	x5, x5, #1
+	cmp	x5, x7
+	b.lo	1b
+	sub	x4, x4, x7
+	INJECT	5
+	str	x4, [x3, #BLOCK_COUNT]
+	HIDDEN	\name\()_commit
+	INJECT	6
+	str	x7, [sp, #40]
+	LISTED	\name, 32
+	.endm
+	BOTH	OP_POP_BATCH, pop_batch
 
 /* Status load_cbne_store(index, int64_t *v, expect, newv, int i)
  *

@@ -57,3 +57,22 @@ func LoadCBNEMemcpyStore(x uint8, v *int64, expect int64, dst, src unsafe.Pointe
 
 //go:noescape
 func LoadCBNEMemcpyStoreRelease(x uint8, v *int64, expect int64, dst, src unsafe.Pointer, n uintptr, newv int64, i int) int32
+
+// The operations on the thread's own index, for package percpu. Each begins with a
+// structure of its (cs.h) and does what Slow has under its name where the section
+// cannot: then status, zero in a call, says why, as a Status of package rseq.
+
+//go:noescape
+func Count(counter unsafe.Pointer, delta int64, status uint32)
+
+//go:noescape
+func Push(list unsafe.Pointer, v uint64, status uint32) bool
+
+//go:noescape
+func Pop(list unsafe.Pointer, status uint32) (v uint64, ok bool)
+
+//go:noescape
+func PushBatch(list unsafe.Pointer, v *uint64, n int, status uint32) int
+
+//go:noescape
+func PopBatch(list unsafe.Pointer, v *uint64, n int, status uint32) int

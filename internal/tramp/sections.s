@@ -48,3 +48,36 @@ TEXT ·LoadCBNEMemcpyStore(SB), NOSPLIT|NOFRAME, $0-68
 // func LoadCBNEMemcpyStoreRelease(x uint8, v *int64, expect int64, dst, src unsafe.Pointer, n uintptr, newv int64, i int) int32
 TEXT ·LoadCBNEMemcpyStoreRelease(SB), NOSPLIT|NOFRAME, $0-68
 	JMP rseqgo_v1_cs_load_cbne_memcpy_store_release_cpu_id(SB)
+
+// The operations on the thread's own index find in BX or R9 what to jump to where the
+// section cannot do it.
+#ifdef GOARCH_amd64
+#define OTHERWISE(slow) LEAQ slow(SB), BX
+#else
+#define OTHERWISE(slow) MOVD $slow(SB), R9
+#endif
+
+// func Count(counter unsafe.Pointer, delta int64, status uint32)
+TEXT ·Count(SB), NOSPLIT|NOFRAME, $0-20
+	OTHERWISE(·slowCount)
+	JMP rseqgo_v1_cs_count_cpu_id(SB)
+
+// func Push(list unsafe.Pointer, v uint64, status uint32) bool
+TEXT ·Push(SB), NOSPLIT|NOFRAME, $0-25
+	OTHERWISE(·slowPush)
+	JMP rseqgo_v1_cs_push_cpu_id(SB)
+
+// func Pop(list unsafe.Pointer, status uint32) (v uint64, ok bool)
+TEXT ·Pop(SB), NOSPLIT|NOFRAME, $0-25
+	OTHERWISE(·slowPop)
+	JMP rseqgo_v1_cs_pop_cpu_id(SB)
+
+// func PushBatch(list unsafe.Pointer, v *uint64, n int, status uint32) int
+TEXT ·PushBatch(SB), NOSPLIT|NOFRAME, $0-40
+	OTHERWISE(·slowPushBatch)
+	JMP rseqgo_v1_cs_push_batch_cpu_id(SB)
+
+// func PopBatch(list unsafe.Pointer, v *uint64, n int, status uint32) int
+TEXT ·PopBatch(SB), NOSPLIT|NOFRAME, $0-40
+	OTHERWISE(·slowPopBatch)
+	JMP rseqgo_v1_cs_pop_batch_cpu_id(SB)

@@ -12,7 +12,10 @@
 // On a platform without the assembly every reader goes the slow way.
 package tramp
 
-import "sync/atomic"
+import (
+	"sync/atomic"
+	"unsafe"
+)
 
 // NotRegistered is the kernel's cpu_id of an area that is not registered
 // (RSEQ_CPU_ID_UNINITIALIZED). Any negative cpu_id means that.
@@ -34,16 +37,38 @@ func SetOffsets(cpu, node, cid uintptr) {
 	atomic.StoreUintptr(&cpuID, cpu)
 }
 
-// Slow is what the readers call where this thread has no area, or the area no
-// such field; set before the first use. A negative result means "not known".
-var Slow struct{ CPU, NodeID, ConcurrencyID func() int32 }
+// Slow is what is called instead, with the same arguments; set before the first use.
+var Slow struct {
+	// The readers', where this thread has no area, or the area no such field. A
+	// negative result means "not known".
+	CPU, NodeID, ConcurrencyID func() int32
+
+	// Package percpu's, where the section could not do it: status says why.
+	Count     func(counter unsafe.Pointer, delta int64, status uint32)
+	Push      func(list unsafe.Pointer, v uint64, status uint32) bool
+	Pop       func(list unsafe.Pointer, status uint32) (v uint64, ok bool)
+	PushBatch func(list unsafe.Pointer, v *uint64, n int, status uint32) int
+	PopBatch  func(list unsafe.Pointer, v *uint64, n int, status uint32) int
+}
 
 // The assembly jumps to these.
-var _ = []func() int32{slowCPU, slowNodeID, slowConcurrencyID}
+var _ = []any{slowCPU, slowNodeID, slowConcurrencyID, slowCount, slowPush, slowPop, slowPushBatch, slowPopBatch}
 
 func slowCPU() int32           { return Slow.CPU() }
 func slowNodeID() int32        { return Slow.NodeID() }
 func slowConcurrencyID() int32 { return Slow.ConcurrencyID() }
+
+func slowCount(counter unsafe.Pointer, delta int64, status uint32) {
+	Slow.Count(counter, delta, status)
+}
+func slowPush(list unsafe.Pointer, v uint64, status uint32) bool     { return Slow.Push(list, v, status) }
+func slowPop(list unsafe.Pointer, status uint32) (v uint64, ok bool) { return Slow.Pop(list, status) }
+func slowPushBatch(list unsafe.Pointer, v *uint64, n int, status uint32) int {
+	return Slow.PushBatch(list, v, n, status)
+}
+func slowPopBatch(list unsafe.Pointer, v *uint64, n int, status uint32) int {
+	return Slow.PopBatch(list, v, n, status)
+}
 
 // Disturbance is what befalls a thread inside a critical section in a live check:
 // enum rseqgo_disturbance of internal.h.

@@ -1,5 +1,6 @@
 // Program filter runs a command under a seccomp filter for rseq(2): it answers
-// the errno that the first argument names, or "kill"s or "trap"s.
+// the errno that the first argument names, or "kill"s or "trap"s. "EPERM:a,b" is for
+// the system calls a and b instead.
 package main
 
 import (
@@ -7,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"strings"
 
 	"github.com/elastic/go-seccomp-bpf"
 	"golang.org/x/sys/unix"
@@ -23,12 +25,16 @@ var actions = map[string]seccomp.Action{
 
 func main() {
 	runtime.LockOSThread() // no_new_privs is a thread's, and the filter needs it
+	action, calls, other := strings.Cut(os.Args[1], ":")
+	if !other {
+		calls = "rseq"
+	}
 	err := seccomp.LoadFilter(seccomp.Filter{
 		NoNewPrivs: true,
 		Flag:       seccomp.FilterFlagTSync,
 		Policy: seccomp.Policy{
 			DefaultAction: seccomp.ActionAllow,
-			Syscalls:      []seccomp.SyscallGroup{{Action: actions[os.Args[1]], Names: []string{"rseq"}}},
+			Syscalls:      []seccomp.SyscallGroup{{Action: actions[action], Names: strings.Split(calls, ",")}},
 		},
 	})
 	if err == nil {

@@ -1,0 +1,125 @@
+package percpu
+
+import (
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"unsafe"
+
+	"github.com/rseq-go/rseq"
+	"github.com/rseq-go/rseq/internal/tramp"
+)
+
+// Counter is a sum to which every CPU adds in a word of its own. Make one by
+// [NewCounter]; the zero Counter counts by atomics. It must not be copied.
+//
+// A counter takes 64 bytes and 8 for each CPU that added to it. The words of a CPU
+// lie side by side in pages that it alone writes, a page at least.
+type Counter struct {
+	cells    rseq.Cells // first, and index right behind it: cs.h
+	index    rseq.Index
+	portable stripes[atomic.Int64]
+
+	mu   sync.Mutex
+	base int64 // what the sum was at the last Reset
+}
+
+// The section finds it there.
+var _ = [1]struct{}{}[unsafe.Offsetof(Counter{}.index)-24]
+
+// NewCounter returns a counter of zero.
+func NewCounter(options ...Option) *Counter { return &newCounters(1, options)[0] }
+
+// Add adds delta, which may be negative. The sum wraps around as an int64 does.
+func (c *Counter) Add(delta int64) { tramp.Count(unsafe.Pointer(c), delta, 0) }
+
+// Load returns the sum of what was added since the last Reset. It counts every Add
+// that happened before, and of those that happen meanwhile some. It takes as long as
+// reading a word that each possible CPU may just have written.
+func (c *Counter) Load() int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.sum() - c.base
+}
+
+// Reset returns what Load would and starts again from zero: each Add is counted by
+// exactly one of the Resets, and Loads between, around it. No CPU's word is written.
+func (c *Counter) Reset() int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	sum := c.sum()
+	since := sum - c.base
+	c.base = sum
+	return since
+}
+
+func (c *Counter) sum() (sum int64) {
+	for i := range c.cells.N {
+		sum += atomic.LoadInt64((*int64)(unsafe.Add(unsafe.Pointer(c.cells.Base), uintptr(i)*c.cells.Stride)))
+	}
+	for share := range c.portable.all() {
+		sum += share.Load()
+	}
+	return sum
+}
+
+func init() { tramp.Slow.Count = slowCount }
+
+func slowCount(counter unsafe.Pointer, delta int64, status uint32) {
+	c := (*Counter)(counter)
+	if c.cells.N > 0 && retry(status, c.index) {
+		c.Add(delta)
+		return
+	}
+	c.portable.own().Add(delta)
+}
+
+// Counters is a vector of counters, for histograms and metrics with labels. Each is
+// like a [Counter].
+type Counters struct{ list []Counter }
+
+// NewCounters returns n counters of zero.
+func NewCounters(n int, options ...Option) *Counters {
+	return &Counters{newCounters(n, options)}
+}
+
+// Len returns how many there are.
+func (c *Counters) Len() int { return len(c.list) }
+
+// Add adds delta to counter i.
+func (c *Counters) Add(i int, delta int64) { c.list[i].Add(delta) }
+
+// Load returns the sum of counter i, as [Counter.Load] does.
+func (c *Counters) Load(i int) int64 { return c.list[i].Load() }
+
+// Reset starts counter i again from zero and returns what it was, as
+// [Counter.Reset] does.
+func (c *Counters) Reset(i int) int64 { return c.list[i].Reset() }
+
+// newCounters makes n counters that lie side by side in each CPU's words. Without
+// words they count by atomics.
+func newCounters(n int, options []Option) []Counter {
+	index, cpus := indexes(options)
+	return makeCounters(&words[index], n, index, cpus)
+}
+
+func makeCounters(from *arena, n int, index rseq.Index, cpus int) []Counter {
+	list := make([]Counter, n)
+	if n == 0 || cpus == 0 {
+		return list
+	}
+	s, reused := from.get(cpus, n)
+	if s.base == nil {
+		return list
+	}
+	for i := range list {
+		c := &list[i]
+		c.cells = rseq.Cells{Base: (*int64)(unsafe.Add(unsafe.Pointer(s.base), 8*i)), N: cpus, Stride: s.stride}
+		c.index = index
+		if reused {
+			c.base = c.sum()
+		}
+	}
+	runtime.AddCleanup(&list[0], from.put, s)
+	return list
+}

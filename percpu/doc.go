@@ -1,0 +1,60 @@
+// Package percpu has what programs build on per-CPU data: counters that do not
+// contend, free lists and pools that each CPU has one of. It needs no knowledge of
+// restartable sequences.
+//
+// Everything here may be used from any goroutine, at any time, and is exact: no
+// update is lost, no handle is in two places. An operation is a critical section of
+// package rseq on the CPU that the goroutine just runs on: a function call, without a
+// lock, an atomic instruction or a cgo transition. Where sections cannot run (without
+// cgo, outside Linux, on a thread without an area; [rseq.CriticalSections] says why)
+// the same operation works by atomics or a lock, on data of its own, spread over some
+// shares. Nothing has to be asked or set up.
+//
+// # Memory
+//
+// What a CPU uses is allocated when it first uses it: see [Counter] and [FreeList] for
+// how much that is. A program whose threads are few and roam over many CPUs may
+// prefer [Compact].
+//
+// # Order
+//
+// For the race detector and the Go memory model: a [FreeList.Push] of a handle
+// happens before the [FreeList.Pop] or [FreeList.Drain] that returns it, and a
+// [Pool.Put] of a value before the [Pool.Get] that does. Counters order nothing. A
+// [Counter.Load] that happens after an Add counts it.
+package percpu
+
+import (
+	"errors"
+	"slices"
+
+	"github.com/rseq-go/rseq"
+)
+
+// Option says how per-CPU data is laid out.
+type Option uint8
+
+// Compact makes shares for the threads that run at one moment instead of for the
+// CPUs: by concurrency id, [rseq.ByConcurrencyID], of which there are no more than
+// threads. That saves memory where few threads roam over many CPUs, and costs a
+// comparison more. Before Linux 6.3 it changes nothing.
+const Compact Option = 1
+
+// indexes returns what the sections here go by and how many indexes there are; none
+// if sections cannot run.
+func indexes(options []Option) (rseq.Index, int) {
+	if slices.Contains(options, Compact) && !errors.Is(rseq.CriticalSections(rseq.ByConcurrencyID), rseq.ErrNotSupported) {
+		return rseq.ByConcurrencyID, rseq.PossibleCPUs()
+	}
+	// Anything else may go away, or be the calling thread's alone.
+	if errors.Is(rseq.CriticalSections(rseq.ByCPU), rseq.ErrNotSupported) {
+		return rseq.ByCPU, 0
+	}
+	return rseq.ByCPU, rseq.PossibleCPUs()
+}
+
+// retry reports whether a section that answered so may be tried again: it is this
+// thread's first.
+func retry(status uint32, x rseq.Index) bool {
+	return rseq.Status(status) == rseq.NotRegistered && rseq.CriticalSections(x) == nil
+}

@@ -1,0 +1,139 @@
+package percpu
+
+import (
+	"fmt"
+	"runtime"
+	"sync"
+	"unsafe"
+)
+
+// Pool has values of one type for reuse, some on each CPU: buffers, encoders, whatever
+// is dear to make. Unlike a [sync.Pool] it keeps what it has, whatever the garbage
+// collector does, and never more than it was made for. The values are Go's: T may have
+// pointers. Make one by [NewPool]; it must not be copied.
+//
+// It takes n times the size of T and a word.
+type Pool[T any] struct {
+	list   *FreeList  // handles are indexes of values
+	values []value[T] // which never move
+	init   func(*T)
+
+	mu    sync.Mutex
+	fresh int      // values from there on were never handed out
+	spare []uint64 // handles for whatever CPU runs out
+	// misses counts what was allocated since other CPUs' lists were drained.
+	misses, patience int
+}
+
+type value[T any] struct {
+	v     T
+	state state // whoever has the value owns this
+}
+
+type state uint8
+
+const (
+	isFresh state = iota
+	isFree
+	isOut
+)
+
+// NewPool returns a pool of n values of T. A value is zero when Get first returns it,
+// or what init, if not nil, made of it.
+func NewPool[T any](n int, init func(*T), options ...Option) *Pool[T] {
+	if n < 1 {
+		panic(fmt.Sprintf("percpu.NewPool: %d values: expected at least 1", n))
+	}
+	// So that most values can be on lists, wherever they are used.
+	perCPU := min(max(n/runtime.GOMAXPROCS(0), 1), 64)
+	return newPool(n, init, NewFreeList(perCPU, options...))
+}
+
+func newPool[T any](n int, init func(*T), list *FreeList) *Pool[T] {
+	return &Pool[T]{list: list, values: make([]value[T], n), init: init, patience: list.perCPU}
+}
+
+// Get returns a value that nobody else has: one that was put back, mostly by the CPU
+// that the goroutine runs on, or else a fresh one. Where the pool has none left, it is
+// allocated, and Put leaves it to the garbage collector.
+func (p *Pool[T]) Get() *T {
+	handle, ok := p.list.Pop()
+	if !ok {
+		if handle, ok = p.refill(); !ok {
+			v := new(T)
+			if p.init != nil {
+				p.init(v)
+			}
+			return v
+		}
+	}
+	value := &p.values[handle]
+	acquire(unsafe.Pointer(value))
+	if value.state == isFresh && p.init != nil {
+		p.init(&value.v)
+	}
+	value.state = isOut
+	return &value.v
+}
+
+// Put gives a value back, as it is. The caller must not use it any more. A value that
+// is not the pool's is ignored; one that was put back already is a panic, if nobody
+// got it since.
+func (p *Pool[T]) Put(v *T) {
+	handle, mine := p.handle(v)
+	if !mine {
+		return
+	}
+	value := &p.values[handle]
+	if value.state != isOut {
+		panic("percpu: Put of a value that is in the pool already")
+	}
+	value.state = isFree
+	release(unsafe.Pointer(value))
+	if !p.list.Push(handle) {
+		p.spill(handle)
+	}
+}
+
+// handle returns a value's, if it is one of the pool's.
+func (p *Pool[T]) handle(v *T) (handle uint64, mine bool) {
+	size := unsafe.Sizeof(p.values[0])
+	distance := uintptr(unsafe.Pointer(v)) - uintptr(unsafe.Pointer(&p.values[0]))
+	return uint64(distance / size), distance < size*uintptr(len(p.values)) && distance%size == 0
+}
+
+// spill puts a handle and half of the CPU's list where others find them.
+func (p *Pool[T]) spill(handle uint64) {
+	var some [batch]uint64
+	n := p.list.PopBatch(some[:(p.list.perCPU+1)/2])
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.spare = append(append(p.spare, some[:n]...), handle)
+}
+
+// refill returns a handle and puts others on the CPU's list.
+func (p *Pool[T]) refill() (handle uint64, ok bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.spare) == 0 && p.fresh == len(p.values) {
+		// The rest is out, or on other CPUs' lists, perhaps for good.
+		if p.misses++; p.misses < p.patience {
+			return 0, false
+		}
+		p.misses = 0
+		if p.spare, _ = p.list.DrainAll(); len(p.spare) == 0 {
+			return 0, false
+		}
+	}
+	n := (p.list.perCPU + 1) / 2
+	for ; len(p.spare) < n && p.fresh < len(p.values); p.fresh++ {
+		p.spare = append(p.spare, uint64(p.fresh))
+	}
+	n = min(n, len(p.spare))
+	left := len(p.spare) - n
+	handle = p.spare[left]
+	pushed := p.list.PushBatch(p.spare[left+1:])
+	// What had no room stays, behind what was not taken.
+	p.spare = append(p.spare[:left], p.spare[left+1+pushed:]...)
+	return handle, true
+}

@@ -1,0 +1,51 @@
+package percpu
+
+import (
+	"iter"
+
+	"github.com/rseq-go/rseq"
+)
+
+// Slots is a value for each CPU, for who shards values of its own: apart from each
+// other by 128 bytes and more. Values are Go's and may be anything.
+type Slots[T any] struct {
+	slots []padded[T]
+	index rseq.Index
+	fast  bool // the index costs no system call
+}
+
+// NewSlots returns zero values, as many as there are possible CPUs.
+func NewSlots[T any](options ...Option) *Slots[T] {
+	return newSlots[T](indexes(options))
+}
+
+func newSlots[T any](index rseq.Index, cpus int) *Slots[T] {
+	if cpus == 0 {
+		return &Slots[T]{slots: make([]padded[T], shareCount())}
+	}
+	return &Slots[T]{make([]padded[T], cpus), index, true}
+}
+
+// Here returns the value of the CPU that the calling goroutine runs on, or, where
+// that is not known for the price of a function call, one that the goroutine mostly
+// gets. It only spreads work: the goroutine may be elsewhere by now, and others may
+// have the same value, so use it by atomics or under a lock of its own.
+func (s *Slots[T]) Here() *T {
+	if s.fast {
+		if i, err := s.index.Current(); err == nil && i < len(s.slots) {
+			return &s.slots[i].v
+		}
+	}
+	return &s.slots[share(len(s.slots))].v
+}
+
+// All returns every value, with its index.
+func (s *Slots[T]) All() iter.Seq2[int, *T] {
+	return func(yield func(int, *T) bool) {
+		for i := range s.slots {
+			if !yield(i, &s.slots[i].v) {
+				return
+			}
+		}
+	}
+}
