@@ -25,10 +25,17 @@
 	.set	RSEQ_INDEX_cpu_id, RSEQ_CPU_ID
 	.set	RSEQ_INDEX_mm_cid, RSEQ_MM_CID
 
-/* What these types have in common: the number of indexes and, but for Cells, an
- * Index. */
+/* What these types have in common: the number of CPUs that they have something for,
+ * and, but for Cells, of concurrency ids instead. */
 	.set	OWN_N, 8
-	.set	OWN_INDEX, 24
+	.set	OWN_N_MM_CID, 24
+
+/* Where the array rseqgo_v1_cs_otherwise has what does these operations in Go. */
+	.set	OTHERWISE_count, 0
+	.set	OTHERWISE_push, 8
+	.set	OTHERWISE_pop, 16
+	.set	OTHERWISE_push_batch, 24
+	.set	OTHERWISE_pop_batch, 32
 
 /* How often an operation on the thread's own index tries before it says RACED. A
  * thread that a debugger steps is aborted at every step and would try for ever. */

@@ -139,17 +139,11 @@
 	.endm
 
 /* OWN begins an operation on the thread's own index: rdi is a struct that has its
- * number of indexes at OWN_N. Refused, or beyond that number, it leaves. Where it is
- * interrupted it starts again, at _again, so rdi, rsi, r10 and rbx stay.
- *
- * If other is given, the struct says which of the two it is for. */
-	.macro	OWN name, index, other
+ * number of indexes at n. Refused, or beyond that number, it leaves. Where it is
+ * interrupted it starts again, at _again, so rdi, rsi and r10 stay. */
+	.macro	OWN name, index, n
 	FUNCTION \name
 	movq	8(%rsp), %rdi
-	.ifnb	\other
-	cmpb	$0, OWN_INDEX(%rdi)
-	jne	\other
-	.endif
 	movq	rseqgo_v1_cs_offset_\index(%rip), %r10
 	movq	16(%rsp), %rsi
 	testq	%r10, %r10
@@ -157,27 +151,50 @@
 .L\name\()_again:
 	movl	%fs:RSEQ_INDEX_\index(%r10), %r8d
 	movq	%r8, %rdx
-	cmpq	OWN_N(%rdi), %r8	/* signed, and r8 is not negative */
+	cmpq	\n(%rdi), %r8		/* signed, and r8 is not negative */
 	jge	.L\name\()_beyond
 	.endm
 
+/* OTHER does an operation of the thread's own index in Go, with the same arguments. */
+	.macro	OTHER op
+	jmp	*rseqgo_v1_cs_otherwise + OTHERWISE_\op(%rip)
+	.endm
+
+/* SAY stores a status, if there is a slot for it. */
+	.macro	SAY status, at
+	.ifnb	\at
+	movl	$\status, \at(%rsp)
+	.endif
+	.endm
+
+/* BOTH_OWN makes an operation's two functions; the first leaves for the second. */
+	.macro	BOTH_OWN macro, op
+	\macro	rseqgo_v1_cs_\op\()_cpu_id, cpu_id, rseqgo_v1_cs_\op\()_mm_cid, OWN_N
+	\macro	rseqgo_v1_cs_\op\()_mm_cid, mm_cid
+	.endm
+
 /* OTHERWISE has the ways out of an operation on the thread's own index, for the
- * status at(%rsp), and ends the function. try counts the tries and leaves for
- * _again, or falls through. leave is "ret", or "jmp *%rbx": what the entry in Go
- * assembly put there does the rest, with the same arguments. */
-	.macro	OTHERWISE name, at, leave, try:vararg
+ * status at(%rsp), and ends the function. A struct without indexes may have some for
+ * the other function. try counts the tries and leaves for _again, or falls through.
+ * leave is "ret", or "OTHER \op": what the entry in Go assembly put there does the
+ * rest, with the same arguments. */
+	.macro	OTHERWISE name, at, leave, other, try:vararg
 .L\name\()_beyond:
 	testl	%r8d, %r8d		/* the cpu_id of an unregistered area */
 	js	.L\name\()_unregistered
-	movl	$OUT_OF_RANGE, \at(%rsp)
+	.ifnb	\other
+	cmpq	$0, OWN_N_MM_CID(%rdi)
+	jne	\other
+	.endif
+	SAY	OUT_OF_RANGE, \at
 	\leave
 .L\name\()_unregistered:
-	movl	$NOT_REGISTERED, \at(%rsp)
+	SAY	NOT_REGISTERED, \at
 	\leave
 	SIGNATURE
 	HIDDEN	\name\()_abort
 	\try
-	movl	$RACED, \at(%rsp)
+	SAY	RACED, \at
 	\leave
 	END_FUNCTION \name
 	DESCRIPTOR \name
@@ -189,27 +206,22 @@
  *	if (i >= cells->n) return OUT_OF_RANGE
  *	*(cells->base + i * cells->stride) += delta, if i is still the index
  *
- * and void count(struct counter *cells, int64_t delta, uint32_t status), which
- * does it otherwise, at rbx, if it cannot, with the status in its last argument.
+ * and void count(struct counter *cells, int64_t delta), which is done otherwise where
+ * it cannot be.
  *
  * in: cells rdi, delta rsi; r8d the index, rdx the word's address: computed before
  * the section starts, since a load right behind the store of rseq_cs beside it is
  * slow, and only the comparison, which is predicted, waits for that. The addq
  * commits. It tries 128 times: counted in the slot of the argument delta, which rsi
  * remembers, so that a first try needs no counter. */
-	.macro	OP_ADD name, index, leave, other
-	OWN	\name, \index, \other
+	.macro	ADD_OWN name, index, n
+	OWN	\name, \index, \n
 	imulq	CELLS_STRIDE(%rdi), %rdx
 	addq	CELLS_BASE(%rdi), %rdx
 	START	\name, \index, \name\()_abort
 	addq	%rsi, (%rdx)
 	HIDDEN	\name\()_commit
 	INJECT	6
-	.ifc	"\leave", "ret"
-	movl	$DONE, 24(%rsp)
-	.endif
-	ret
-	OTHERWISE \name, 24, "\leave", TRY_ADD \name
 	.endm
 	.macro	TRY_ADD name
 	incq	16(%rsp)
@@ -219,16 +231,26 @@
 	jb	.L\name\()_again
 	movq	%rsi, 16(%rsp)
 	.endm
-	OP_ADD	rseqgo_v1_cs_add_cpu_id, cpu_id, "ret"
-	OP_ADD	rseqgo_v1_cs_add_mm_cid, mm_cid, "ret"
-	OP_ADD	rseqgo_v1_cs_count_cpu_id, cpu_id, "jmp *%rbx", rseqgo_v1_cs_count_mm_cid
-	OP_ADD	rseqgo_v1_cs_count_mm_cid, mm_cid, "jmp *%rbx"
+	.macro	OP_ADD name, index
+	ADD_OWN	\name, \index, OWN_N
+	movl	$DONE, 24(%rsp)
+	ret
+	OTHERWISE \name, 24, ret, , TRY_ADD \name
+	.endm
+	OP_ADD	rseqgo_v1_cs_add_cpu_id, cpu_id
+	OP_ADD	rseqgo_v1_cs_add_mm_cid, mm_cid
+	.macro	OP_COUNT name, index, other, n=OWN_N_MM_CID
+	ADD_OWN	\name, \index, \n
+	ret
+	OTHERWISE \name, , "OTHER count", \other, TRY_ADD \name
+	.endm
+	BOTH_OWN OP_COUNT, count
 
 /* LIST starts an operation on a list: rax becomes the block of the thread's own
  * index and rcx its count, loaded inside the section, so that who publishes
  * another block and fences has the old one alone. */
-	.macro	LIST name, index, other
-	OWN	\name, \index, \other
+	.macro	LIST name, index, n
+	OWN	\name, \index, \n
 	shlq	$3, %rdx
 	addq	LIST_BLOCKS(%rdi), %rdx
 	START	\name, \index, \name\()_abort
@@ -238,12 +260,12 @@
 
 /* LISTED stands behind the committing store: status at(%rsp), where the tries are
  * counted too: the caller stored zero there. */
-	.macro	LISTED name, at
+	.macro	LISTED name, at, other, op
 	ret
 .L\name\()_compare_failed:
 	movl	$COMPARE_FAILED, \at(%rsp)
-	jmp	*%rbx
-	OTHERWISE \name, \at, "jmp *%rbx", TRY_LIST \name, \at
+	OTHER	\op
+	OTHERWISE \name, \at, "OTHER \op", \other, TRY_LIST \name, \at
 	.endm
 	.macro	TRY_LIST name, at
 	incl	\at(%rsp)
@@ -259,8 +281,8 @@
  *	b->count++
  *
  * in: list rdi, v rsi. The movq to count commits. */
-	.macro	OP_PUSH name, index, other
-	LIST	\name, \index, \other
+	.macro	OP_PUSH name, index, other, n=OWN_N_MM_CID
+	LIST	\name, \index, \n
 	cmpq	BLOCK_CAP(%rax), %rcx
 	jae	.L\name\()_compare_failed
 	EXIT_POINT \name, .L\name\()_compare_failed
@@ -272,9 +294,9 @@
 	HIDDEN	\name\()_commit
 	INJECT	6
 	movb	$1, 32(%rsp)
-	LISTED	\name, 24
+	LISTED	\name, 24, \other, push
 	.endm
-	BOTH	OP_PUSH, push
+	BOTH_OWN OP_PUSH, push
 
 /* (uint64_t v, bool) pop(struct list *list, uint32_t status)
  *
@@ -284,8 +306,8 @@
  *	b->count--
  *
  * in: list rdi; out: v r9. The movq to count commits. */
-	.macro	OP_POP name, index, other
-	LIST	\name, \index, \other
+	.macro	OP_POP name, index, other, n=OWN_N_MM_CID
+	LIST	\name, \index, \n
 	subq	$1, %rcx
 	jb	.L\name\()_compare_failed
 	EXIT_POINT \name, .L\name\()_compare_failed
@@ -297,9 +319,9 @@
 	INJECT	6
 	movq	%r9, 24(%rsp)
 	movb	$1, 32(%rsp)
-	LISTED	\name, 16
+	LISTED	\name, 16, \other, pop
 	.endm
-	BOTH	OP_POP, pop
+	BOTH_OWN OP_POP, pop
 
 /* size_t push_batch(struct list *list, const uint64_t *v, size_t n, uint32_t status)
  *
@@ -311,8 +333,8 @@
  *	return n
  *
  * in: list rdi, v rsi; out: n r8. The addq to count commits. */
-	.macro	OP_PUSH_BATCH name, index, other
-	LIST	\name, \index, \other
+	.macro	OP_PUSH_BATCH name, index, other, n=OWN_N_MM_CID
+	LIST	\name, \index, \n
 	movq	BLOCK_CAP(%rax), %r8
 	leaq	BLOCK_ITEMS(%rax,%rcx,8), %r9
 	subq	%rcx, %r8
@@ -333,9 +355,9 @@
 	HIDDEN	\name\()_commit
 	INJECT	6
 	movq	%r8, 40(%rsp)
-	LISTED	\name, 32
+	LISTED	\name, 32, \other, push_batch
 	.endm
-	BOTH	OP_PUSH_BATCH, push_batch
+	BOTH_OWN OP_PUSH_BATCH, push_batch
 
 /* size_t pop_batch(struct list *list, uint64_t *v, size_t n, uint32_t status)
  *
@@ -347,8 +369,8 @@
  *	return n
  *
  * in: list rdi, v rsi; out: n r8. The subq from count commits. */
-	.macro	OP_POP_BATCH name, index, other
-	LIST	\name, \index, \other
+	.macro	OP_POP_BATCH name, index, other, n=OWN_N_MM_CID
+	LIST	\name, \index, \n
 	leaq	BLOCK_ITEMS - 8(%rax,%rcx,8), %r9
 	cmpq	24(%rsp), %rcx
 	cmovaq	24(%rsp), %rcx
@@ -369,9 +391,9 @@
 	HIDDEN	\name\()_commit
 	INJECT	6
 	movq	%r8, 40(%rsp)
-	LISTED	\name, 32
+	LISTED	\name, 32, \other, pop_batch
 	.endm
-	BOTH	OP_POP_BATCH, pop_batch
+	BOTH_OWN OP_POP_BATCH, pop_batch
 
 /* Status load_cbne_store(index, int64_t *v, expect, newv, int i)
  *

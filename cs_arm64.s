@@ -5,7 +5,7 @@
  *
  * Calling convention: Go's ABI0, so the arguments are on the caller's stack from
  * 8(sp) on, behind the slot of the caller's own return address, the result behind
- * them, and x0 to x17 are free; x30 returns.
+ * them; x30 returns. Of the registers that ABI0 leaves free x0 to x16 are used.
  *
  * x10 is the area, x8 the index that the caller expects or that the thread had, x13
  * scratch. The loads
@@ -84,10 +84,19 @@
 	START	\name, \index, .L\name\()_elsewhere
 	.endm
 
-/* LEAVE is the end of a way out: result is where the status goes. */
+/* OTHER does an operation of the thread's own index in Go, with the same arguments. */
+	.macro	OTHER op
+	adrp	x9, rseqgo_v1_cs_otherwise + OTHERWISE_\op
+	ldr	x9, [x9, :lo12:rseqgo_v1_cs_otherwise + OTHERWISE_\op]
+	br	x9
+	.endm
+
+/* LEAVE is the end of a way out: result is where the status goes, if anywhere. */
 	.macro	LEAVE status, result, leave=ret
+	.ifnb	\result
 	mov	w13, #\status
 	str	w13, [sp, #\result]
+	.endif
 	\leave
 	.endm
 
@@ -143,32 +152,38 @@
 	.endm
 
 /* OWN begins an operation on the thread's own index: x0 is a struct that has its
- * number of indexes at OWN_N. Refused, or beyond that number, it leaves. Where it is
- * interrupted it starts again, at _again, so x0, x1, x9 and x10 stay.
- *
- * If other is given, the struct says which of the two it is for. */
-	.macro	OWN name, index, other
+ * number of indexes at n. Refused, or beyond that number, it leaves. Where it is
+ * interrupted it starts again, at _again, so x0, x1 and x10 stay. */
+	.macro	OWN name, index, n
 	FUNCTION \name
 	ldp	x0, x1, [sp, #8]
-	.ifnb	\other
-	ldrb	w13, [x0, #OWN_INDEX]
-	cbnz	w13, \other
-	.endif
 	AREA	\name, \index
 .L\name\()_again:
 	ldr	w8, [x10, #RSEQ_INDEX_\index]
-	ldp	x2, x3, [x0]		/* what the index counts from, and OWN_N */
+	ldr	x3, [x0, #\n]
 	cmp	x8, x3			/* signed, and x8 is not negative */
 	b.ge	.L\name\()_beyond
+	ldr	x2, [x0]		/* what the index counts from */
+	.endm
+
+/* BOTH_OWN makes an operation's two functions; the first leaves for the second. */
+	.macro	BOTH_OWN macro, op
+	\macro	rseqgo_v1_cs_\op\()_cpu_id, cpu_id, rseqgo_v1_cs_\op\()_mm_cid, OWN_N
+	\macro	rseqgo_v1_cs_\op\()_mm_cid, mm_cid
 	.endm
 
 /* OTHERWISE has the ways out of an operation on the thread's own index, for the
- * status at(sp), and ends the function. try counts the tries and leaves for _again,
- * or falls through. leave is "ret", or "br x9": what the entry in Go assembly put
- * there does the rest, with the same arguments. */
-	.macro	OTHERWISE name, at, leave, try:vararg
+ * status at(sp), if there is a slot for it, and ends the function. A struct without
+ * indexes may have some for the other function. try counts the tries and leaves for
+ * _again, or falls through. leave is "ret", or "OTHER \op": what the entry in Go assembly
+ * put there does the rest, with the same arguments. */
+	.macro	OTHERWISE name, at, leave, other, try:vararg
 .L\name\()_beyond:
 	tbnz	w8, #31, .L\name\()_unregistered /* the cpu_id of such an area */
+	.ifnb	\other
+	ldr	x13, [x0, #OWN_N_MM_CID]
+	cbnz	x13, \other
+	.endif
 	LEAVE	OUT_OF_RANGE, \at, "\leave"
 .L\name\()_unregistered:
 	LEAVE	NOT_REGISTERED, \at, "\leave"
@@ -186,14 +201,14 @@
  *	if (i >= cells->n) return OUT_OF_RANGE
  *	*(cells->base + i * cells->stride) += delta, if i is still the index
  *
- * and void count(struct counter *cells, int64_t delta, uint32_t status), which
- * does it otherwise, at x9, if it cannot, with the status in its last argument.
+ * and void count(struct counter *cells, int64_t delta), which is done otherwise where
+ * it cannot be.
  *
  * in: cells x0, delta x1; w8 the index, x2 the word's address, both from before the
  * section starts. The str commits. It tries 128 times: counted in the slot of the
  * argument delta, which x1 remembers. */
-	.macro	OP_ADD name, index, leave, other
-	OWN	\name, \index, \other
+	.macro	ADD_OWN name, index, n
+	OWN	\name, \index, \n
 	ldr	x4, [x0, #CELLS_STRIDE]
 	madd	x2, x8, x4, x2
 	START	\name, \index, \name\()_abort
@@ -203,11 +218,6 @@
 	str	x3, [x2]
 	HIDDEN	\name\()_commit
 	INJECT	6
-	.ifc	"\leave", "ret"
-	str	wzr, [sp, #24]		/* DONE */
-	.endif
-	ret
-	OTHERWISE \name, 24, "\leave", TRY_ADD \name
 	.endm
 	.macro	TRY_ADD name
 	ldr	x13, [sp, #16]
@@ -218,16 +228,26 @@
 	b.lo	.L\name\()_again
 	str	x1, [sp, #16]
 	.endm
-	OP_ADD	rseqgo_v1_cs_add_cpu_id, cpu_id, "ret"
-	OP_ADD	rseqgo_v1_cs_add_mm_cid, mm_cid, "ret"
-	OP_ADD	rseqgo_v1_cs_count_cpu_id, cpu_id, "br x9", rseqgo_v1_cs_count_mm_cid
-	OP_ADD	rseqgo_v1_cs_count_mm_cid, mm_cid, "br x9"
+	.macro	OP_ADD name, index
+	ADD_OWN	\name, \index, OWN_N
+	str	wzr, [sp, #24]		/* DONE */
+	ret
+	OTHERWISE \name, 24, ret, , TRY_ADD \name
+	.endm
+	OP_ADD	rseqgo_v1_cs_add_cpu_id, cpu_id
+	OP_ADD	rseqgo_v1_cs_add_mm_cid, mm_cid
+	.macro	OP_COUNT name, index, other, n=OWN_N_MM_CID
+	ADD_OWN	\name, \index, \n
+	ret
+	OTHERWISE \name, , "OTHER count", \other, TRY_ADD \name
+	.endm
+	BOTH_OWN OP_COUNT, count
 
 /* LIST starts an operation on a list: x3 becomes the block of the thread's own
  * index and x4 its count, loaded inside the section, so that who publishes another
  * block and fences has the old one alone. */
-	.macro	LIST name, index, other
-	OWN	\name, \index, \other
+	.macro	LIST name, index, n
+	OWN	\name, \index, \n
 	add	x2, x2, x8, lsl #3
 	START	\name, \index, \name\()_abort
 	ldar	x3, [x2]
@@ -236,11 +256,11 @@
 
 /* LISTED stands behind the committing store: status at(sp), where the tries are
  * counted too: the caller stored zero there. */
-	.macro	LISTED name, at
+	.macro	LISTED name, at, other, op
 	ret
 .L\name\()_compare_failed:
-	LEAVE	COMPARE_FAILED, \at, "br x9"
-	OTHERWISE \name, \at, "br x9", TRY_LIST \name, \at
+	LEAVE	COMPARE_FAILED, \at, "OTHER \op"
+	OTHERWISE \name, \at, "OTHER \op", \other, TRY_LIST \name, \at
 	.endm
 	.macro	TRY_LIST name, at
 	ldr	w13, [sp, #\at]
@@ -258,8 +278,8 @@
  *	b->count++
  *
  * in: list x0, v x1. The str to count commits. */
-	.macro	OP_PUSH name, index, other, store
-	LIST	\name, \index, \other
+	.macro	OP_PUSH name, index, other, n=OWN_N_MM_CID
+	LIST	\name, \index, \n
 	ldr	x5, [x3, #BLOCK_CAP]
 	cmp	x4, x5
 	b.hs	.L\name\()_compare_failed
@@ -274,9 +294,9 @@
 	INJECT	6
 	mov	w13, #1
 	strb	w13, [sp, #32]
-	LISTED	\name, 24
+	LISTED	\name, 24, \other, push
 	.endm
-	BOTH	OP_PUSH, push
+	BOTH_OWN OP_PUSH, push
 
 /* (uint64_t v, bool) pop(struct list *list, uint32_t status)
  *
@@ -286,8 +306,8 @@
  *	b->count--
  *
  * in: list x0; out: v x7. The str to count commits. */
-	.macro	OP_POP name, index, other, store
-	LIST	\name, \index, \other
+	.macro	OP_POP name, index, other, n=OWN_N_MM_CID
+	LIST	\name, \index, \n
 	cbz	x4, .L\name\()_compare_failed
 	EXIT_POINT \name, .L\name\()_compare_failed
 	INJECT	4
@@ -301,9 +321,9 @@
 	str	x7, [sp, #24]
 	mov	w13, #1
 	strb	w13, [sp, #32]
-	LISTED	\name, 16
+	LISTED	\name, 16, \other, pop
 	.endm
-	BOTH	OP_POP, pop
+	BOTH_OWN OP_POP, pop
 
 /* size_t push_batch(struct list *list, const uint64_t *v, size_t n, uint32_t status)
  *
@@ -315,8 +335,8 @@
  *	return n
  *
  * in: list x0, v x1; out: n x7. The str to count commits. */
-	.macro	OP_PUSH_BATCH name, index, other, store
-	LIST	\name, \index, \other
+	.macro	OP_PUSH_BATCH name, index, other, n=OWN_N_MM_CID
+	LIST	\name, \index, \n
 	ldr	x5, [x3, #BLOCK_CAP]
 	ldr	x7, [sp, #24]
 	sub	x5, x5, x4
@@ -339,9 +359,9 @@
 	HIDDEN	\name\()_commit
 	INJECT	6
 	str	x7, [sp, #40]
-	LISTED	\name, 32
+	LISTED	\name, 32, \other, push_batch
 	.endm
-	BOTH	OP_PUSH_BATCH, push_batch
+	BOTH_OWN OP_PUSH_BATCH, push_batch
 
 /* size_t pop_batch(struct list *list, uint64_t *v, size_t n, uint32_t status)
  *
@@ -353,8 +373,8 @@
  *	return n
  *
  * in: list x0, v x1; out: n x7. The str to count commits. */
-	.macro	OP_POP_BATCH name, index, other, store
-	LIST	\name, \index, \other
+	.macro	OP_POP_BATCH name, index, other, n=OWN_N_MM_CID
+	LIST	\name, \index, \n
 	ldr	x7, [sp, #24]
 	cmp	x7, x4
 	csel	x7, x7, x4, lo
@@ -375,9 +395,9 @@
 	HIDDEN	\name\()_commit
 	INJECT	6
 	str	x7, [sp, #40]
-	LISTED	\name, 32
+	LISTED	\name, 32, \other, pop_batch
 	.endm
-	BOTH	OP_POP_BATCH, pop_batch
+	BOTH_OWN OP_POP_BATCH, pop_batch
 
 /* Status load_cbne_store(index, int64_t *v, expect, newv, int i)
  *

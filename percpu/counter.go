@@ -13,25 +13,22 @@ import (
 // Counter is a sum to which every CPU adds in a word of its own. Make one by
 // [NewCounter]; the zero Counter counts by atomics. It must not be copied.
 //
-// A counter takes 64 bytes and 8 for each CPU that added to it. The words of a CPU
-// lie side by side in pages that it alone writes, a page at least.
+// A counter takes some 150 bytes and 8 for each CPU that added to it. The words of a
+// CPU lie side by side in pages that it alone writes, a page at least.
 type Counter struct {
-	cells    rseq.Cells // first, and index right behind it: cs.h
-	index    rseq.Index
+	cells    rseq.Cells // first: cs.h
+	ids      int        // if it goes by concurrency id: then cells are so many; cs.h
 	portable stripes[atomic.Int64]
 
 	mu   sync.Mutex
 	base int64 // what the sum was at the last Reset
 }
 
-// The section finds it there.
-var _ = [1]struct{}{}[unsafe.Offsetof(Counter{}.index)-24]
-
 // NewCounter returns a counter of zero.
 func NewCounter(options ...Option) *Counter { return &newCounters(1, options)[0] }
 
 // Add adds delta, which may be negative. The sum wraps around as an int64 does.
-func (c *Counter) Add(delta int64) { tramp.Count(unsafe.Pointer(c), delta, 0) }
+func (c *Counter) Add(delta int64) { tramp.Count(unsafe.Pointer(c), delta) }
 
 // Load returns the sum of what was added since the last Reset. It counts every Add
 // that happened before, and of those that happen meanwhile some. It takes as long as
@@ -54,7 +51,7 @@ func (c *Counter) Reset() int64 {
 }
 
 func (c *Counter) sum() (sum int64) {
-	for i := range c.cells.N {
+	for i := range c.cells.N + c.ids {
 		sum += atomic.LoadInt64((*int64)(unsafe.Add(unsafe.Pointer(c.cells.Base), uintptr(i)*c.cells.Stride)))
 	}
 	for share := range c.portable.all() {
@@ -65,11 +62,17 @@ func (c *Counter) sum() (sum int64) {
 
 func init() { tramp.Slow.Count = slowCount }
 
-func slowCount(counter unsafe.Pointer, delta int64, status uint32) {
+// slowCount is for a thread's first Add, or one that was always interrupted.
+func slowCount(counter unsafe.Pointer, delta int64) {
 	c := (*Counter)(counter)
-	if c.cells.N > 0 && retry(status, c.index) {
-		c.Add(delta)
+	if c.cells.N > 0 && rseq.CriticalSections(rseq.ByCPU) == nil && c.cells.Add(delta) == rseq.Done {
 		return
+	}
+	if c.ids > 0 && rseq.CriticalSections(rseq.ByConcurrencyID) == nil {
+		cells := rseq.Cells{Base: c.cells.Base, N: c.ids, Stride: c.cells.Stride}
+		if cells.AddByConcurrencyID(delta) == rseq.Done {
+			return
+		}
 	}
 	c.portable.own().Add(delta)
 }
@@ -114,8 +117,8 @@ func makeCounters(from *arena, n int, index rseq.Index, cpus int) []Counter {
 	}
 	for i := range list {
 		c := &list[i]
-		c.cells = rseq.Cells{Base: (*int64)(unsafe.Add(unsafe.Pointer(s.base), 8*i)), N: cpus, Stride: s.stride}
-		c.index = index
+		c.cells = rseq.Cells{Base: (*int64)(unsafe.Add(unsafe.Pointer(s.base), 8*i)), Stride: s.stride}
+		c.cells.N, c.ids = split(index, cpus)
 		if reused {
 			c.base = c.sum()
 		}

@@ -53,6 +53,15 @@ func indexes(options []Option) (rseq.Index, int) {
 	return rseq.ByCPU, rseq.PossibleCPUs()
 }
 
+// split returns how many indexes are CPU numbers and how many concurrency ids: for
+// the sections one of them is zero.
+func split(index rseq.Index, n int) (cpus, ids int) {
+	if index == rseq.ByConcurrencyID {
+		return 0, n
+	}
+	return n, 0
+}
+
 // retry reports whether a section that answered so may be tried again: it is this
 // thread's first.
 func retry(status uint32, x rseq.Index) bool {

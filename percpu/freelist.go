@@ -23,9 +23,11 @@ import (
 // its CPU first pushes; there are 8 bytes for each possible CPU.
 type FreeList struct {
 	blocks unsafe.Pointer // first: *block of each index; cs.h
-	n      int            // how many there are
+	cpus   int            // how many there are, if by CPU number
 	perCPU int            // what new blocks have room for
-	index  rseq.Index     // at 24: cs.h
+	ids    int            // how many, if by concurrency id
+	n      int            // of whichever kind
+	index  rseq.Index
 
 	// mu is for whoever replaces blocks, but in the sections' way: a section loads its
 	// block each time, so who swaps it and fences has the old one alone.
@@ -38,9 +40,6 @@ type FreeList struct {
 	sharedCount  atomic.Int64 // handles in all of them
 	sharedPerOne atomic.Int64 // room in each
 }
-
-// The sections find it there.
-var _ = [1]struct{}{}[unsafe.Offsetof(FreeList{}.index)-24]
 
 // block is a CPU's list: as many words as cap says follow. Sections alone write it,
 // until it is retired. cs.h.
@@ -98,6 +97,7 @@ var canFence atomic.Bool
 
 func newFreeList(perCPU int, index rseq.Index, cpus int) *FreeList {
 	l := &FreeList{n: cpus, perCPU: perCPU, index: index, retired: map[int][]*block{}}
+	l.cpus, l.ids = split(index, cpus)
 	l.sharedPerOne.Store(int64(perCPU))
 	blocks := make([]*block, cpus)
 	for i := range blocks {

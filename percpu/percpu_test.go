@@ -10,9 +10,30 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"unsafe"
 
 	"github.com/rseq-go/rseq"
 )
+
+// TestLayout: the sections find things where cs.h says.
+func TestLayout(t *testing.T) {
+	if _, cpus := indexes(nil); cpus == 0 {
+		t.Skip("no sections")
+	}
+	var c Counter
+	var l FreeList
+	var b block
+	for name, at := range map[string][2]uintptr{
+		"Cells.Base": {unsafe.Offsetof(c.cells) + unsafe.Offsetof(c.cells.Base), 0}, "Cells.N": {unsafe.Offsetof(c.cells.N), 8},
+		"Cells.Stride": {unsafe.Offsetof(c.cells.Stride), 16}, "Counter.ids": {unsafe.Offsetof(c.ids), 24},
+		"FreeList.blocks": {unsafe.Offsetof(l.blocks), 0}, "FreeList.cpus": {unsafe.Offsetof(l.cpus), 8}, "FreeList.ids": {unsafe.Offsetof(l.ids), 24},
+		"block.count": {unsafe.Offsetof(b.count), 0}, "block.cap": {unsafe.Offsetof(b.cap), 8}, "block": {unsafe.Sizeof(b), 16},
+	} {
+		if at[0] != at[1] {
+			t.Errorf("%s is at %d, want %d", name, at[0], at[1])
+		}
+	}
+}
 
 func TestCounter(t *testing.T) {
 	for name, c := range map[string]*Counter{

@@ -12,9 +12,12 @@ import (
 // collector does, and never more than it was made for. The values are Go's: T may have
 // pointers. Make one by [NewPool]; it must not be copied.
 //
-// It takes n times the size of T and a word.
+// Up to half of a pool's values wait on the lists of other CPUs, at least one on each,
+// so one for as many users at one moment as never to allocate has twice as many values
+// and some. They lie side by side, T and a byte each: values smaller than a cache line
+// share one with another CPU's.
 type Pool[T any] struct {
-	list   *FreeList  // handles are indexes of values
+	list   *FreeList  // handles are distances from the first value, in bytes
 	values []value[T] // which never move
 	init   func(*T)
 
@@ -44,8 +47,8 @@ func NewPool[T any](n int, init func(*T), options ...Option) *Pool[T] {
 	if n < 1 {
 		panic(fmt.Sprintf("percpu.NewPool: %d values: expected at least 1", n))
 	}
-	// So that most values can be on lists, wherever they are used.
-	perCPU := min(max(n/runtime.GOMAXPROCS(0), 1), 64)
+	cpus := max(runtime.NumCPU(), runtime.GOMAXPROCS(0))
+	perCPU := min(max(n/(2*cpus), 1), 64)
 	return newPool(n, init, NewFreeList(perCPU, options...))
 }
 
@@ -54,8 +57,9 @@ func newPool[T any](n int, init func(*T), list *FreeList) *Pool[T] {
 }
 
 // Get returns a value that nobody else has: one that was put back, mostly by the CPU
-// that the goroutine runs on, or else a fresh one. Where the pool has none left, it is
-// allocated, and Put leaves it to the garbage collector.
+// that the goroutine runs on, or one that is spare, or a fresh one. Where the pool has
+// none left but on other CPUs' lists, it is allocated, and Put leaves it to the garbage
+// collector; now and then the others' are called in.
 func (p *Pool[T]) Get() *T {
 	handle, ok := p.list.Pop()
 	if !ok {
@@ -67,7 +71,7 @@ func (p *Pool[T]) Get() *T {
 			return v
 		}
 	}
-	value := &p.values[handle]
+	value := p.at(handle)
 	acquire(unsafe.Pointer(value))
 	if value.state == isFresh && p.init != nil {
 		p.init(&value.v)
@@ -84,7 +88,7 @@ func (p *Pool[T]) Put(v *T) {
 	if !mine {
 		return
 	}
-	value := &p.values[handle]
+	value := p.at(handle)
 	if value.state != isOut {
 		panic("percpu: Put of a value that is in the pool already")
 	}
@@ -97,9 +101,14 @@ func (p *Pool[T]) Put(v *T) {
 
 // handle returns a value's, if it is one of the pool's.
 func (p *Pool[T]) handle(v *T) (handle uint64, mine bool) {
+	distance := uintptr(unsafe.Pointer(v)) - uintptr(unsafe.Pointer(unsafe.SliceData(p.values)))
 	size := unsafe.Sizeof(p.values[0])
-	distance := uintptr(unsafe.Pointer(v)) - uintptr(unsafe.Pointer(&p.values[0]))
-	return uint64(distance / size), distance < size*uintptr(len(p.values)) && distance%size == 0
+	return uint64(distance), distance < size*uintptr(len(p.values)) && distance%size == 0
+}
+
+// at returns the value that has a handle.
+func (p *Pool[T]) at(handle uint64) *value[T] {
+	return (*value[T])(unsafe.Add(unsafe.Pointer(unsafe.SliceData(p.values)), handle))
 }
 
 // spill puts a handle and half of the CPU's list where others find them.
@@ -126,8 +135,8 @@ func (p *Pool[T]) refill() (handle uint64, ok bool) {
 		}
 	}
 	n := (p.list.perCPU + 1) / 2
-	for ; len(p.spare) < n && p.fresh < len(p.values); p.fresh++ {
-		p.spare = append(p.spare, uint64(p.fresh))
+	for none := len(p.spare) == 0; none && len(p.spare) < n && p.fresh < len(p.values); p.fresh++ {
+		p.spare = append(p.spare, uint64(unsafe.Sizeof(p.values[0]))*uint64(p.fresh))
 	}
 	n = min(n, len(p.spare))
 	left := len(p.spare) - n

@@ -192,7 +192,10 @@ func TestMemory(t *testing.T) {
 	if racing {
 		t.Skip("the race detector needs memory of its own")
 	}
+	const objects = 64 // so that what else allocates does not matter
 	page := os.Getpagesize()
+	var kept [][][]Counter // so that nothing is given back meanwhile
+	defer func() { runtime.KeepAlive(kept) }()
 	t.Logf("%-22s %8s %12s %12s", "bytes for each", "possible", "all used", "one used")
 	for _, cpus := range []int{2, 64, 512} {
 		row := func(name string, bytes, limit func(used int) int) {
@@ -210,6 +213,7 @@ func TestMemory(t *testing.T) {
 						lists[o] = makeCounters(a, n, rseq.ByCPU, cpus)
 					}
 				})
+				kept = append(kept, lists)
 				return (heap + resident(t, lists, used)) / objects
 			}
 		}
@@ -217,7 +221,6 @@ func TestMemory(t *testing.T) {
 		row("Counter", counters(page/8, 1), func(used int) int { return 200 + 8*used })
 		row("Counters, 100 of them", counters(page/32, 100), func(used int) int { return 7000 + 128*8*used })
 		row("FreeList, 64 handles", func(used int) int {
-			const objects = 64
 			return allocated(func() {
 				for range objects {
 					l := newFreeList(64, rseq.ByCPU, cpus)
@@ -228,7 +231,11 @@ func TestMemory(t *testing.T) {
 			}) / objects
 		}, func(used int) int { return 600 + 9*cpus + used*(64*8+144+64) })
 		row("Slots, of 8 bytes", func(used int) int {
-			return allocated(func() { _ = newSlots[int64](rseq.ByCPU, cpus) })
+			return allocated(func() {
+				for range objects {
+					newSlots[int64](rseq.ByCPU, cpus)
+				}
+			}) / objects
 		}, func(int) int { return 100 + 150*cpus })
 	}
 }

@@ -60,10 +60,11 @@ func LoadCBNEMemcpyStoreRelease(x uint8, v *int64, expect int64, dst, src unsafe
 
 // The operations on the thread's own index, for package percpu. Each begins with a
 // structure of its (cs.h) and does what Slow has under its name where the section
-// cannot: then status, zero in a call, says why, as a Status of package rseq.
+// cannot: then status, if there is one, zero in a call, says why, as a Status of
+// package rseq.
 
 //go:noescape
-func Count(counter unsafe.Pointer, delta int64, status uint32)
+func Count(counter unsafe.Pointer, delta int64)
 
 //go:noescape
 func Push(list unsafe.Pointer, v uint64, status uint32) bool
@@ -76,3 +77,7 @@ func PushBatch(list unsafe.Pointer, v *uint64, n int, status uint32) int
 
 //go:noescape
 func PopBatch(list unsafe.Pointer, v *uint64, n int, status uint32) int
+
+// Otherwise has the code of Slow's functions for these operations, in this order, as
+// the assembly calls it. Package rseq gives it to the sections.
+var Otherwise [5]uintptr

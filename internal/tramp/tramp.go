@@ -44,7 +44,7 @@ var Slow struct {
 	CPU, NodeID, ConcurrencyID func() int32
 
 	// Package percpu's, where the section could not do it: status says why.
-	Count     func(counter unsafe.Pointer, delta int64, status uint32)
+	Count     func(counter unsafe.Pointer, delta int64)
 	Push      func(list unsafe.Pointer, v uint64, status uint32) bool
 	Pop       func(list unsafe.Pointer, status uint32) (v uint64, ok bool)
 	PushBatch func(list unsafe.Pointer, v *uint64, n int, status uint32) int
@@ -58,9 +58,7 @@ func slowCPU() int32           { return Slow.CPU() }
 func slowNodeID() int32        { return Slow.NodeID() }
 func slowConcurrencyID() int32 { return Slow.ConcurrencyID() }
 
-func slowCount(counter unsafe.Pointer, delta int64, status uint32) {
-	Slow.Count(counter, delta, status)
-}
+func slowCount(counter unsafe.Pointer, delta int64)                  { Slow.Count(counter, delta) }
 func slowPush(list unsafe.Pointer, v uint64, status uint32) bool     { return Slow.Push(list, v, status) }
 func slowPop(list unsafe.Pointer, status uint32) (v uint64, ok bool) { return Slow.Pop(list, status) }
 func slowPushBatch(list unsafe.Pointer, v *uint64, n int, status uint32) int {

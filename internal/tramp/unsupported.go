@@ -51,7 +51,7 @@ func LoadCBNEMemcpyStoreRelease(x uint8, v *int64, expect int64, dst, src unsafe
 	return refused
 }
 
-func Count(counter unsafe.Pointer, delta int64, _ uint32)   { slowCount(counter, delta, refused) }
+func Count(counter unsafe.Pointer, delta int64)             { slowCount(counter, delta) }
 func Push(list unsafe.Pointer, v uint64, _ uint32) bool     { return slowPush(list, v, refused) }
 func Pop(list unsafe.Pointer, _ uint32) (v uint64, ok bool) { return slowPop(list, refused) }
 func PushBatch(list unsafe.Pointer, v *uint64, n int, _ uint32) int {
