@@ -121,10 +121,10 @@ func (c cell) script(kernel uint32) string {
 	if c.column.name == "no-cgo" {
 		dir += "/no-cgo"
 	}
-	tests, suite := dir+"/rseq.test", "-test.short"
+	tests, percpu, suite := dir+"/rseq.test", dir+"/percpu.test", "-test.short"
 	if c.column.flags != "" {
-		tests = "/tmp/rseq.test"
-		p("echo step build\ngo test -c -vet=off %s -o %s .", c.column.flags, tests)
+		tests, percpu = "/tmp/rseq.test", "/tmp/percpu.test"
+		p("echo step build\ngo test -c -vet=off %s -o /tmp/ . ./percpu", c.column.flags)
 	}
 	switch {
 	case c.full():
@@ -137,6 +137,9 @@ func (c cell) script(kernel uint32) string {
 	p("echo step suite")
 	if suite != "" {
 		p("%s %s -test.timeout 5m", tests, suite)
+	}
+	if !c.column.library {
+		p("(cd percpu; %s -test.short -test.timeout 5m)", percpu)
 	}
 	if c.column.command {
 		p("(cd cmd/rseq; %s/command.test -test.short -test.timeout 5m)", dir)
@@ -171,7 +174,7 @@ const buildScript = `for cgo in 1 0; do
 	export CGO_ENABLED=$cgo
 	out=/out; [ $cgo = 1 ] || out=/out/no-cgo
 	mkdir -p $out
-	go test -c -vet=off -o $out/rseq.test .
+	go test -c -vet=off -o $out/ . ./percpu
 	go test -c -vet=off -o $out/command.test ./cmd/rseq
 	go build -o $out/rseq ./cmd/rseq
 done`
@@ -198,6 +201,7 @@ func oldScript(oldest row) func(cell) string {
 	return func(c cell) string {
 		return fmt.Sprintf(`echo step suite
 %[1]s/rseq.test -test.short -test.timeout 5m
+(cd percpu; %[1]s/percpu.test -test.short -test.timeout 5m)
 echo step program
 %[1]s/rseq show --json > /tmp/old.json
 %[2]s/rseq show --json > /tmp/new.json

@@ -217,6 +217,7 @@ func (s system) buildStatic(ctx context.Context, root string) error {
 	dir := filepath.Join(root, "rseq/static")
 	return errors.Join(
 		s.build(ctx, nil, "go", "test", "-c", "-vet=off", flags, "-o", filepath.Join(dir, "rseq.test"), "."),
+		s.build(ctx, nil, "go", "test", "-c", "-vet=off", flags, "-o", filepath.Join(dir, "percpu.test"), "./percpu"),
 		s.build(ctx, nil, "go", "build", flags, "-o", filepath.Join(dir, "rseq"), "./cmd/rseq"))
 }
 

@@ -99,6 +99,7 @@ job off/show 0 '{"owner":"self","size":33,"registered_len":33,"align_required":6
 job off/inspect 0
 job off/doctor ${doctor:-0} "the doctor's words\n"
 job off/suite 0 '' ${passed:-7}
+job off/percpu 0 '' 5
 `
 
 func runFake(t *testing.T, script string, limit time.Duration) result {
