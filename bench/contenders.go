@@ -1,0 +1,494 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+	"runtime/debug"
+	"slices"
+	"sync"
+	"sync/atomic"
+	_ "unsafe" // for go:linkname
+
+	"github.com/cockroachdb/crlib/crsync"
+	"github.com/puzpuzpuz/xsync/v4"
+
+	"github.com/rseq-go/rseq"
+	"github.com/rseq-go/rseq/percpu"
+)
+
+// What a contender's operation is.
+type kind int
+
+const (
+	counter kind = iota // adds one
+	list                // takes a handle or a value and gives it back
+	kinds
+)
+
+func (k kind) String() string {
+	return [...]string{"counters: add", "free lists and pools: take and give back"}[k]
+}
+
+// contender is something to time.
+type contender struct {
+	name  string
+	kind  kind
+	first bool // the others of its kind are compared with it
+	about string
+	// make is called with GOMAXPROCS as it will be, for that many goroutines.
+	make func(workers int) instance
+}
+
+// instance is a contender in use.
+type instance struct {
+	// run does n operations, a multiple of eight, on the calling goroutine. Those that
+	// others do at the same time are on the same data. An operation that did not do
+	// what it is timed for is an error.
+	run func(n int) error
+	// check says, after all runs, whether the operations did what they should: ops is
+	// how many there were.
+	check func(ops int64) error
+}
+
+// contenders returns all that can run here, those of a kind together and its first
+// one first.
+func contenders(sections bool) []contender {
+	list := []contender{
+		{"percpu.Counter", counter, true, "`percpu.Counter.Add`", newCounter},
+		{"percpu.Counter, compact", counter, false, "the same, made with `percpu.Compact`", newCompact},
+		{"percpu.Counters", counter, false, "`percpu.Counters.Add`, number 3 of 16", newCounters},
+		{"rseq.Cells", counter, false, "`rseq.Cells.Add`, whose status is looked at each time", newCells},
+		{"procPin", counter, false, "a plain add to a slot of the P, between `runtime.procPin` and `procUnpin` (go:linkname)", newPinned},
+		{"atomic.Int64", counter, false, "`atomic.Int64.Add`, one for all", newAtomic},
+		{"xsync.Counter", counter, false, "`xsync.Counter.Add` of github.com/puzpuzpuz/xsync/v4", newXsync},
+		{"crsync.Counter", counter, false, "`crsync.Counter.Add` of github.com/cockroachdb/crlib, without its own Go runtime", newCrsync},
+		{"mutex, int64", counter, false, "a `sync.Mutex` around an int64", newMutex},
+		{"empty call", counter, false, "an empty Go function that is not inlined: the yardstick", newEmpty},
+
+		{"percpu.FreeList", list, true, "`percpu.FreeList.Pop` and `Push`", newFreeList},
+		{"mutex, slice", list, false, "a `sync.Mutex` around a slice", newStack},
+		{"channel", list, false, "a buffered channel, by `select` with a `default`", newChannel},
+		{"percpu.Pool", list, false, "`percpu.Pool.Get` and `Put`, of values of 128 bytes", newPool},
+		{"sync.Pool", list, false, "`sync.Pool.Get` and `Put`, of pointers to the same", newSyncPool},
+	}
+	if !sections {
+		list = slices.DeleteFunc(list, func(c contender) bool { return c.name == "rseq.Cells" })
+	}
+	return list
+}
+
+// mustBe says whether a counter counted right.
+func mustBe(got, ops int64) error {
+	if got != ops {
+		return fmt.Errorf("it counted %d: expected %d", got, ops)
+	}
+	return nil
+}
+
+func newCounter(int) instance { return counterOf() }
+func newCompact(int) instance { return counterOf(percpu.Compact) }
+
+// counterOf must not be inlined: the compiler would then not inline Add in its loop.
+//
+//go:noinline
+func counterOf(options ...percpu.Option) instance {
+	c := percpu.NewCounter(options...)
+	return instance{func(n int) error {
+		for range n / 8 {
+			c.Add(1)
+			c.Add(1)
+			c.Add(1)
+			c.Add(1)
+			c.Add(1)
+			c.Add(1)
+			c.Add(1)
+			c.Add(1)
+		}
+		return nil
+	}, func(ops int64) error { return mustBe(c.Load(), ops) }}
+}
+
+func newCounters(int) instance {
+	c := percpu.NewCounters(16)
+	return instance{func(n int) error {
+		for range n / 8 {
+			c.Add(3, 1)
+			c.Add(3, 1)
+			c.Add(3, 1)
+			c.Add(3, 1)
+			c.Add(3, 1)
+			c.Add(3, 1)
+			c.Add(3, 1)
+			c.Add(3, 1)
+		}
+		return nil
+	}, func(ops int64) error {
+		var others int64
+		for i := range c.Len() {
+			if i != 3 {
+				others += c.Load(i)
+			}
+		}
+		return errors.Join(mustBe(c.Load(3), ops), mustBe(others, 0))
+	}}
+}
+
+func newCells(int) instance {
+	words := make([]int64, 16*rseq.PossibleCPUs())
+	c := &rseq.Cells{Base: &words[0], N: rseq.PossibleCPUs(), Stride: 128}
+	return instance{func(n int) error {
+		for range n / 8 {
+			if c.Add(1) != rseq.Done {
+				if err := addLate(c); err != nil {
+					return err
+				}
+			}
+			if c.Add(1) != rseq.Done {
+				if err := addLate(c); err != nil {
+					return err
+				}
+			}
+			if c.Add(1) != rseq.Done {
+				if err := addLate(c); err != nil {
+					return err
+				}
+			}
+			if c.Add(1) != rseq.Done {
+				if err := addLate(c); err != nil {
+					return err
+				}
+			}
+			if c.Add(1) != rseq.Done {
+				if err := addLate(c); err != nil {
+					return err
+				}
+			}
+			if c.Add(1) != rseq.Done {
+				if err := addLate(c); err != nil {
+					return err
+				}
+			}
+			if c.Add(1) != rseq.Done {
+				if err := addLate(c); err != nil {
+					return err
+				}
+			}
+			if c.Add(1) != rseq.Done {
+				if err := addLate(c); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	}, func(ops int64) error {
+		var sum int64
+		for _, w := range words {
+			sum += w
+		}
+		return mustBe(sum, ops)
+	}}
+}
+
+// addLate adds one after a first try failed: the thread may not have an area yet.
+func addLate(c *rseq.Cells) error {
+	var s rseq.Status
+	for range 100 {
+		if err := rseq.CriticalSections(rseq.ByCPU); err != nil {
+			return err
+		}
+		if s = c.Add(1); s == rseq.Done {
+			return nil
+		}
+	}
+	return fmt.Errorf("rseq.Cells.Add: %v", s)
+}
+
+//go:linkname procPin runtime.procPin
+func procPin() int
+
+//go:linkname procUnpin runtime.procUnpin
+func procUnpin()
+
+// pinned has a slot for each P.
+type pinned []struct {
+	n int64
+	_ [120]byte
+}
+
+func newPinned(int) instance {
+	p := make(pinned, runtime.GOMAXPROCS(0))
+	return instance{p.run, func(ops int64) error {
+		var sum int64
+		for i := range p {
+			sum += p[i].n
+		}
+		return mustBe(sum, ops)
+	}}
+}
+
+// run has no race: a P runs one goroutine, which is not preempted while it is pinned.
+// The race detector does not know that.
+//
+//go:norace
+func (p pinned) run(n int) error {
+	for range n / 8 {
+		p[procPin()].n++
+		procUnpin()
+		p[procPin()].n++
+		procUnpin()
+		p[procPin()].n++
+		procUnpin()
+		p[procPin()].n++
+		procUnpin()
+		p[procPin()].n++
+		procUnpin()
+		p[procPin()].n++
+		procUnpin()
+		p[procPin()].n++
+		procUnpin()
+		p[procPin()].n++
+		procUnpin()
+	}
+	return nil
+}
+
+func newAtomic(int) instance {
+	var c atomic.Int64
+	return instance{func(n int) error {
+		for range n / 8 {
+			c.Add(1)
+			c.Add(1)
+			c.Add(1)
+			c.Add(1)
+			c.Add(1)
+			c.Add(1)
+			c.Add(1)
+			c.Add(1)
+		}
+		return nil
+	}, func(ops int64) error { return mustBe(c.Load(), ops) }}
+}
+
+func newXsync(int) instance {
+	c := xsync.NewCounter()
+	return instance{func(n int) error {
+		for range n {
+			c.Add(1)
+		}
+		return nil
+	}, func(ops int64) error { return mustBe(c.Value(), ops) }}
+}
+
+func newCrsync(int) instance {
+	c := crsync.MakeCounter()
+	return instance{func(n int) error {
+		for range n {
+			c.Add(1)
+		}
+		return nil
+	}, func(ops int64) error { return mustBe(c.Get(), ops) }}
+}
+
+func newMutex(int) instance {
+	var c struct {
+		mu sync.Mutex
+		n  int64
+	}
+	return instance{func(n int) error {
+		for range n {
+			c.mu.Lock()
+			c.n++
+			c.mu.Unlock()
+		}
+		return nil
+	}, func(ops int64) error { return mustBe(c.n, ops) }}
+}
+
+//go:noinline
+func empty() {}
+
+func newEmpty(int) instance {
+	return instance{func(n int) error {
+		for range n / 8 {
+			empty()
+			empty()
+			empty()
+			empty()
+			empty()
+			empty()
+			empty()
+			empty()
+		}
+		return nil
+	}, func(int64) error { return nil }}
+}
+
+// spares is how many more handles or values there are than goroutines hold at most.
+const spares = 1024
+
+var (
+	errEmpty = errors.New("a list was empty")
+	errFull  = errors.New("a list was full")
+)
+
+// allThere says whether handles are the numbers below n, each once.
+func allThere(handles []uint64, n int) error {
+	slices.Sort(handles)
+	if len(handles) != n || n > 0 && handles[n-1] != uint64(n-1) || len(slices.Compact(handles)) != n {
+		return fmt.Errorf("of %d handles %d came back, or not each once", n, len(handles))
+	}
+	return nil
+}
+
+func newFreeList(workers int) instance {
+	// Each list has room for all handles, and a CPU that has none makes one: it cannot
+	// be that there is no room.
+	room := 16*workers + spares
+	l := percpu.NewFreeList(room)
+	var made atomic.Int64
+	fresh := func() (uint64, error) {
+		h := made.Add(1) - 1
+		if h >= int64(room) {
+			return 0, errEmpty
+		}
+		return uint64(h), nil
+	}
+	return instance{func(n int) error {
+		for range n {
+			h, ok := l.Pop()
+			if !ok {
+				var err error
+				if h, err = fresh(); err != nil {
+					return err
+				}
+			}
+			if !l.Push(h) {
+				return errFull
+			}
+		}
+		return nil
+	}, func(int64) error {
+		handles, err := l.DrainAll()
+		if err != nil {
+			return err
+		}
+		return allThere(handles, int(made.Load()))
+	}}
+}
+
+func newStack(workers int) instance {
+	var mu sync.Mutex
+	room := workers + spares
+	stack := make([]uint64, room)
+	for i := range stack {
+		stack[i] = uint64(i)
+	}
+	return instance{func(n int) error {
+		for range n {
+			mu.Lock()
+			if len(stack) == 0 {
+				mu.Unlock()
+				return errEmpty
+			}
+			h := stack[len(stack)-1]
+			stack = stack[:len(stack)-1]
+			mu.Unlock()
+
+			mu.Lock()
+			if len(stack) == room {
+				mu.Unlock()
+				return errFull
+			}
+			stack = append(stack, h)
+			mu.Unlock()
+		}
+		return nil
+	}, func(int64) error { return allThere(slices.Clone(stack), room) }}
+}
+
+func newChannel(workers int) instance {
+	room := workers + spares
+	c := make(chan uint64, room)
+	for i := range room {
+		c <- uint64(i)
+	}
+	return instance{func(n int) error {
+		for range n {
+			var h uint64
+			select {
+			case h = <-c:
+			default:
+				return errEmpty
+			}
+			select {
+			case c <- h:
+			default:
+				return errFull
+			}
+		}
+		return nil
+	}, func(int64) error {
+		var handles []uint64
+		for range len(c) {
+			handles = append(handles, <-c)
+		}
+		return allThere(handles, room)
+	}}
+}
+
+// item is what the pools have.
+type item [128]byte
+
+var errNil = errors.New("a pool gave nil")
+
+func newPool(workers int) instance {
+	room := 16*workers + spares
+	var made atomic.Int64
+	p := percpu.NewPool(room, func(*item) { made.Add(1) })
+	return instance{func(n int) error {
+		for range n {
+			v := p.Get()
+			if v == nil {
+				return errNil
+			}
+			p.Put(v)
+		}
+		return nil
+	}, func(int64) error {
+		if n := made.Load(); n > int64(room) {
+			return fmt.Errorf("the pool of %d values allocated %d more", room, n-int64(room))
+		}
+		return nil
+	}}
+}
+
+func newSyncPool(workers int) instance {
+	var made atomic.Int64
+	p := &sync.Pool{New: func() any {
+		made.Add(1)
+		return new(item)
+	}}
+	return instance{func(n int) error {
+		for range n {
+			v := p.Get().(*item)
+			if v == nil {
+				return errNil
+			}
+			p.Put(v)
+		}
+		return nil
+	}, func(ops int64) error {
+		// The collector may empty it, and with the race detector it forgets some.
+		if n := made.Load(); n > ops/100+int64(16*workers+spares) && !racing() {
+			return fmt.Errorf("it allocated %d values in %d operations", n, ops)
+		}
+		return nil
+	}}
+}
+
+// racing reports whether this is built with the race detector.
+func racing() bool {
+	build, _ := debug.ReadBuildInfo()
+	return build != nil && slices.Contains(build.Settings, debug.BuildSetting{Key: "-race", Value: "true"})
+}

@@ -1,0 +1,1 @@
+// Go declares procPin and procUnpin without a body only where assembly may have them.

@@ -1,0 +1,367 @@
+package main
+
+import (
+	_ "embed"
+	"fmt"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/rseq-go/rseq"
+	"github.com/rseq-go/rseq/internal/kernel"
+	"github.com/rseq-go/rseq/internal/tool"
+)
+
+// published is the end of docs/bench.md: what others measured.
+//
+//go:embed published.md
+var published string
+
+// report is a run's outcome.
+type report struct {
+	Date, Go, Platform, Kernel string
+	CPU                        string // the processor's name
+	CPUs, Procs                int
+	Libc                       string
+	Modules                    []string // the versions of what was compared with
+	NoSections                 string   // why critical sections cannot run here
+	Scenarios, Scaling         []measurement
+	Allocations                []allocation
+}
+
+// newReport says what is known before anything ran.
+func newReport(sections error) *report {
+	info, _ := rseq.Query()
+	r := &report{
+		Date: time.Now().UTC().Format(time.DateOnly), Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH,
+		Kernel: kernel.Release(), CPU: processor(), CPUs: runtime.NumCPU(), Procs: runtime.GOMAXPROCS(0), Libc: info.Libc,
+	}
+	if sections != nil {
+		r.NoSections = sections.Error()
+	}
+	if build, ok := debug.ReadBuildInfo(); ok {
+		for _, m := range build.Deps {
+			if strings.Contains(m.Path, "/xsync/") || strings.HasSuffix(m.Path, "/crlib") {
+				r.Modules = append(r.Modules, m.Path+" "+m.Version)
+			}
+		}
+	}
+	return r
+}
+
+// processor is its name, or what stands for it.
+func processor() string {
+	data, _ := os.ReadFile("/proc/cpuinfo")
+	for line := range strings.Lines(string(data)) {
+		if name, value, _ := strings.Cut(line, ":"); strings.TrimSpace(name) == "model name" {
+			return strings.TrimSpace(value)
+		}
+	}
+	return runtime.GOARCH + " processor"
+}
+
+// machine is a line about where it ran.
+func (r *report) machine() string {
+	line := fmt.Sprintf("%s, %s with %d CPUs, %s", r.Date, r.CPU, r.CPUs, r.Platform)
+	if r.Kernel != "" {
+		line += ", Linux " + r.Kernel
+	}
+	if r.Libc != "" {
+		line += ", " + r.Libc
+	}
+	return line + ", " + r.Go
+}
+
+// show is a number with three digits.
+func show(x float64) string {
+	switch {
+	case x < 9.995:
+		return fmt.Sprintf("%.2f", x)
+	case x < 99.95:
+		return fmt.Sprintf("%.1f", x)
+	}
+	return fmt.Sprintf("%.0f", x)
+}
+
+// showRatio says how much a contender's time is of the first one's.
+func showRatio(x float64) string {
+	if x == 0 {
+		return "-"
+	}
+	return show(x)
+}
+
+// text is what is printed.
+func (r *report) text() string {
+	var b strings.Builder
+	p := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
+	if r.NoSections != "" {
+		p("Critical sections cannot run here, so percpu works by atomics and locks:\n%s\n", r.NoSections)
+	}
+	p("%s", r.machine())
+	if busy := r.busy(); busy != "" {
+		p("Mind: %s.", busy)
+	}
+	p("ns for one operation: median (quartiles), and the ratio to the first percpu of its kind")
+	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w)
+	for _, m := range r.Scenarios {
+		fmt.Fprintf(w, "\t%s\t", m.Name)
+	}
+	fmt.Fprintln(w)
+	for k := range kinds {
+		for i, name := range r.of(k) {
+			if i == 0 {
+				fmt.Fprintf(w, "%v%s\n", k, strings.Repeat("\t\t", len(r.Scenarios)))
+			}
+			fmt.Fprintf(w, "  %s", name)
+			for _, m := range r.Scenarios {
+				fmt.Fprint(w, cells(m.result(name)))
+			}
+			fmt.Fprintln(w)
+		}
+	}
+	w.Flush()
+	if len(r.Scaling) > 0 {
+		fmt.Fprint(w, "\ngoroutines")
+		for _, x := range r.Scaling[0].Results {
+			fmt.Fprintf(w, "\t%s\t", x.Name)
+		}
+		fmt.Fprintln(w)
+		for _, m := range r.Scaling {
+			fmt.Fprint(w, m.Workers)
+			for _, x := range m.Results {
+				fmt.Fprint(w, cells(x))
+			}
+			fmt.Fprintln(w)
+		}
+		w.Flush()
+	}
+	if len(r.Allocations) > 0 {
+		p("\nallocations for one operation, in steady state")
+		for _, a := range r.Allocations {
+			fmt.Fprintf(w, "%s\t%g\n", a.Name, a.PerOp)
+		}
+		w.Flush()
+	}
+	return b.String()
+}
+
+// speedup says how much faster empty calls went than on one goroutine, and how much
+// that may be: less tells that the machine did something else, or that its CPUs share
+// cores. It is zero if they did not run.
+func (r *report) speedup(m measurement) (got float64, most int) {
+	const yardstick = "empty call"
+	one, some := r.Scenarios[0].result(yardstick), m.result(yardstick)
+	if some.Ns[1] == 0 {
+		return 0, 0
+	}
+	return one.Ns[1] / some.Ns[1], min(m.Workers, r.CPUs, max(r.Procs, 1))
+}
+
+func (r *report) showSpeedup(m measurement) string {
+	got, most := r.speedup(m)
+	if most < 2 {
+		return ""
+	}
+	return fmt.Sprintf(" Empty calls went %.2f times as fast as by one goroutine.", got)
+}
+
+// busy says why what should run at once did not, if so.
+func (r *report) busy() string {
+	for _, m := range r.Scenarios {
+		if got, most := r.speedup(m); got > 0 && got < 0.8*float64(most) {
+			return fmt.Sprintf("by %s, empty calls went %.2f times as fast as by one goroutine, not %d times: "+
+				"the machine did something else, or its CPUs share cores", m.Name, got, most)
+		}
+	}
+	return ""
+}
+
+// cells are a result's two in the printed table.
+func cells(x result) string {
+	return fmt.Sprintf("\t%s (%s %s)\t%s", show(x.Ns[1]), show(x.Ns[0]), show(x.Ns[2]), showRatio(x.Ratio))
+}
+
+// of returns the names of the contenders of a kind that ran.
+func (r *report) of(k kind) (names []string) {
+	if len(r.Scenarios) == 0 {
+		return nil
+	}
+	for _, x := range r.Scenarios[0].Results {
+		if x.Kind == k {
+			names = append(names, x.Name)
+		}
+	}
+	return names
+}
+
+func (m measurement) result(name string) result {
+	i := slices.IndexFunc(m.Results, func(x result) bool { return x.Name == name })
+	if i < 0 {
+		return result{}
+	}
+	return m.Results[i]
+}
+
+// Where the section stands in README.md.
+const sectionBegin, sectionEnd = "<!-- bench -->\n", "<!-- /bench -->\n"
+
+// write writes the pages.
+func (r *report) write() error {
+	readme, err := os.ReadFile("README.md")
+	if err != nil {
+		return err
+	}
+	changed, err := withSection(string(readme), r.section())
+	if err != nil {
+		return err
+	}
+	picture, err := r.plot()
+	if err != nil {
+		return err
+	}
+	return tool.WriteFiles(map[string][]byte{
+		"docs/bench.md": []byte(r.page()), "docs/bench.svg": picture, "README.md": []byte(changed),
+	})
+}
+
+// withSection returns a text with another section between the marks.
+func withSection(text, section string) (string, error) {
+	before, rest, begins := strings.Cut(text, sectionBegin)
+	_, after, ends := strings.Cut(rest, sectionEnd)
+	if !begins || !ends {
+		return "", fmt.Errorf("README.md has no place for the table: add the lines %q and %q to it",
+			strings.TrimSpace(sectionBegin), strings.TrimSpace(sectionEnd))
+	}
+	return before + sectionBegin + section + sectionEnd + after, nil
+}
+
+// section is README.md's: medians, and ratios to the first of the kind.
+func (r *report) section() string {
+	var b strings.Builder
+	p := func(format string, args ...any) { fmt.Fprintf(&b, format, args...) }
+	p("| median, ns for one operation |")
+	for _, m := range r.Scenarios {
+		p(" %s |", m.Name)
+	}
+	p("\n%s|\n", strings.Repeat("| --- ", len(r.Scenarios)+1))
+	for k := range kinds {
+		for i, name := range r.of(k) {
+			if i == 0 {
+				p("| *%v* |%s\n", k, strings.Repeat(" |", len(r.Scenarios)))
+			}
+			p("| %s |", bold(name, name))
+			for _, m := range r.Scenarios {
+				x := m.result(name)
+				text := show(x.Ns[1])
+				if i > 0 {
+					text += ", " + showRatio(x.Ratio) + "×"
+				}
+				p(" %s |", bold(name, text))
+			}
+			p("\n")
+		}
+	}
+	p("\n%s\n", wrap(fmt.Sprintf("Seen by `go run ./bench` on %s. "+
+		"A time is wall time divided by the operations of all goroutines; × is the ratio to the first of its kind. "+
+		"[docs/bench.md](docs/bench.md) has what each line is, quartiles and a plot.", r.machine())))
+	if busy := r.busy(); busy != "" {
+		p("\n%s\n", wrap("Mind: "+busy+"."))
+	}
+	return b.String()
+}
+
+// bold marks a text of package percpu's.
+func bold(name, text string) string {
+	if isPercpu(name) {
+		return "**" + text + "**"
+	}
+	return text
+}
+
+// wrap breaks a paragraph into lines.
+func wrap(text string) string {
+	var b strings.Builder
+	column := 0
+	for i, word := range strings.Fields(text) {
+		switch n := len([]rune(word)); {
+		case i == 0:
+			column = n
+		case column+1+n > 88:
+			b.WriteByte('\n')
+			column = n
+		default:
+			b.WriteByte(' ')
+			column += 1 + n
+		}
+		b.WriteString(word)
+	}
+	return b.String()
+}
+
+// page is docs/bench.md.
+func (r *report) page() string {
+	var b strings.Builder
+	p := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
+	p("<!-- Code generated by go run ./bench; DO NOT EDIT. -->\n\n# What package percpu's operations cost\n")
+	p("%s\n", wrap(fmt.Sprintf("%s, GOMAXPROCS %d. `go run ./bench` makes it anew, in one process: all contenders run in turn, "+
+		"some milliseconds each, round after round, another one first each time, so that a slow moment of the machine meets all. "+
+		"Each round's operations are checked, and after a scenario what was counted, or is on the lists.", r.machine(), r.Procs)))
+	p("%s\n", wrap("A time is the wall time of a turn divided by the operations of all its goroutines: where two run at once "+
+		"and do not hinder each other, it is half of what an operation takes. A ratio is to the first of its kind, printed bold: "+
+		"the median of the ratios in each round."))
+	p("![the medians as bars](bench.svg)\n")
+	p("| contender | what is timed |\n| --- | --- |")
+	for _, c := range contenders(true) {
+		p("| %s | %s |", c.name, c.about)
+	}
+	if len(r.Modules) > 0 {
+		p("\nCompared with %s.", strings.Join(r.Modules, " and "))
+	}
+	if busy := r.busy(); busy != "" {
+		p("\n%s", wrap("Mind: "+busy+"."))
+	}
+	for _, m := range r.Scenarios {
+		p("\n## %s\n\n%d rounds, ns for one operation.%s\n", m.Name, m.Rounds, r.showSpeedup(m))
+		p("| contender | median | lower quartile | upper quartile | ratio |\n| --- | --- | --- | --- | --- |")
+		for k := range kinds {
+			for i, name := range r.of(k) {
+				x := m.result(name)
+				if i == 0 {
+					p("| *%v* | | | | |\n| **%s** | **%s** | %s | %s | %s |", k, name, show(x.Ns[1]), show(x.Ns[0]), show(x.Ns[2]), showRatio(x.Ratio))
+				} else {
+					p("| %s | %s | %s | %s | %s |", name, show(x.Ns[1]), show(x.Ns[0]), show(x.Ns[2]), showRatio(x.Ratio))
+				}
+			}
+		}
+	}
+	if len(r.Scaling) > 0 {
+		p("\n## From one goroutine to one for each CPU\n\n%d rounds each, ns for one operation: median (quartiles).\n", r.Scaling[0].Rounds)
+		line, rule := "| goroutines |", "| --- |"
+		for _, x := range r.Scaling[0].Results {
+			line += " " + x.Name + " |"
+			rule += " --- |"
+		}
+		p("%s\n%s", line, rule)
+		for _, m := range r.Scaling {
+			line := fmt.Sprintf("| %d |", m.Workers)
+			for _, x := range m.Results {
+				line += fmt.Sprintf(" %s (%s to %s) |", show(x.Ns[1]), show(x.Ns[0]), show(x.Ns[2]))
+			}
+			p("%s", line)
+		}
+	}
+	if len(r.Allocations) > 0 {
+		p("\n## Allocations\n\nFor one operation, in steady state.\n\n| contender | allocations |\n| --- | --- |")
+		for _, a := range r.Allocations {
+			p("| %s | %g |", a.Name, a.PerOp)
+		}
+	}
+	p("\n%s", strings.TrimSpace(published))
+	return b.String()
+}
