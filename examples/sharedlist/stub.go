@@ -1,0 +1,14 @@
+//go:build !(linux && cgo && (amd64 || arm64))
+
+// Program sharedlist is Go and C on the same lists; this build of it is neither.
+package main
+
+import (
+	"fmt"
+	"os"
+)
+
+func main() {
+	fmt.Fprintln(os.Stderr, "sharedlist: needs C code: build it for Linux on amd64 or arm64 with CGO_ENABLED=1 and a C compiler")
+	os.Exit(1)
+}
