@@ -4,9 +4,47 @@ import (
 	"errors"
 	"fmt"
 	"sync/atomic"
+	"unsafe"
 
 	"github.com/rseq-go/rseq"
 )
+
+// What there is, and where the goroutine runs.
+func ExampleQuery() {
+	info, err := rseq.Query()
+	if errors.Is(err, rseq.ErrNotSupported) {
+		fmt.Println("no area:", err) // the calls below answer all the same
+	}
+	fmt.Println(info.Owner, info.Libc, info.Confirmed, info.Features)
+	if cpu, err := rseq.CPU(); err == nil {
+		fmt.Println("was just on CPU", cpu)
+	}
+	if node, err := rseq.NodeID(); err == nil {
+		fmt.Println("of NUMA node", node)
+	}
+	if id, err := rseq.ConcurrencyID(); err == nil {
+		fmt.Println("by a thread with concurrency id", id)
+	}
+}
+
+// A goroutine that stays on its thread reads its area by one load.
+func ExampleLockThread() {
+	t, err := rseq.LockThread()
+	if err != nil {
+		return
+	}
+	defer t.Unlock()
+	before, _ := t.CPU()
+	moved := 0
+	for range 1000 {
+		if cpu, _ := t.CPU(); cpu != before {
+			before = cpu
+			moved++
+		}
+	}
+	fmt.Println(moved < 1000)
+	// Output: true
+}
 
 // A counter that goroutines on different CPUs do not contend for, and that counts
 // right wherever it runs.
@@ -62,6 +100,40 @@ func ExampleIndex_LoadCBNEStore() {
 	}
 	fmt.Println("locked, counted, unlocked")
 	// Output: locked, counted, unlocked
+}
+
+// Each CPU adds to one of two words of its own: active has its address. Global
+// variables stay where they are, as what an address in a word leads to must.
+var (
+	halves [2]int64
+	active uintptr
+)
+
+// A count is taken away whole while others add: the next go to the other half, and once
+// the fence returns nobody adds to this one.
+func ExampleIndex_Fence() {
+	if err := rseq.CriticalSections(rseq.ByCPU); err != nil {
+		fmt.Println("5") // not here: use an atomic
+		return
+	}
+	active = uintptr(unsafe.Pointer(&halves[0]))
+	add := func(n int64) (cpu int) {
+		for {
+			cpu, _ = rseq.CPU()
+			first := uintptr(unsafe.Pointer(&active)) // a program has one for each CPU
+			if rseq.ByCPU.LoadAddLoadLoadAddStore(&first, 0, n, cpu) == rseq.Done {
+				return cpu
+			}
+		}
+	}
+	cpu := add(5)
+
+	atomic.StoreUintptr(&active, uintptr(unsafe.Pointer(&halves[1])))
+	if err := rseq.ByCPU.Fence(cpu); err != nil {
+		fmt.Println(err)
+	}
+	fmt.Println(halves[0])
+	// Output: 5
 }
 
 // A thread that others wait for asks the kernel not to be preempted in that moment.

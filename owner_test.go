@@ -240,7 +240,7 @@ func TestStaticDlopen(t *testing.T) {
 		// -w and no -Werror: the linker warns that a static dlopen wants the
 		// same glibc at run time, which is the case here.
 		program := filepath.Join(t.TempDir(), "static")
-		testutil.Run(t, nil, "gcc", "-w", "-static", far, "-o", program, "testdata/staticdl.c", "-ldl")
+		testutil.Run(t, nil, "gcc", "-w", "-static", far, "-o", program, "testdata/dl.c", "-ldl")
 		trivial := testutil.CC(t, "-shared", "-fPIC", "-DTRIVIAL", "testdata/shim.c", "-ldl")
 		if _, _, err := testutil.Try(nil, program, trivial); err != nil {
 			t.Skipf("getauxval or dlsym crashes in a library that a static program of this glibc loads (2.31 is so): %v", err)
@@ -264,6 +264,32 @@ func TestStaticDlopen(t *testing.T) {
 		if !strings.Contains(out, ": owner 0 ") {
 			t.Errorf("nothing was registered: %s", out)
 		}
+	}
+}
+
+// TestNamespace: a library in a namespace of its own, beside another copy of the C
+// library, finds the area that the program's registered.
+func TestNamespace(t *testing.T) {
+	testutil.NeedCompilers(t)
+	if !onGlibc() {
+		t.Skip("musl has no dlmopen")
+	}
+	shim := testutil.CC(t, "-shared", "-fPIC", "-I.", "testdata/shim.c", "glibc.c", "fallback.c", "-ldl", "-lpthread")
+	program := testutil.CC(t, "-DNAMESPACE", "testdata/dl.c", "-ldl")
+	var offset, reported int
+	var size, owner, via int
+	out := testutil.Run(t, nil, program, shim)
+	if _, err := fmt.Sscanf(out, "%d %d: owner %d via %d offset %d", &offset, &size, &owner, &via, &reported); err != nil {
+		t.Fatalf("%q: %v", out, err)
+	}
+	if size == 0 { // an old C library: nobody registered
+		if owner != int(rseq.OwnerNone) {
+			t.Error(out)
+		}
+		return
+	}
+	if owner != int(rseq.OwnerLibc) || reported != offset {
+		t.Errorf("the program's area is at %d: %s", offset, out)
 	}
 }
 

@@ -1,5 +1,7 @@
-/* A static program that loads the C part with dlopen. With -DFAR it has 20 KB
- * of thread-local data. Prints its own area and what the C part reports. */
+/* A program, static or not, that loads the C part with dlopen, with -DNAMESPACE into
+ * a namespace of its own, where it has a C library of its own. With -DFAR the program
+ * has 20 KB of thread-local data. Prints its own area and what the C part reports. */
+#define _GNU_SOURCE
 #include <dlfcn.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -13,7 +15,11 @@ __thread char far[20000] = { 1 };
 
 int main(int argc, char **argv)
 {
+#ifdef NAMESPACE
+	void *lib = argc > 1 ? dlmopen(LM_ID_NEWLM, argv[1], RTLD_NOW) : NULL;
+#else
 	void *lib = argc > 1 ? dlopen(argv[1], RTLD_NOW) : NULL;
+#endif
 	char text[200];
 
 	if (!lib) {

@@ -1,0 +1,164 @@
+package rseq_test
+
+import (
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/rseq-go/rseq/internal/testutil"
+)
+
+// pages returns the repository's pages of text, by path.
+func pages(t *testing.T) map[string]string {
+	t.Helper()
+	all := map[string]string{}
+	err := filepath.WalkDir(".", func(name string, d fs.DirEntry, err error) error {
+		if err == nil && d.IsDir() && strings.HasPrefix(name, ".") && name != "." && name != ".github" {
+			return fs.SkipDir
+		}
+		if err == nil && strings.HasSuffix(name, ".md") {
+			data, err := os.ReadFile(name)
+			all[name] = string(data)
+			return err
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(all) < 5 {
+		t.Skipf("%d pages: this is not the repository", len(all)) // a guest
+	}
+	return all
+}
+
+// sources returns the text of all files whose names end so.
+func sources(t *testing.T, suffix string) (all string) {
+	t.Helper()
+	err := filepath.WalkDir(".", func(name string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || !strings.HasSuffix(name, suffix) || strings.HasPrefix(name, ".cache") {
+			return err
+		}
+		data, err := os.ReadFile(name)
+		all += string(data)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+var (
+	mdLink   = regexp.MustCompile(`\]\(([^)\s]+)\)`)
+	mdCode   = regexp.MustCompile("`([^`\n]+)`")
+	mdHead   = regexp.MustCompile(`(?m)^#+ (.*)$`)
+	testName = regexp.MustCompile(`^((?:Test|Benchmark|Fuzz|Example)[A-Z]\w*)\*?(?:/|$)`)
+	goRun    = regexp.MustCompile(`go (?:run|test|build|vet)\b[^|#\n]*?(\./[\w./-]*)`)
+	fileName = regexp.MustCompile(`^\.?[\w./-]+\.(?:go|c|h|s|S|md|json|txtar|sh|config|yml)$`)
+)
+
+// anchor is what GitHub makes of a heading.
+func anchor(heading string) string {
+	heading = regexp.MustCompile(`[^\w\- ]`).ReplaceAllString(strings.ToLower(heading), "")
+	return strings.ReplaceAll(heading, " ", "-")
+}
+
+// TestDocs: what the pages link to, the tests and files that they name and the packages
+// in their commands are there.
+func TestDocs(t *testing.T) {
+	all := pages(t)
+	tests := sources(t, "_test.go")
+	names := map[string]bool{} // of files, without folders
+	err := filepath.WalkDir(".", func(name string, d fs.DirEntry, err error) error {
+		names[path.Base(name)] = true
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	exists := func(page, name string) bool {
+		for _, dir := range []string{path.Dir(page), "."} {
+			if _, err := os.Stat(path.Join(dir, name)); err == nil {
+				return true
+			}
+		}
+		return false
+	}
+	found := map[string]int{}
+	for page, text := range all {
+		for _, m := range mdLink.FindAllStringSubmatch(text, -1) {
+			target, fragment, _ := strings.Cut(m[1], "#")
+			if strings.Contains(target, ":") {
+				continue // elsewhere
+			}
+			found["links"]++
+			to := path.Join(path.Dir(page), target)
+			if target == "" {
+				to = page
+			}
+			if _, err := os.Stat(to); err != nil {
+				t.Errorf("%s links to %s: %v", page, m[1], err)
+				continue
+			}
+			there := fragment == ""
+			for _, h := range mdHead.FindAllStringSubmatch(all[to], -1) {
+				there = there || anchor(h[1]) == fragment
+			}
+			if !there {
+				t.Errorf("%s links to %s, where no heading makes that", page, m[1])
+			}
+		}
+		for _, m := range mdCode.FindAllStringSubmatch(text, -1) {
+			if n := testName.FindStringSubmatch(m[1]); n != nil {
+				found["tests"]++
+				end := `\(`
+				if strings.HasPrefix(m[1], n[1]+"*") {
+					end = ""
+				}
+				if !regexp.MustCompile(`func ` + n[1] + end).MatchString(tests) {
+					t.Errorf("%s names %s, which is no test", page, m[1])
+				}
+			}
+			if fileName.MatchString(m[1]) && !strings.HasPrefix(m[1], "sys/") {
+				found["files"]++
+				if !exists(page, m[1]) && !(path.Base(m[1]) == m[1] && names[m[1]]) {
+					t.Errorf("%s names the file %s, which is not there", page, m[1])
+				}
+			}
+		}
+		for _, m := range goRun.FindAllStringSubmatch(text, -1) {
+			found["commands"]++
+			if dir := strings.TrimSuffix(m[1], "..."); !exists(".", dir) {
+				t.Errorf("%s has the command %q: there is no %s", page, m[0], dir)
+			}
+		}
+	}
+	t.Log(found)
+	for _, what := range []string{"links", "tests", "files", "commands"} {
+		if found[what] < 5 {
+			t.Errorf("only %d %s found: the pages are not read rightly", found[what], what)
+		}
+	}
+}
+
+// TestReadme: the program in README.md is testdata/readme, and works.
+func TestReadme(t *testing.T) {
+	_, rest, _ := strings.Cut(pages(t)["README.md"], "```go\npackage main\n")
+	program, _, _ := strings.Cut(rest, "```")
+	source, err := os.ReadFile("testdata/readme/main.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := "package main\n" + program; string(source) != want {
+		t.Errorf("testdata/readme/main.go is not README.md's program:\n%s", want)
+	}
+	out := testutil.Run(t, nil, testutil.GoBuild(t, "./testdata/readme", nil))
+	if !strings.Contains(out, "this goroutine was just on CPU") {
+		t.Error(out)
+	}
+}
