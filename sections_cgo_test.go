@@ -23,6 +23,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/rseq-go/rseq"
+	"github.com/rseq-go/rseq/internal/abi"
 	"github.com/rseq-go/rseq/internal/testutil"
 	"github.com/rseq-go/rseq/internal/tramp"
 )
@@ -84,6 +85,9 @@ func childOnly(t *testing.T) {
 func TestNewProcess(t *testing.T) {
 	testutil.NeedSections(t, rseq.ByCPU)
 	inChild(t, "^TestRefusedAtFirst$", -1)
+	if info, err := rseq.Query(); err == nil && info.Owner == rseq.OwnerLibc {
+		inChild(t, "^TestRestored$", -1, fmt.Sprintf("RSEQ_AREA=%d %d %d", info.Offset, info.RegisteredLen, info.Signature))
+	}
 	cpus := testutil.AllowedCPUs(t)
 	inChild(t, "^TestHighestCPU$", cpus[len(cpus)-1])
 	if !testing.Short() {
@@ -124,6 +128,45 @@ func TestRefusedAtFirst(t *testing.T) {
 	if s := newShares(t).cells(0).Add(1); s != rseq.Done {
 		t.Error(s)
 	}
+}
+
+// TestRestored: a thread whose area says what it said at a checkpoint, though the kernel
+// does not know it any more, is found out by Query; then nothing believes it.
+func TestRestored(t *testing.T) {
+	childOnly(t)
+	var offset, length, signature uintptr
+	if _, err := fmt.Sscan(os.Getenv("RSEQ_AREA"), &offset, &length, &signature); err != nil {
+		t.Fatal(err)
+	}
+	testutil.OnThread(func() {
+		cpus := testutil.AllowedCPUs(t)
+		testutil.Pin(t, cpus[len(cpus)-1])
+		const unregister = 1 // RSEQ_FLAG_UNREGISTER
+		area := unsafe.Add(tramp.ThreadPointer(), offset)
+		if _, _, e := unix.RawSyscall6(unix.SYS_RSEQ, uintptr(area), length, unregister, signature, 0, 0); e != 0 {
+			t.Errorf("unregistering: %v", e)
+			return
+		}
+		const stale = 12345
+		atomic.StoreInt32((*int32)(unsafe.Add(area, abi.OffsetCPUID)), stale)
+		if cpu, _ := rseq.CPU(); cpu != stale {
+			t.Errorf("CPU %d before anybody asked the kernel, want the area's %d", cpu, stale)
+		}
+		info, err := rseq.Query()
+		if info.Owner != rseq.OwnerNone || info.Confirmed != rseq.Refuted || err == nil {
+			t.Errorf("%+v, %v", info, err)
+		}
+		t.Log(err)
+		if cpu, err := rseq.CPU(); cpu != cpus[len(cpus)-1] || err != nil {
+			t.Errorf("CPU %d, %v", cpu, err)
+		}
+		if err := rseq.CriticalSections(rseq.ByCPU); err == nil {
+			t.Error("critical sections are said to work")
+		}
+		if s := newShares(t).cells(0).Add(1); s != rseq.NotRegistered {
+			t.Error(s)
+		}
+	})
 }
 
 // TestHighestCPU: a process that may use the highest CPU alone counts its CPUs
