@@ -276,6 +276,10 @@ func TestNamespace(t *testing.T) {
 	}
 	shim := testutil.CC(t, "-shared", "-fPIC", "-I.", "testdata/shim.c", "glibc.c", "fallback.c", "-ldl", "-lpthread")
 	program := testutil.CC(t, "-DNAMESPACE", "testdata/dl.c", "-ldl")
+	trivial := testutil.CC(t, "-shared", "-fPIC", "-DTRIVIAL", "testdata/shim.c", "-ldl")
+	if _, _, err := testutil.Try(nil, program, trivial); err != nil {
+		t.Skipf("a dlsym that finds nothing ends the program in another namespace of this glibc (2.31 is so): %v", err)
+	}
 	var offset, reported int
 	var size, owner, via int
 	out := testutil.Run(t, nil, program, shim)

@@ -15,6 +15,7 @@ type column struct {
 	linked      bool     // a way of linking: TestBuildModes/name builds and runs a program
 	library     bool     // a way of linking that test programs cannot be built in
 	command     bool     // the tests of the command rseq too
+	percpu      bool     // those of package percpu too
 	env         []string // of the container
 	options     []string // of docker run
 	owner       string   // who owns the areas instead of the row's owner
@@ -29,20 +30,20 @@ const external = `-ldflags='-linkmode=external -extldflags=`
 // columns are all of them, oldest the image that "old" was built in.
 func columns(oldest row) []column {
 	return []column{
-		{name: "default", about: "as the go command links by itself; the whole test suite where docker/rows says so, but for what other columns run and what no C library matters to", linked: true, command: true},
+		{name: "default", about: "as the go command links by itself; the whole test suite where docker/rows says so, but for what other columns run and what no C library matters to", linked: true, command: true, percpu: true},
 		{name: "pie", about: "-buildmode=pie", flags: "-buildmode=pie", linked: true},
-		{name: "static", about: "linked with -static", flags: external + "-static'", linked: true},
+		{name: "static", about: "linked with -static", flags: external + "-static'", linked: true, percpu: true},
 		{name: "static-pie", about: "linked with -static-pie", flags: "-buildmode=pie " + external + "-static-pie'", linked: true},
 		{name: "c-shared", about: "in a library that a C program loads", library: true,
 			impossible: "musl cannot load a Go library"},
 		{name: "c-archive", about: "linked into a C program; runs no other tests", library: true,
 			impossible: "a Go archive crashes on musl"},
-		{name: "race", about: "with the race detector", flags: "-race", linked: true},
-		{name: "tunable-off", about: "GLIBC_TUNABLES=glibc.pthread.rseq=0", env: []string{"GLIBC_TUNABLES=glibc.pthread.rseq=0"}, owner: "self"},
-		{name: "no-cgo", about: "CGO_ENABLED=0", owner: "none", command: true},
-		{name: "enosys", about: "the engine's seccomp profile answers ENOSYS to rseq(2)", options: []string{"--security-opt", "seccomp=" + enosysPath}, owner: "none", command: true},
+		{name: "race", about: "with the race detector", flags: "-race", linked: true, percpu: true},
+		{name: "tunable-off", about: "GLIBC_TUNABLES=glibc.pthread.rseq=0", env: []string{"GLIBC_TUNABLES=glibc.pthread.rseq=0"}, owner: "self", percpu: true},
+		{name: "no-cgo", about: "CGO_ENABLED=0", owner: "none", command: true, percpu: true},
+		{name: "enosys", about: "the engine's seccomp profile answers ENOSYS to rseq(2)", options: []string{"--security-opt", "seccomp=" + enosysPath}, owner: "none", command: true, percpu: true},
 		{name: "unprivileged", about: "a read-only root, and a user without privileges", options: []string{"--read-only", "--user", "65534:65534"}, command: true},
-		{name: "one-cpu", about: "--cpuset-cpus with one CPU", options: []string{"--cpuset-cpus", oneCPU()}},
+		{name: "one-cpu", about: "--cpuset-cpus with one CPU", options: []string{"--cpuset-cpus", oneCPU()}, percpu: true},
 		{name: "old", about: "test program and command built on " + oldest.Name + ", unchanged", special: oldScript(oldest),
 			impossible: "musl does not start programs for glibc"},
 		{name: "headers", about: "the image's headers agree with the generated ones; runs no tests", special: headersScript,
@@ -124,7 +125,11 @@ func (c cell) script(kernel uint32) string {
 	tests, percpu, suite := dir+"/rseq.test", dir+"/percpu.test", "-test.short"
 	if c.column.flags != "" {
 		tests, percpu = "/tmp/rseq.test", "/tmp/percpu.test"
-		p("echo step build\ngo test -c -vet=off %s -o /tmp/ . ./percpu", c.column.flags)
+		packages := "."
+		if c.column.percpu {
+			packages += " ./percpu"
+		}
+		p("echo step build\ngo test -c -vet=off %s -o /tmp/ %s", c.column.flags, packages)
 	}
 	switch {
 	case c.full():
@@ -138,7 +143,7 @@ func (c cell) script(kernel uint32) string {
 	if suite != "" {
 		p("%s %s -test.timeout 5m", tests, suite)
 	}
-	if !c.column.library {
+	if c.column.percpu {
 		p("(cd percpu; %s -test.short -test.timeout 5m)", percpu)
 	}
 	if c.column.command {
