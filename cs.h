@@ -30,13 +30,6 @@
 	.set	OWN_N, 8
 	.set	OWN_N_MM_CID, 24
 
-/* Where the array rseqgo_v1_cs_otherwise has what does these operations in Go. */
-	.set	OTHERWISE_count, 0
-	.set	OTHERWISE_push, 8
-	.set	OTHERWISE_pop, 16
-	.set	OTHERWISE_push_batch, 24
-	.set	OTHERWISE_pop_batch, 32
-
 /* How often an operation on the thread's own index tries before it says RACED. A
  * thread that a debugger steps is aborted at every step and would try for ever. */
 	.set	TRIES, 128

@@ -140,7 +140,7 @@
 
 /* OWN begins an operation on the thread's own index: rdi is a struct that has its
  * number of indexes at n. Refused, or beyond that number, it leaves. Where it is
- * interrupted it starts again, at _again, so rdi, rsi and r10 stay. */
+ * interrupted it starts again, at _again, so rdi, rsi, r10 and rbx stay. */
 	.macro	OWN name, index, n
 	FUNCTION \name
 	movq	8(%rsp), %rdi
@@ -153,11 +153,6 @@
 	movq	%r8, %rdx
 	cmpq	\n(%rdi), %r8		/* signed, and r8 is not negative */
 	jge	.L\name\()_beyond
-	.endm
-
-/* OTHER does an operation of the thread's own index in Go, with the same arguments. */
-	.macro	OTHER op
-	jmp	*rseqgo_v1_cs_otherwise + OTHERWISE_\op(%rip)
 	.endm
 
 /* SAY stores a status, if there is a slot for it. */
@@ -176,7 +171,7 @@
 /* OTHERWISE has the ways out of an operation on the thread's own index, for the
  * status at(%rsp), and ends the function. A struct without indexes may have some for
  * the other function. try counts the tries and leaves for _again, or falls through.
- * leave is "ret", or "OTHER \op": what the entry in Go assembly put there does the
+ * leave is "ret", or "jmp *%rbx": what the entry in Go assembly put there does the
  * rest, with the same arguments. */
 	.macro	OTHERWISE name, at, leave, other, try:vararg
 .L\name\()_beyond:
@@ -229,7 +224,6 @@
 	subq	%rsi, %rcx
 	cmpq	$TRIES, %rcx
 	jb	.L\name\()_again
-	movq	%rsi, 16(%rsp)
 	.endm
 	.macro	OP_ADD name, index
 	ADD_OWN	\name, \index, OWN_N
@@ -239,10 +233,15 @@
 	.endm
 	OP_ADD	rseqgo_v1_cs_add_cpu_id, cpu_id
 	OP_ADD	rseqgo_v1_cs_add_mm_cid, mm_cid
+/* The slot of delta is as it was, and what the entry in Go assembly put in rbx goes on. */
+	.macro	COUNT_OTHERWISE
+	movq	%rsi, 16(%rsp)
+	jmp	*%rbx
+	.endm
 	.macro	OP_COUNT name, index, other, n=OWN_N_MM_CID
 	ADD_OWN	\name, \index, \n
 	ret
-	OTHERWISE \name, , "OTHER count", \other, TRY_ADD \name
+	OTHERWISE \name, , "COUNT_OTHERWISE", \other, TRY_ADD \name
 	.endm
 	BOTH_OWN OP_COUNT, count
 
@@ -260,12 +259,12 @@
 
 /* LISTED stands behind the committing store: status at(%rsp), where the tries are
  * counted too: the caller stored zero there. */
-	.macro	LISTED name, at, other, op
+	.macro	LISTED name, at, other
 	ret
 .L\name\()_compare_failed:
 	movl	$COMPARE_FAILED, \at(%rsp)
-	OTHER	\op
-	OTHERWISE \name, \at, "OTHER \op", \other, TRY_LIST \name, \at
+	jmp	*%rbx
+	OTHERWISE \name, \at, "jmp *%rbx", \other, TRY_LIST \name, \at
 	.endm
 	.macro	TRY_LIST name, at
 	incl	\at(%rsp)
@@ -294,7 +293,7 @@
 	HIDDEN	\name\()_commit
 	INJECT	6
 	movb	$1, 32(%rsp)
-	LISTED	\name, 24, \other, push
+	LISTED	\name, 24, \other
 	.endm
 	BOTH_OWN OP_PUSH, push
 
@@ -319,7 +318,7 @@
 	INJECT	6
 	movq	%r9, 24(%rsp)
 	movb	$1, 32(%rsp)
-	LISTED	\name, 16, \other, pop
+	LISTED	\name, 16, \other
 	.endm
 	BOTH_OWN OP_POP, pop
 
@@ -355,7 +354,7 @@
 	HIDDEN	\name\()_commit
 	INJECT	6
 	movq	%r8, 40(%rsp)
-	LISTED	\name, 32, \other, push_batch
+	LISTED	\name, 32, \other
 	.endm
 	BOTH_OWN OP_PUSH_BATCH, push_batch
 
@@ -391,7 +390,7 @@
 	HIDDEN	\name\()_commit
 	INJECT	6
 	movq	%r8, 40(%rsp)
-	LISTED	\name, 32, \other, pop_batch
+	LISTED	\name, 32, \other
 	.endm
 	BOTH_OWN OP_POP_BATCH, pop_batch
 

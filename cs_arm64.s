@@ -84,13 +84,6 @@
 	START	\name, \index, .L\name\()_elsewhere
 	.endm
 
-/* OTHER does an operation of the thread's own index in Go, with the same arguments. */
-	.macro	OTHER op
-	adrp	x9, rseqgo_v1_cs_otherwise + OTHERWISE_\op
-	ldr	x9, [x9, :lo12:rseqgo_v1_cs_otherwise + OTHERWISE_\op]
-	br	x9
-	.endm
-
 /* LEAVE is the end of a way out: result is where the status goes, if anywhere. */
 	.macro	LEAVE status, result, leave=ret
 	.ifnb	\result
@@ -153,7 +146,7 @@
 
 /* OWN begins an operation on the thread's own index: x0 is a struct that has its
  * number of indexes at n. Refused, or beyond that number, it leaves. Where it is
- * interrupted it starts again, at _again, so x0, x1 and x10 stay. */
+ * interrupted it starts again, at _again, so x0, x1, x9 and x10 stay. */
 	.macro	OWN name, index, n
 	FUNCTION \name
 	ldp	x0, x1, [sp, #8]
@@ -175,7 +168,7 @@
 /* OTHERWISE has the ways out of an operation on the thread's own index, for the
  * status at(sp), if there is a slot for it, and ends the function. A struct without
  * indexes may have some for the other function. try counts the tries and leaves for
- * _again, or falls through. leave is "ret", or "OTHER \op": what the entry in Go assembly
+ * _again, or falls through. leave is "ret", or "br x9": what the entry in Go assembly
  * put there does the rest, with the same arguments. */
 	.macro	OTHERWISE name, at, leave, other, try:vararg
 .L\name\()_beyond:
@@ -226,7 +219,6 @@
 	sub	x13, x13, x1
 	cmp	x13, #TRIES
 	b.lo	.L\name\()_again
-	str	x1, [sp, #16]
 	.endm
 	.macro	OP_ADD name, index
 	ADD_OWN	\name, \index, OWN_N
@@ -236,10 +228,15 @@
 	.endm
 	OP_ADD	rseqgo_v1_cs_add_cpu_id, cpu_id
 	OP_ADD	rseqgo_v1_cs_add_mm_cid, mm_cid
+/* The slot of delta is as it was, and what the entry in Go assembly put in x9 goes on. */
+	.macro	COUNT_OTHERWISE
+	str	x1, [sp, #16]
+	br	x9
+	.endm
 	.macro	OP_COUNT name, index, other, n=OWN_N_MM_CID
 	ADD_OWN	\name, \index, \n
 	ret
-	OTHERWISE \name, , "OTHER count", \other, TRY_ADD \name
+	OTHERWISE \name, , "COUNT_OTHERWISE", \other, TRY_ADD \name
 	.endm
 	BOTH_OWN OP_COUNT, count
 
@@ -256,11 +253,11 @@
 
 /* LISTED stands behind the committing store: status at(sp), where the tries are
  * counted too: the caller stored zero there. */
-	.macro	LISTED name, at, other, op
+	.macro	LISTED name, at, other
 	ret
 .L\name\()_compare_failed:
-	LEAVE	COMPARE_FAILED, \at, "OTHER \op"
-	OTHERWISE \name, \at, "OTHER \op", \other, TRY_LIST \name, \at
+	LEAVE	COMPARE_FAILED, \at, "br x9"
+	OTHERWISE \name, \at, "br x9", \other, TRY_LIST \name, \at
 	.endm
 	.macro	TRY_LIST name, at
 	ldr	w13, [sp, #\at]
@@ -294,7 +291,7 @@
 	INJECT	6
 	mov	w13, #1
 	strb	w13, [sp, #32]
-	LISTED	\name, 24, \other, push
+	LISTED	\name, 24, \other
 	.endm
 	BOTH_OWN OP_PUSH, push
 
@@ -321,7 +318,7 @@
 	str	x7, [sp, #24]
 	mov	w13, #1
 	strb	w13, [sp, #32]
-	LISTED	\name, 16, \other, pop
+	LISTED	\name, 16, \other
 	.endm
 	BOTH_OWN OP_POP, pop
 
@@ -359,7 +356,7 @@
 	HIDDEN	\name\()_commit
 	INJECT	6
 	str	x7, [sp, #40]
-	LISTED	\name, 32, \other, push_batch
+	LISTED	\name, 32, \other
 	.endm
 	BOTH_OWN OP_PUSH_BATCH, push_batch
 
@@ -395,7 +392,7 @@
 	HIDDEN	\name\()_commit
 	INJECT	6
 	str	x7, [sp, #40]
-	LISTED	\name, 32, \other, pop_batch
+	LISTED	\name, 32, \other
 	.endm
 	BOTH_OWN OP_POP_BATCH, pop_batch
 

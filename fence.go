@@ -1,7 +1,9 @@
 package rseq
 
 import (
+	"errors"
 	"fmt"
+	"runtime"
 
 	"github.com/rseq-go/rseq/internal/kernel"
 )
@@ -21,18 +23,19 @@ import (
 // microseconds, by membarrier(2), from Linux 5.10 on; for a concurrency id, which the
 // kernel does not know, all CPUs are fenced. Where that is missing or forbidden, the
 // calling thread visits the CPU, by sched_setaffinity(2), and goes back to where it
-// may run; that takes as long as the scheduler likes. The error says what forbade
-// both; sections may still run then, and what was published stays.
-//
-// Linux had patches for system calls that work on another CPU's data, cpu_opv and
-// sched_pair_cpu; it has this instead.
+// may run; that takes as long as the scheduler likes. The first fence of a process takes
+// longer, some 20 milliseconds, to register for it. The error says what forbade both, and
+// matches [ErrNotSupported] outside Linux; sections may still run then.
 func (x Index) Fence(i int) error {
 	if x == ByConcurrencyID {
 		i = -1
 	}
 	err := kernel.Membarrier(i)
-	if err == nil {
+	switch {
+	case err == nil:
 		return nil
+	case errors.Is(err, errors.ErrUnsupported) && runtime.GOOS != "linux":
+		return notSupportedError("restartable sequences are Linux's, this is %s", runtime.GOOS)
 	}
 	if visit := kernel.Visit(i); visit != nil {
 		return fmt.Errorf("rseq: cannot fence critical sections: membarrier: %w; %w", err, visit)

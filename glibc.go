@@ -197,12 +197,7 @@ func judge(aborted, survived int, err error) (why error, conclusive bool) {
 		"when a thread is preempted, which 6.19 to 7.0.13 do not on arm64: %w", kernel.Release(), err), false
 }
 
-func init() {
-	tramp.LiveCheck = liveCheck
-	for i, code := range tramp.Otherwise {
-		C.rseqgo_v1_cs_otherwise[i] = C.uintptr_t(code)
-	}
-}
+func init() { tramp.LiveCheck = liveCheck }
 
 func liveCheck(how tramp.Disturbance, rounds int, unarmed bool) (aborted, survived int, err error) {
 	u := C.int(0)

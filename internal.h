@@ -74,10 +74,6 @@ RSEQGO_HIDDEN ptrdiff_t rseqgo_own_offset(void);
  * process call it. Where there is no filter it does not ask. */
 RSEQGO_HIDDEN int rseqgo_kills(void);
 
-/* rseqgo_v1_cs_otherwise is where the operations on the thread's own index go on where
- * the section cannot do it: Otherwise of internal/tramp. */
-extern uintptr_t rseqgo_v1_cs_otherwise[5] RSEQGO_HIDDEN;
-
 /* rseqgo_allow lets the critical sections of cs_<arch>.s run: where the thread's
  * area is for those indexed by cpu_id and by mm_cid, zero to refuse, and how
  * many indexes there can be, zero for as before. */

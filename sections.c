@@ -22,7 +22,6 @@
 ptrdiff_t rseqgo_v1_cs_offset_cpu_id RSEQGO_HIDDEN;
 ptrdiff_t rseqgo_v1_cs_offset_mm_cid RSEQGO_HIDDEN;
 uint64_t rseqgo_v1_cs_possible RSEQGO_HIDDEN;
-uintptr_t rseqgo_v1_cs_otherwise[5] RSEQGO_HIDDEN;
 
 void rseqgo_allow(ptrdiff_t cpu_id, ptrdiff_t mm_cid, uint64_t possible)
 {

@@ -252,7 +252,7 @@ func CriticalSections(x Index) error {
 	case x == ByConcurrencyID && !k.info.Features.Has(FeatureMMCID):
 		return errConcurrencyID
 	case atomic.LoadInt32(field(abi.OffsetCPUID)) < 0:
-		return errors.New("rseq: critical sections: the calling thread is not registered: it was refused, or its library left it out, or it is ending")
+		return errNotRegistered
 	}
 	// A word of this thread's own, whatever its index: does any section end?
 	var word int64
@@ -266,6 +266,8 @@ func CriticalSections(x Index) error {
 	}
 	return nil
 }
+
+var errNotRegistered = errors.New("rseq: critical sections: the calling thread is not registered: it was refused, or its library left it out, or it is ending")
 
 // decide finds out whether critical sections may run, if there is an owner; once,
 // but for what may be another time. The goroutine is locked to its thread.

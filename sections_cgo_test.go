@@ -134,7 +134,8 @@ func TestRefusedAtFirst(t *testing.T) {
 // does not know it any more, is found out by Query; then nothing believes it.
 func TestRestored(t *testing.T) {
 	childOnly(t)
-	var offset, length, signature uintptr
+	var offset int
+	var length, signature uintptr
 	if _, err := fmt.Sscan(os.Getenv("RSEQ_AREA"), &offset, &length, &signature); err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,7 @@
 package percpu
 
 import (
+	"fmt"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -39,8 +40,8 @@ func (c *Counter) Load() int64 {
 	return c.sum() - c.base
 }
 
-// Reset returns what Load would and starts again from zero: each Add is counted by
-// exactly one of the Resets, and Loads between, around it. No CPU's word is written.
+// Reset returns what Load would and starts again from zero. Each Add is in the result of
+// exactly one Reset, or in what Load returns after the last one. No CPU's word is written.
 func (c *Counter) Reset() int64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -54,8 +55,9 @@ func (c *Counter) sum() (sum int64) {
 	for i := range c.cells.N + c.ids {
 		sum += atomic.LoadInt64((*int64)(unsafe.Add(unsafe.Pointer(c.cells.Base), uintptr(i)*c.cells.Stride)))
 	}
-	for share := range c.portable.all() {
-		sum += share.Load()
+	shares := c.portable.all()
+	for i := range shares {
+		sum += shares[i].v.Load()
 	}
 	return sum
 }
@@ -83,6 +85,9 @@ type Counters struct{ list []Counter }
 
 // NewCounters returns n counters of zero.
 func NewCounters(n int, options ...Option) *Counters {
+	if n < 0 {
+		panic(fmt.Sprintf("percpu.NewCounters: %d counters: expected at least 0", n))
+	}
 	return &Counters{newCounters(n, options)}
 }
 

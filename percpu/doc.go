@@ -18,14 +18,15 @@
 //
 // # Order
 //
-// For the race detector and the Go memory model: a [FreeList.Push] of a handle
-// happens before the [FreeList.Pop] or [FreeList.Drain] that returns it, and a
-// [Pool.Put] of a value before the [Pool.Get] that does. Counters order nothing. A
-// [Counter.Load] that happens after an Add counts it.
+// For the race detector and the Go memory model: a [FreeList.Push] of a handle, or
+// PushBatch, happens before the [FreeList.Pop], PopBatch, Drain or Resize that returns
+// it, and a [Pool.Put] of a value before the [Pool.Get] that does. Counters order
+// nothing. A [Counter.Load] that happens after an Add counts it.
 package percpu
 
 import (
 	"errors"
+	"math"
 	"slices"
 
 	"github.com/rseq-go/rseq"
@@ -65,5 +66,15 @@ func split(index rseq.Index, n int) (cpus, ids int) {
 // retry reports whether a section that answered so may be tried again: it is this
 // thread's first.
 func retry(status uint32, x rseq.Index) bool {
-	return rseq.Status(status) == rseq.NotRegistered && rseq.CriticalSections(x) == nil
+	if rseq.Status(status) != rseq.NotRegistered || rseq.CriticalSections(x) != nil {
+		return false
+	}
+	// In a plugin whose host has package rseq too the sections are the plugin's own, and
+	// nobody lets them run.
+	var word int64
+	cells := rseq.Cells{Base: &word, N: math.MaxInt32}
+	if x == rseq.ByConcurrencyID {
+		return cells.AddByConcurrencyID(0) == rseq.Done
+	}
+	return cells.Add(0) == rseq.Done
 }

@@ -29,20 +29,18 @@ type FreeList struct {
 	n      int            // of whichever kind
 	index  rseq.Index
 
-	// mu is for whoever replaces blocks, but in the sections' way: a section loads its
-	// block each time, so who swaps it and fences has the old one alone.
-	mu      sync.Mutex
-	retired map[int][]*block // swapped, not yet fenced, by index
+	// mu is for whoever replaces blocks. A section loads its block each time, so who
+	// swaps it and fences has the old one alone.
+	mu sync.Mutex
 
 	apart keys
 	// Threads without sections have lists of their own, shared ones.
 	shared       stripes[shared]
-	sharedCount  atomic.Int64 // handles in all of them
 	sharedPerOne atomic.Int64 // room in each
 }
 
 // block is a CPU's list: as many words as cap says follow. Sections alone write it,
-// until it is retired. cs.h.
+// until it is taken away. cs.h.
 type block struct{ count, cap int64 }
 
 // none is the block of a CPU that has none yet: empty and full. Nothing beside it is
@@ -71,6 +69,7 @@ func (b *block) handles() []uint64 {
 type shared struct {
 	mu      sync.Mutex
 	handles []uint64
+	n       atomic.Int64 // how many
 }
 
 // batch is how many handles a section moves: copying must take less than a slice of
@@ -84,7 +83,7 @@ func NewFreeList(perCPU int, options ...Option) *FreeList {
 	}
 	index, cpus := indexes(options)
 	if cpus > 0 && !canFence.Load() {
-		if index.Fence(-1) != nil {
+		if fence(index, -1) != nil {
 			cpus = 0 // no CPU's list could be drained
 		} else {
 			canFence.Store(true)
@@ -96,7 +95,7 @@ func NewFreeList(perCPU int, options ...Option) *FreeList {
 var canFence atomic.Bool
 
 func newFreeList(perCPU int, index rseq.Index, cpus int) *FreeList {
-	l := &FreeList{n: cpus, perCPU: perCPU, index: index, retired: map[int][]*block{}}
+	l := &FreeList{n: cpus, perCPU: perCPU, index: index}
 	l.cpus, l.ids = split(index, cpus)
 	l.sharedPerOne.Store(int64(perCPU))
 	blocks := make([]*block, cpus)
@@ -145,7 +144,8 @@ func (l *FreeList) PushBatch(handles []uint64) (n int) {
 }
 
 // PopBatch pops handles until they are as many as there is room for or there is none
-// left, and returns how many. Up to 256 come off the same list at once.
+// left, and returns how many. Up to 256 come off the same list at once. What is behind
+// them in the slice may have been written too.
 func (l *FreeList) PopBatch(handles []uint64) (n int) {
 	for n < len(handles) {
 		some := tramp.PopBatch(unsafe.Pointer(l), &handles[n], min(len(handles)-n, batch), 0)
@@ -168,18 +168,21 @@ func (l *FreeList) Lists() int { return l.n + 1 }
 
 // Len returns how many handles are on the lists, those that come and go meanwhile
 // counted or not.
-func (l *FreeList) Len() int {
-	n := int(l.sharedCount.Load())
+func (l *FreeList) Len() (n int) {
 	for i := range l.n {
 		n += int(atomic.LoadInt64(&(*block)(atomic.LoadPointer(l.entry(i))).count))
+	}
+	lists := l.shared.all()
+	for i := range lists {
+		n += int(lists[i].v.n.Load())
 	}
 	return n
 }
 
 // Drain takes all handles off list i, below [FreeList.Lists], from any CPU: also one
-// that this process may not use any more. Others push and pop meanwhile. It takes some
-// microseconds, see [rseq.Index.Fence], whose error it returns; nothing is lost then,
-// another Drain or Resize returns those handles.
+// that this process may not use any more. Others push and pop meanwhile; for some
+// microseconds Pop may find none there. The error is [rseq.Index.Fence]'s; then nothing
+// has changed.
 func (l *FreeList) Drain(i int) ([]uint64, error) {
 	if i < 0 || i > l.n {
 		return nil, fmt.Errorf("percpu: drain list %d: expected 0 to %d", i, l.n)
@@ -190,48 +193,41 @@ func (l *FreeList) Drain(i int) ([]uint64, error) {
 // DrainAll is Drain of all lists.
 func (l *FreeList) DrainAll() ([]uint64, error) { return l.drain(0, l.n+1) }
 
-// Resize makes room for perCPU handles on each list, at least one. It returns
-// handles that are on no list then: those that no longer have room, the first pushed,
-// and the like. The error is Drain's.
+// Resize makes room for perCPU handles on each list, at least one. It returns the
+// handles that no longer have room, those that were pushed first. Otherwise it is like
+// Drain.
 func (l *FreeList) Resize(perCPU int) (surplus []uint64, err error) {
 	if perCPU < 1 {
 		return nil, fmt.Errorf("percpu: room for %d handles per CPU: expected at least 1", perCPU)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	before := l.perCPU
-	l.perCPU = perCPU
-	l.retire(0, l.n)
-	if err := l.fence(0, l.n); err != nil {
-		l.perCPU = before
+	taken, err := l.take(0, l.n)
+	if err != nil {
 		return nil, err
 	}
-	for i := range l.n {
-		var b *block
-		for _, old := range l.retired[i] {
-			handles := old.handles()
-			if b == nil {
-				b = newBlock(perCPU)
-				kept := min(len(handles), perCPU)
-				b.count = int64(kept)
-				copy(b.handles(), handles[len(handles)-kept:])
-				handles = handles[:len(handles)-kept]
-			}
-			surplus = append(surplus, handles...)
+	l.perCPU = perCPU
+	for i, old := range taken {
+		if old == none {
+			continue
 		}
-		delete(l.retired, i)
-		if b != nil {
-			atomic.StorePointer(l.entry(i), unsafe.Pointer(b))
-		}
+		handles := old.handles()
+		over := max(len(handles)-perCPU, 0)
+		surplus = append(surplus, handles[:over]...)
+		b := newBlock(perCPU)
+		b.count = int64(len(handles) - over)
+		copy(b.handles(), handles[over:])
+		atomic.StorePointer(l.entry(i), unsafe.Pointer(b))
 	}
 	l.sharedPerOne.Store(int64(perCPU))
-	for s := range l.shared.all() {
+	lists := l.shared.all()
+	for i := range lists {
+		s := &lists[i].v
 		s.mu.Lock()
-		if over := len(s.handles) - perCPU; over > 0 {
-			surplus = append(surplus, s.handles[:over]...)
-			s.handles = append([]uint64(nil), s.handles[over:]...)
-			l.sharedCount.Add(int64(-over))
-		}
+		over := max(len(s.handles)-perCPU, 0)
+		surplus = append(surplus, s.handles[:over]...)
+		s.handles = append([]uint64(nil), s.handles[over:]...)
+		s.n.Store(int64(len(s.handles)))
 		s.mu.Unlock()
 	}
 	l.acquired(surplus)
@@ -242,27 +238,25 @@ func (l *FreeList) Resize(perCPU int) (surplus []uint64, err error) {
 func (l *FreeList) drain(first, end int) (handles []uint64, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	blocks := min(end, l.n)
-	l.retire(first, blocks)
-	if err := l.fence(first, blocks); err != nil {
+	taken, err := l.take(first, min(end, l.n))
+	if err != nil {
 		return nil, err
 	}
-	for i := first; i < blocks; i++ {
-		for _, old := range l.retired[i] {
-			handles = append(handles, old.handles()...)
-			atomic.StoreInt64(&old.count, 0)
-			if old.cap == int64(l.perCPU) { // back to where it was
-				atomic.StorePointer(l.entry(i), unsafe.Pointer(old))
-			}
+	for i, b := range taken {
+		if b != none {
+			handles = append(handles, b.handles()...)
+			atomic.StoreInt64(&b.count, 0)
+			atomic.StorePointer(l.entry(first+i), unsafe.Pointer(b))
 		}
-		delete(l.retired, i)
 	}
 	if end > l.n {
-		for s := range l.shared.all() {
+		lists := l.shared.all()
+		for i := range lists {
+			s := &lists[i].v
 			s.mu.Lock()
 			handles = append(handles, s.handles...)
-			l.sharedCount.Add(int64(-len(s.handles)))
 			s.handles = s.handles[:0]
+			s.n.Store(0)
 			s.mu.Unlock()
 		}
 	}
@@ -278,38 +272,49 @@ func (l *FreeList) acquired(handles []uint64) {
 	}
 }
 
-// retire takes the blocks away from the sections; mu is held, so that no CPU gets
-// another meanwhile.
-func (l *FreeList) retire(first, end int) {
-	for i := first; i < end; i++ {
-		if b := (*block)(atomic.SwapPointer(l.entry(i), unsafe.Pointer(none))); b != none {
-			l.retired[i] = append(l.retired[i], b)
+// take takes the blocks from first up to end away from the sections: when it returns
+// none uses them. mu is held, so that no CPU gets another meanwhile. If that cannot be
+// had they are where they were: only the sections of one index ever use a block.
+func (l *FreeList) take(first, end int) ([]*block, error) {
+	taken := make([]*block, max(end-first, 0))
+	some := false
+	for i := range taken {
+		taken[i] = (*block)(atomic.SwapPointer(l.entry(first+i), unsafe.Pointer(none)))
+		some = some || taken[i] != none
+	}
+	if !some {
+		return taken, nil
+	}
+	which := -1
+	if len(taken) == 1 {
+		which = first
+	}
+	err := fence(l.index, which)
+	if err != nil {
+		for i, b := range taken {
+			atomic.StorePointer(l.entry(first+i), unsafe.Pointer(b))
 		}
 	}
+	return taken, err
 }
 
-// fence waits until no section uses what is retired.
-func (l *FreeList) fence(first, end int) error {
-	if len(l.retired) == 0 {
-		return nil
-	}
-	if end-first == 1 {
-		return l.index.Fence(first)
-	}
-	return l.index.Fence(-1)
-}
+// fence is a variable for tests.
+var fence = rseq.Index.Fence
 
 // entry returns where the block of an index is published.
 func (l *FreeList) entry(i int) *unsafe.Pointer {
 	return (*unsafe.Pointer)(unsafe.Add(l.blocks, uintptr(i)*unsafe.Sizeof(l.blocks)))
 }
 
-// grow gives the CPU that the goroutine runs on its block, and reports whether it had
-// none.
+// grow sees to it that the CPU that the goroutine runs on has a block, and reports
+// whether there is room in it.
 func (l *FreeList) grow() bool {
 	i, err := l.index.Current()
-	if err != nil || i >= l.n || atomic.LoadPointer(l.entry(i)) != unsafe.Pointer(none) {
+	if err != nil || i >= l.n {
 		return false
+	}
+	if b := (*block)(atomic.LoadPointer(l.entry(i))); b != none {
+		return atomic.LoadInt64(&b.count) < b.cap // it was being drained
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -377,23 +382,32 @@ func (l *FreeList) pushShared(handles []uint64) int {
 	defer s.mu.Unlock()
 	n := max(min(len(handles), int(l.sharedPerOne.Load())-len(s.handles)), 0)
 	s.handles = append(s.handles, handles[:n]...)
-	l.sharedCount.Add(int64(n))
+	s.n.Store(int64(len(s.handles)))
 	return n
 }
 
-// popShared pops from the goroutine's shared list, or else from another.
+// popShared pops from the goroutine's shared list, or else from another. (By no closure:
+// it might escape, with handles, which may be on the caller's stack; see PopBatch in
+// internal/tramp.)
 func (l *FreeList) popShared(handles []uint64) int {
-	if l.sharedCount.Load() == 0 {
+	lists := l.shared.all()
+	if lists == nil {
 		return 0
 	}
-	for s := range l.shared.all() {
+	own := share(len(lists))
+	for i := range lists {
+		s := &lists[(own+i)%len(lists)].v
+		if s.n.Load() == 0 {
+			continue
+		}
 		s.mu.Lock()
 		n := min(len(handles), len(s.handles))
+		left := len(s.handles) - n
 		for i := range n {
-			handles[i] = s.handles[len(s.handles)-1-i]
+			handles[i] = s.handles[left+n-1-i]
 		}
-		s.handles = s.handles[:len(s.handles)-n]
-		l.sharedCount.Add(int64(-n))
+		s.handles = s.handles[:left]
+		s.n.Store(int64(left))
 		s.mu.Unlock()
 		if n > 0 {
 			return n

@@ -219,6 +219,31 @@ func TestFreeList(t *testing.T) {
 	}
 }
 
+// TestPopOnStack: handles go where the caller's are, though its stack moves. It is for
+// builds without inlining, where a closure would be on the heap.
+func TestPopOnStack(t *testing.T) {
+	l := newFreeList(1000, rseq.ByCPU, 0)
+	var at func(depth int) bool
+	at = func(depth int) bool {
+		if depth > 0 {
+			return at(depth - 1)
+		}
+		var some [2]uint64
+		return l.PopBatch(some[:]) == 2 && some == [2]uint64{8, 7}
+	}
+	for depth := range 1000 {
+		done := make(chan bool)
+		l.PushBatch([]uint64{7, 8})
+		go func() { done <- at(depth) }()
+		if !<-done {
+			t.Fatalf("%d calls deep: not what was pushed", depth)
+		}
+		if _, err := l.DrainAll(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func TestPool(t *testing.T) {
 	type thing struct {
 		name *string

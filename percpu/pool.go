@@ -12,9 +12,9 @@ import (
 // collector does, and never more than it was made for. The values are Go's: T may have
 // pointers. Make one by [NewPool]; it must not be copied.
 //
-// Up to half of a pool's values wait on the lists of other CPUs, at least one on each,
-// so one for as many users at one moment as never to allocate has twice as many values
-// and some. They lie side by side, T and a byte each: values smaller than a cache line
+// Up to half of a pool's values wait on the lists of other CPUs, but at least one on
+// each, so a pool that is never to allocate has twice as many values as there are users
+// at one moment, and two for each CPU. They lie side by side, T and a byte each: values smaller than a cache line
 // share one with another CPU's.
 type Pool[T any] struct {
 	list   *FreeList  // handles are distances from the first value, in bytes
@@ -72,12 +72,26 @@ func (p *Pool[T]) Get() *T {
 		}
 	}
 	value := p.at(handle)
-	acquire(unsafe.Pointer(value))
+	acquire(unsafe.Pointer(&value.state))
 	if value.state == isFresh && p.init != nil {
-		p.init(&value.v)
+		p.begin(handle)
 	}
 	value.state = isOut
 	return &value.v
+}
+
+// begin has a value initialised, which is not lost if that panics.
+func (p *Pool[T]) begin(handle uint64) {
+	done := false
+	defer func() {
+		if !done {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			p.spare = append(p.spare, handle)
+		}
+	}()
+	p.init(&p.at(handle).v)
+	done = true
 }
 
 // Put gives a value back, as it is. The caller must not use it any more. A value that
@@ -93,7 +107,7 @@ func (p *Pool[T]) Put(v *T) {
 		panic("percpu: Put of a value that is in the pool already")
 	}
 	value.state = isFree
-	release(unsafe.Pointer(value))
+	release(unsafe.Pointer(&value.state))
 	if !p.list.Push(handle) {
 		p.spill(handle)
 	}
@@ -126,12 +140,12 @@ func (p *Pool[T]) refill() (handle uint64, ok bool) {
 	defer p.mu.Unlock()
 	if len(p.spare) == 0 && p.fresh == len(p.values) {
 		// The rest is out, or on other CPUs' lists, perhaps for good.
-		if p.misses++; p.misses < p.patience {
+		if p.misses++; p.misses < p.patience || p.list.Len() == 0 {
 			return 0, false
 		}
 		p.misses = 0
 		if p.spare, _ = p.list.DrainAll(); len(p.spare) == 0 {
-			return 0, false
+			return 0, false // also where the fence failed: then they are where they were
 		}
 	}
 	n := (p.list.perCPU + 1) / 2

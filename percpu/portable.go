@@ -1,7 +1,6 @@
 package percpu
 
 import (
-	"iter"
 	"math/bits"
 	"runtime"
 	"sync/atomic"
@@ -19,21 +18,12 @@ type padded[T any] struct {
 	_ [128]byte
 }
 
-// all returns the shares that there are, the calling goroutine's first.
-func (s *stripes[T]) all() iter.Seq[*T] {
-	return func(yield func(*T) bool) {
-		p := s.p.Load()
-		if p == nil {
-			return
-		}
-		n := len(*p)
-		own := share(n)
-		for i := range n {
-			if !yield(&(*p)[(own+i)%n].v) {
-				return
-			}
-		}
+// all returns the shares that there are.
+func (s *stripes[T]) all() []padded[T] {
+	if p := s.p.Load(); p != nil {
+		return *p
 	}
+	return nil
 }
 
 // own returns the calling goroutine's share, which others may use too.

@@ -7,14 +7,16 @@ import (
 )
 
 // Slots is a value for each CPU, for who shards values of its own: apart from each
-// other by 128 bytes and more. Values are Go's and may be anything.
+// other by 128 bytes and more. Values are Go's and may be anything. Make one by
+// [NewSlots].
 type Slots[T any] struct {
 	slots []padded[T]
 	index rseq.Index
-	fast  bool // the index costs no system call
+	fast  bool // the index costs no system call, mostly
 }
 
-// NewSlots returns zero values, as many as there are possible CPUs.
+// NewSlots returns zero values, as many as there are possible CPUs, or fewer where the
+// CPU is not known without a system call.
 func NewSlots[T any](options ...Option) *Slots[T] {
 	return newSlots[T](indexes(options))
 }
@@ -26,9 +28,9 @@ func newSlots[T any](index rseq.Index, cpus int) *Slots[T] {
 	return &Slots[T]{make([]padded[T], cpus), index, true}
 }
 
-// Here returns the value of the CPU that the calling goroutine runs on, or, where
-// that is not known for the price of a function call, one that the goroutine mostly
-// gets. It only spreads work: the goroutine may be elsewhere by now, and others may
+// Here returns the value of the CPU that the calling goroutine runs on, or, where sections
+// do not run, one that the goroutine mostly gets. It costs a function call, on a thread
+// without an area beside others that have one a system call. It only spreads work: the goroutine may be elsewhere by now, and others may
 // have the same value, so use it by atomics or under a lock of its own.
 func (s *Slots[T]) Here() *T {
 	if s.fast {

@@ -3,6 +3,7 @@
 package percpu
 
 import (
+	"errors"
 	"fmt"
 	"runtime"
 	"slices"
@@ -10,6 +11,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"unsafe"
 
 	"github.com/rseq-go/rseq"
 	"github.com/rseq-go/rseq/internal/testutil"
@@ -21,6 +23,12 @@ func storms(t *testing.T, prepare func(t *testing.T, x rseq.Index, cpus, threads
 	t.Run("sections", func(t *testing.T) {
 		testutil.Storms(t, func(t *testing.T, x rseq.Index, threads, rounds int) (func(*testutil.Storm), func()) {
 			return prepare(t, x, rseq.PossibleCPUs(), threads, rounds)
+		})
+	})
+	// A process that was moved to a machine with more CPUs than it made words for.
+	t.Run("one of the CPUs", func(t *testing.T) {
+		testutil.Storms(t, func(t *testing.T, x rseq.Index, threads, rounds int) (func(*testutil.Storm), func()) {
+			return prepare(t, x, 1, threads, rounds)
 		})
 	})
 	t.Run("portable", func(t *testing.T) {
@@ -209,6 +217,49 @@ func TestStormFreeList(t *testing.T) {
 	})
 }
 
+// TestFenceFails: then nothing has changed.
+func TestFenceFails(t *testing.T) {
+	testutil.NeedSections(t, rseq.ByCPU)
+	defer func(before func(rseq.Index, int) error) { fence = before }(fence)
+	fence = func(rseq.Index, int) error { return errors.New("refused by the test") }
+	onOneCPU(t, func() {
+		l := newFreeList(3, rseq.ByCPU, rseq.PossibleCPUs())
+		l.PushBatch([]uint64{1, 2})
+		cpu, _ := rseq.CPU()
+		_, drain := l.Drain(cpu)
+		_, all := l.DrainAll()
+		_, resize := l.Resize(7)
+		for _, err := range []error{drain, all, resize} {
+			if err == nil || err.Error() != "refused by the test" {
+				t.Error(err)
+			}
+		}
+		if h, ok := l.Pop(); h != 2 || !ok || l.Len() != 1 {
+			t.Errorf("popped %d, %v; %d left", h, ok, l.Len())
+		}
+		if n := l.PushBatch([]uint64{2, 3, 4}); n != 2 {
+			t.Errorf("room for %d more, want 2", n)
+		}
+		fence = rseq.Index.Fence
+		if handles, err := l.DrainAll(); !slices.Equal(handles, []uint64{1, 2, 3}) || err != nil {
+			t.Errorf("%v, %v", handles, err)
+		}
+	})
+}
+
+// TestRoomAgain: a section that found a list being drained is tried again.
+func TestRoomAgain(t *testing.T) {
+	testutil.NeedSections(t, rseq.ByCPU)
+	onOneCPU(t, func() {
+		l := NewFreeList(2)
+		for h, want := range []bool{true, true, false} {
+			if got := slowPush(unsafe.Pointer(l), uint64(h), uint32(rseq.CompareFailed)); got != want {
+				t.Errorf("push %d: %v", h, got)
+			}
+		}
+	})
+}
+
 // thing is what TestStormPool's pools have.
 type thing struct {
 	made atomic.Int32
@@ -323,6 +374,39 @@ func TestConservation(t *testing.T) {
 			t.Logf("%d handles moved by %d goroutines", done.Load(), threads)
 		})
 	}
+}
+
+// TestPoolConservation is TestStormPool in fine weather for many operations.
+func TestPoolConservation(t *testing.T) {
+	operations := testutil.Repeat(100_000_000)
+	if testing.Short() {
+		operations /= 100
+	}
+	p := NewPool[thing](64, nil)
+	if p.list.n == 0 { // each takes a lock
+		operations /= 10
+	}
+	threads := 2 * runtime.NumCPU()
+	var wg sync.WaitGroup
+	for range threads {
+		wg.Go(func() {
+			var held [8]*thing
+			for n := range operations / threads / 2 {
+				v := &held[n%len(held)]
+				if *v != nil {
+					(*v).with.Store(false)
+					p.Put(*v)
+				}
+				*v = p.Get()
+				if (*v).with.Swap(true) {
+					t.Error("somebody else has it")
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	t.Logf("%d operations by %d goroutines", operations, threads)
 }
 
 // TestInjected runs the storms with delays at each point of each section.

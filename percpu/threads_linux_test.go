@@ -66,8 +66,8 @@ func TestMixed(t *testing.T) {
 		t.Errorf("%d, want %d", got, threads*rounds)
 	}
 	shares := int64(0)
-	for share := range c.portable.all() {
-		shares += share.Load()
+	for i := range c.portable.all() {
+		shares += c.portable.all()[i].v.Load()
 	}
 	if shares != threads/2*rounds {
 		t.Errorf("%d counted by threads without an area, want %d", shares, threads/2*rounds)

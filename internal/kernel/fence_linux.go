@@ -6,7 +6,6 @@ import (
 	"os"
 	"runtime"
 	"strconv"
-	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 )
@@ -18,23 +17,25 @@ const (
 	membarrierFlagCPU                      = 1
 )
 
-var fences atomic.Bool // the process is registered for them
-
 // Membarrier ends the critical sections that run now on a CPU, on all if cpu is
 // negative: the kernel aborts them. Whoever was in one before sees what the caller
 // stored before.
 func Membarrier(cpu int) error {
-	if !fences.Load() {
-		if _, _, e := unix.Syscall(unix.SYS_MEMBARRIER, membarrierRegisterPrivateExpeditedRseq, 0, 0); e != 0 {
-			return e
-		}
-		fences.Store(true)
-	}
 	flags := uintptr(membarrierFlagCPU)
 	if cpu < 0 {
 		cpu, flags = 0, 0
 	}
-	if _, _, e := unix.Syscall(unix.SYS_MEMBARRIER, membarrierPrivateExpeditedRseq, flags, uintptr(cpu)); e != 0 {
+	fence := func() unix.Errno {
+		_, _, e := unix.Syscall(unix.SYS_MEMBARRIER, membarrierPrivateExpeditedRseq, flags, uintptr(cpu))
+		return e
+	}
+	e := fence()
+	if e == unix.EPERM { // not registered yet, or not any more: a restored process
+		if _, _, e = unix.Syscall(unix.SYS_MEMBARRIER, membarrierRegisterPrivateExpeditedRseq, 0, 0); e == 0 {
+			e = fence()
+		}
+	}
+	if e != 0 {
 		return e
 	}
 	return nil
@@ -44,23 +45,21 @@ func Membarrier(cpu int) error {
 // negative: what ran there was preempted. It takes as long as the scheduler takes to
 // let the calling thread in.
 func Visit(cpu int) error {
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	var before unix.CPUSet
-	if err := unix.SchedGetaffinity(0, &before); err != nil { // also where it is too small
-		return fmt.Errorf("sched_getaffinity: %w", err)
-	}
-	defer unix.SchedSetaffinity(0, &before)
 	first, last := cpu, cpu
 	if cpu < 0 {
 		first, last = 0, PossibleCPUs()-1
 	}
-	for cpu := first; cpu <= last; cpu++ {
-		if err := visit(cpu); err != nil {
-			return err
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread() // and never unlocked: the thread ends, with its affinity
+		var own unix.CPUSet
+		err := unix.SchedGetaffinity(0, &own) // also where it is too small
+		for cpu := first; cpu <= last && err == nil; cpu++ {
+			err = visit(cpu)
 		}
-	}
-	return nil
+		done <- err
+	}()
+	return <-done
 }
 
 func visit(cpu int) error {
@@ -70,7 +69,7 @@ func visit(cpu int) error {
 		switch err := unix.SchedSetaffinity(0, &one); {
 		case errors.Is(err, unix.EINVAL):
 			// It is off, or not for this thread; what ran there was moved away, if no
-			// other may use it.
+			// other may use it. (Or is, within microseconds, if that changed just now.)
 			if used, e := usable(); e != nil || used.IsSet(cpu) {
 				return fmt.Errorf("sched_setaffinity to CPU %d, which another thread may use: %w", cpu, errors.Join(err, e))
 			}

@@ -77,7 +77,3 @@ func PushBatch(list unsafe.Pointer, v *uint64, n int, status uint32) int
 
 //go:noescape
 func PopBatch(list unsafe.Pointer, v *uint64, n int, status uint32) int
-
-// Otherwise has the code of Slow's functions for these operations, in this order, as
-// the assembly calls it. Package rseq gives it to the sections.
-var Otherwise [5]uintptr

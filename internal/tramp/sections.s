@@ -62,36 +62,41 @@ TEXT ·LoadCBNEMemcpyStoreRelease(SB), NOSPLIT|NOFRAME, $0-68
 	PCALIGN $64
 	JMP rseqgo_v1_cs_load_cbne_memcpy_store_release_cpu_id(SB)
 
-// The operations on the thread's own index jump on, where the section cannot do it, to
-// what Otherwise has; cs.h.
-DATA ·Otherwise+0(SB)/8, $·slowCount(SB)
-DATA ·Otherwise+8(SB)/8, $·slowPush(SB)
-DATA ·Otherwise+16(SB)/8, $·slowPop(SB)
-DATA ·Otherwise+24(SB)/8, $·slowPushBatch(SB)
-DATA ·Otherwise+32(SB)/8, $·slowPopBatch(SB)
-GLOBL ·Otherwise(SB), NOPTR, $40
+// The operations on the thread's own index find in BX or R9 where to go on where the
+// section cannot do it. (Not in a variable that package rseq sets: in a plugin whose
+// host has the package too, its init is not run.)
+#ifdef GOARCH_amd64
+#define OTHERWISE(slow) LEAQ slow(SB), BX
+#else
+#define OTHERWISE(slow) MOVD $slow(SB), R9
+#endif
 
 // func Count(counter unsafe.Pointer, delta int64)
 TEXT ·Count(SB), NOSPLIT|NOFRAME, $0-16
 	PCALIGN $64
+	OTHERWISE(·slowCount)
 	JMP rseqgo_v1_cs_count_cpu_id(SB)
 
 // func Push(list unsafe.Pointer, v uint64, status uint32) bool
 TEXT ·Push(SB), NOSPLIT|NOFRAME, $0-25
 	PCALIGN $64
+	OTHERWISE(·slowPush)
 	JMP rseqgo_v1_cs_push_cpu_id(SB)
 
 // func Pop(list unsafe.Pointer, status uint32) (v uint64, ok bool)
 TEXT ·Pop(SB), NOSPLIT|NOFRAME, $0-25
 	PCALIGN $64
+	OTHERWISE(·slowPop)
 	JMP rseqgo_v1_cs_pop_cpu_id(SB)
 
 // func PushBatch(list unsafe.Pointer, v *uint64, n int, status uint32) int
 TEXT ·PushBatch(SB), NOSPLIT|NOFRAME, $0-40
 	PCALIGN $64
+	OTHERWISE(·slowPushBatch)
 	JMP rseqgo_v1_cs_push_batch_cpu_id(SB)
 
 // func PopBatch(list unsafe.Pointer, v *uint64, n int, status uint32) int
 TEXT ·PopBatch(SB), NOSPLIT|NOFRAME, $0-40
 	PCALIGN $64
+	OTHERWISE(·slowPopBatch)
 	JMP rseqgo_v1_cs_pop_batch_cpu_id(SB)

@@ -6,8 +6,10 @@ import "C"
 
 import (
 	"encoding/json"
+	"fmt"
 
 	"github.com/rseq-go/rseq"
+	"github.com/rseq-go/rseq/percpu"
 )
 
 // RseqJSON returns what Query says; the caller frees it.
@@ -26,8 +28,15 @@ func RseqCPU() C.int {
 	return C.int(cpu)
 }
 
-// JSON is RseqJSON for a plugin.
+// JSON is RseqJSON for a plugin. Package percpu has to work, too.
 func JSON() string {
+	counter, list := percpu.NewCounter(), percpu.NewFreeList(4)
+	counter.Add(3)
+	list.Push(7)
+	drained, err := list.DrainAll()
+	if sum := counter.Load(); sum != 3 || len(drained) != 1 || err != nil {
+		return fmt.Sprint("percpu: ", sum, drained, err)
+	}
 	info, _ := rseq.Query()
 	data, err := json.Marshal(info)
 	if err != nil {
