@@ -5,10 +5,12 @@
 // Everything here may be used from any goroutine, at any time, and is exact: no
 // update is lost, no handle is in two places. An operation is a critical section of
 // package rseq on the CPU that the goroutine just runs on: a function call, without a
-// lock, an atomic instruction or a cgo transition. Where sections cannot run (without
-// cgo, outside Linux, on a thread without an area; [rseq.CriticalSections] says why)
-// the same operation works by atomics or a lock, on data of its own, spread over some
-// shares. Nothing has to be asked or set up.
+// lock, an atomic instruction or a cgo transition. Where sections cannot run (without cgo,
+// outside Linux, on a thread without an area: [rseq.CriticalSections] says why; for free
+// lists and pools also where [rseq.Index.Fence] fails) the same operation works by atomics
+// or a lock, on data of its own, spread over some shares. Nothing has to be asked or set
+// up; the first free list or pool of a process takes some 20 milliseconds to make, to
+// register for fences.
 //
 // # Memory
 //

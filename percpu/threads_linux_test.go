@@ -38,8 +38,10 @@ func TestMixed(t *testing.T) {
 	const threads, rounds = 8, 5000
 	c, l := NewCounter(), NewFreeList(100)
 	p := newPopulation(t, 4*threads)
-	var left [threads][]uint64
-	var wg sync.WaitGroup
+	var left [threads + 1][]uint64
+	var stop atomic.Bool
+	var manager, wg sync.WaitGroup
+	manager.Go(func() { left[threads] = p.manage(l, &stop) })
 	for n := range threads {
 		wg.Go(func() {
 			runtime.LockOSThread() // and never unlocked
@@ -62,6 +64,8 @@ func TestMixed(t *testing.T) {
 		})
 	}
 	wg.Wait()
+	stop.Store(true)
+	manager.Wait()
 	if got := c.Load(); got != threads*rounds {
 		t.Errorf("%d, want %d", got, threads*rounds)
 	}
