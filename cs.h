@@ -30,6 +30,13 @@
 	.set	OWN_N, 8
 	.set	OWN_N_MM_CID, 24
 
+/* BOTH_OWN makes the two functions of an operation on the thread's own index; the
+ * first leaves for the second. */
+	.macro	BOTH_OWN macro, op
+	\macro	rseqgo_v1_cs_\op\()_cpu_id, cpu_id, rseqgo_v1_cs_\op\()_mm_cid, OWN_N
+	\macro	rseqgo_v1_cs_\op\()_mm_cid, mm_cid
+	.endm
+
 /* How often an operation on the thread's own index tries before it says RACED. A
  * thread that a debugger steps is aborted at every step and would try for ever. */
 	.set	TRIES, 128

@@ -162,12 +162,6 @@
 	.endif
 	.endm
 
-/* BOTH_OWN makes an operation's two functions; the first leaves for the second. */
-	.macro	BOTH_OWN macro, op
-	\macro	rseqgo_v1_cs_\op\()_cpu_id, cpu_id, rseqgo_v1_cs_\op\()_mm_cid, OWN_N
-	\macro	rseqgo_v1_cs_\op\()_mm_cid, mm_cid
-	.endm
-
 /* OTHERWISE has the ways out of an operation on the thread's own index, for the
  * status at(%rsp), and ends the function. A struct without indexes may have some for
  * the other function. try counts the tries and leaves for _again, or falls through.
@@ -233,6 +227,7 @@
 	.endm
 	OP_ADD	rseqgo_v1_cs_add_cpu_id, cpu_id
 	OP_ADD	rseqgo_v1_cs_add_mm_cid, mm_cid
+
 /* The slot of delta is as it was, and what the entry in Go assembly put in rbx goes on. */
 	.macro	COUNT_OTHERWISE
 	movq	%rsi, 16(%rsp)
@@ -241,7 +236,7 @@
 	.macro	OP_COUNT name, index, other, n=OWN_N_MM_CID
 	ADD_OWN	\name, \index, \n
 	ret
-	OTHERWISE \name, , "COUNT_OTHERWISE", \other, TRY_ADD \name
+	OTHERWISE \name, , COUNT_OTHERWISE, \other, TRY_ADD \name
 	.endm
 	BOTH_OWN OP_COUNT, count
 
@@ -284,7 +279,7 @@
 	LIST	\name, \index, \n
 	cmpq	BLOCK_CAP(%rax), %rcx
 	jae	.L\name\()_compare_failed
-	EXIT_POINT \name, .L\name\()_compare_failed
+	COMPARE_FAILS \name
 	INJECT	4
 	movq	%rsi, BLOCK_ITEMS(%rax,%rcx,8)
 	incq	%rcx
@@ -309,7 +304,7 @@
 	LIST	\name, \index, \n
 	subq	$1, %rcx
 	jb	.L\name\()_compare_failed
-	EXIT_POINT \name, .L\name\()_compare_failed
+	COMPARE_FAILS \name
 	INJECT	4
 	movq	BLOCK_ITEMS(%rax,%rcx,8), %r9
 	INJECT	5
@@ -342,7 +337,7 @@
 	xorl	%ecx, %ecx
 	testq	%r8, %r8
 	jz	.L\name\()_compare_failed
-	EXIT_POINT \name, .L\name\()_compare_failed
+	COMPARE_FAILS \name
 	INJECT	4
 1:	movq	(%rsi,%rcx,8), %rdx
 	movq	%rdx, (%r9,%rcx,8)
@@ -377,7 +372,7 @@
 	xorl	%ecx, %ecx
 	testq	%r8, %r8
 	jz	.L\name\()_compare_failed
-	EXIT_POINT \name, .L\name\()_compare_failed
+	COMPARE_FAILS \name
 	INJECT	4
 1:	movq	(%r9), %rdx
 	movq	%rdx, (%rsi,%rcx,8)

@@ -8,8 +8,7 @@
  * them; x30 returns. Of the registers that ABI0 leaves free x0 to x16 are used.
  *
  * x10 is the area, x8 the index that the caller expects or that the thread had, x13
- * scratch. The loads
- * that a comparison follows acquire, so that a lock can be taken so.
+ * scratch. The loads that a comparison follows acquire, so that a lock can be taken so.
  */
 	.include "cs_arm64.h"
 	.include "cs.h"
@@ -159,12 +158,6 @@
 	ldr	x2, [x0]		/* what the index counts from */
 	.endm
 
-/* BOTH_OWN makes an operation's two functions; the first leaves for the second. */
-	.macro	BOTH_OWN macro, op
-	\macro	rseqgo_v1_cs_\op\()_cpu_id, cpu_id, rseqgo_v1_cs_\op\()_mm_cid, OWN_N
-	\macro	rseqgo_v1_cs_\op\()_mm_cid, mm_cid
-	.endm
-
 /* OTHERWISE has the ways out of an operation on the thread's own index, for the
  * status at(sp), if there is a slot for it, and ends the function. A struct without
  * indexes may have some for the other function. try counts the tries and leaves for
@@ -228,6 +221,7 @@
 	.endm
 	OP_ADD	rseqgo_v1_cs_add_cpu_id, cpu_id
 	OP_ADD	rseqgo_v1_cs_add_mm_cid, mm_cid
+
 /* The slot of delta is as it was, and what the entry in Go assembly put in x9 goes on. */
 	.macro	COUNT_OTHERWISE
 	str	x1, [sp, #16]
@@ -236,7 +230,7 @@
 	.macro	OP_COUNT name, index, other, n=OWN_N_MM_CID
 	ADD_OWN	\name, \index, \n
 	ret
-	OTHERWISE \name, , "COUNT_OTHERWISE", \other, TRY_ADD \name
+	OTHERWISE \name, , COUNT_OTHERWISE, \other, TRY_ADD \name
 	.endm
 	BOTH_OWN OP_COUNT, count
 
@@ -280,7 +274,7 @@
 	ldr	x5, [x3, #BLOCK_CAP]
 	cmp	x4, x5
 	b.hs	.L\name\()_compare_failed
-	EXIT_POINT \name, .L\name\()_compare_failed
+	COMPARE_FAILS \name
 	INJECT	4
 	add	x6, x3, x4, lsl #3
 	str	x1, [x6, #BLOCK_ITEMS]
@@ -306,7 +300,7 @@
 	.macro	OP_POP name, index, other, n=OWN_N_MM_CID
 	LIST	\name, \index, \n
 	cbz	x4, .L\name\()_compare_failed
-	EXIT_POINT \name, .L\name\()_compare_failed
+	COMPARE_FAILS \name
 	INJECT	4
 	sub	x4, x4, #1
 	add	x6, x3, x4, lsl #3
@@ -340,7 +334,7 @@
 	cmp	x7, x5
 	csel	x7, x7, x5, lo
 	cbz	x7, .L\name\()_compare_failed
-	EXIT_POINT \name, .L\name\()_compare_failed
+	COMPARE_FAILS \name
 	INJECT	4
 	add	x6, x3, x4, lsl #3
 	add	x6, x6, #BLOCK_ITEMS
@@ -376,7 +370,7 @@
 	cmp	x7, x4
 	csel	x7, x7, x4, lo
 	cbz	x7, .L\name\()_compare_failed
-	EXIT_POINT \name, .L\name\()_compare_failed
+	COMPARE_FAILS \name
 	INJECT	4
 	add	x6, x3, x4, lsl #3
 	add	x6, x6, #BLOCK_ITEMS

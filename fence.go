@@ -1,7 +1,6 @@
 package rseq
 
 import (
-	"errors"
 	"fmt"
 	"runtime"
 
@@ -21,21 +20,21 @@ import (
 //
 // That is how another CPU's data is drained and read exactly. It takes some
 // microseconds, by membarrier(2), from Linux 5.10 on; for a concurrency id, which the
-// kernel does not know, all CPUs are fenced. Where that is missing or forbidden, the
-// calling thread visits the CPU, by sched_setaffinity(2), and goes back to where it
-// may run; that takes as long as the scheduler likes. The first fence of a process takes
-// longer, some 20 milliseconds, to register for it. The error says what forbade both, and
-// matches [ErrNotSupported] outside Linux; sections may still run then.
+// kernel does not know, all CPUs are fenced. Where that is missing or forbidden, a thread
+// made for it visits the CPU, by sched_setaffinity(2); that takes as long as the
+// scheduler likes. The first fence of a process takes longer, some 20 milliseconds, to
+// register for it. The error says what forbade both, and matches [ErrNotSupported]
+// outside Linux; sections may still run then.
 func (x Index) Fence(i int) error {
 	if x == ByConcurrencyID {
 		i = -1
 	}
+	if runtime.GOOS != "linux" {
+		return notLinux()
+	}
 	err := kernel.Membarrier(i)
-	switch {
-	case err == nil:
+	if err == nil {
 		return nil
-	case errors.Is(err, errors.ErrUnsupported) && runtime.GOOS != "linux":
-		return notSupportedError("restartable sequences are Linux's, this is %s", runtime.GOOS)
 	}
 	if visit := kernel.Visit(i); visit != nil {
 		return fmt.Errorf("rseq: cannot fence critical sections: membarrier: %w; %w", err, visit)

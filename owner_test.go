@@ -235,32 +235,16 @@ func TestStaticDlopen(t *testing.T) {
 	if !onGlibc() {
 		t.Skip("a static program cannot dlopen on musl")
 	}
-	shim := testutil.CC(t, "-shared", "-fPIC", "-I.", "testdata/shim.c", "glibc.c", "fallback.c", "-ldl", "-lpthread")
 	for _, far := range []string{"-UFAR", "-DFAR"} {
 		// -w and no -Werror: the linker warns that a static dlopen wants the
 		// same glibc at run time, which is the case here.
 		program := filepath.Join(t.TempDir(), "static")
 		testutil.Run(t, nil, "gcc", "-w", "-static", far, "-o", program, "testdata/dl.c", "-ldl")
-		trivial := testutil.CC(t, "-shared", "-fPIC", "-DTRIVIAL", "testdata/shim.c", "-ldl")
-		if _, _, err := testutil.Try(nil, program, trivial); err != nil {
-			t.Skipf("getauxval or dlsym crashes in a library that a static program of this glibc loads (2.31 is so): %v", err)
-		}
-		var offset int
-		var size, owner, via, reported int
-		out := testutil.Run(t, nil, program, shim)
-		if _, err := fmt.Sscanf(out, "%d %d: owner %d via %d offset %d", &offset, &size, &owner, &via, &reported); err != nil {
-			t.Fatalf("%q: %v", out, err)
-		}
-		if size == 0 { // an old C library: nobody registered
-			if owner != int(rseq.OwnerNone) {
-				t.Error(out)
-			}
+		shim, registered := findsArea(t, program, "getauxval or dlsym crashes in a library that a static program of this glibc loads (2.31 is so)")
+		if !registered {
 			continue
 		}
-		if owner != int(rseq.OwnerLibc) || reported != offset {
-			t.Errorf("the program's area is at %d: %s", offset, out)
-		}
-		out = testutil.Run(t, []string{tunableOff}, program, shim)
+		out := testutil.Run(t, []string{tunableOff}, program, shim)
 		if !strings.Contains(out, ": owner 0 ") {
 			t.Errorf("nothing was registered: %s", out)
 		}
@@ -274,14 +258,21 @@ func TestNamespace(t *testing.T) {
 	if !onGlibc() {
 		t.Skip("musl has no dlmopen")
 	}
-	shim := testutil.CC(t, "-shared", "-fPIC", "-I.", "testdata/shim.c", "glibc.c", "fallback.c", "-ldl", "-lpthread")
 	program := testutil.CC(t, "-DNAMESPACE", "testdata/dl.c", "-ldl")
+	findsArea(t, program, "a dlsym that finds nothing ends the program in another namespace of this glibc (2.31 is so)")
+}
+
+// findsArea has a program that is built of testdata/dl.c load the C part, which it
+// returns, and checks that this finds the area that the program's C library registered,
+// if it did. Where the program cannot load a library that does less, the test is skipped.
+func findsArea(t *testing.T, program, otherwise string) (shim string, registered bool) {
+	t.Helper()
 	trivial := testutil.CC(t, "-shared", "-fPIC", "-DTRIVIAL", "testdata/shim.c", "-ldl")
 	if _, _, err := testutil.Try(nil, program, trivial); err != nil {
-		t.Skipf("a dlsym that finds nothing ends the program in another namespace of this glibc (2.31 is so): %v", err)
+		t.Skipf("%s: %v", otherwise, err)
 	}
-	var offset, reported int
-	var size, owner, via int
+	shim = testutil.CC(t, "-shared", "-fPIC", "-I.", "testdata/shim.c", "glibc.c", "fallback.c", "-ldl", "-lpthread")
+	var offset, size, owner, via, reported int
 	out := testutil.Run(t, nil, program, shim)
 	if _, err := fmt.Sscanf(out, "%d %d: owner %d via %d offset %d", &offset, &size, &owner, &via, &reported); err != nil {
 		t.Fatalf("%q: %v", out, err)
@@ -290,11 +281,12 @@ func TestNamespace(t *testing.T) {
 		if owner != int(rseq.OwnerNone) {
 			t.Error(out)
 		}
-		return
+		return shim, false
 	}
 	if owner != int(rseq.OwnerLibc) || reported != offset {
 		t.Errorf("the program's area is at %d: %s", offset, out)
 	}
+	return shim, true
 }
 
 // TestManyThreadsBeforeDlopen loads a c-shared library into a C program that

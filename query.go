@@ -112,3 +112,7 @@ func Query() (Info, error) {
 func notSupportedError(format string, args ...any) error {
 	return fmt.Errorf("rseq: %w: %s", ErrNotSupported, fmt.Sprintf(format, args...))
 }
+
+func notLinux() error {
+	return notSupportedError("restartable sequences are Linux's, this is %s", runtime.GOOS)
+}

@@ -135,21 +135,18 @@ func TestRefusedAtFirst(t *testing.T) {
 func TestRestored(t *testing.T) {
 	childOnly(t)
 	var offset int
-	var length, signature uintptr
+	var length, signature uint32
 	if _, err := fmt.Sscan(os.Getenv("RSEQ_AREA"), &offset, &length, &signature); err != nil {
 		t.Fatal(err)
 	}
 	testutil.OnThread(func() {
 		cpus := testutil.AllowedCPUs(t)
 		testutil.Pin(t, cpus[len(cpus)-1])
-		const unregister = 1 // RSEQ_FLAG_UNREGISTER
-		area := unsafe.Add(tramp.ThreadPointer(), offset)
-		if _, _, e := unix.RawSyscall6(unix.SYS_RSEQ, uintptr(area), length, unregister, signature, 0, 0); e != 0 {
-			t.Errorf("unregistering: %v", e)
+		if testutil.UnregisterArea(t, offset, length, signature); t.Failed() {
 			return
 		}
 		const stale = 12345
-		atomic.StoreInt32((*int32)(unsafe.Add(area, abi.OffsetCPUID)), stale)
+		atomic.StoreInt32((*int32)(unsafe.Add(tramp.ThreadPointer(), offset+abi.OffsetCPUID)), stale)
 		if cpu, _ := rseq.CPU(); cpu != stale {
 			t.Errorf("CPU %d before anybody asked the kernel, want the area's %d", cpu, stale)
 		}

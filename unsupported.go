@@ -9,7 +9,7 @@ func discover() knowledge {
 	k := knowledge{final: true}
 	switch {
 	case runtime.GOOS != "linux":
-		k.err = notSupportedError("restartable sequences are Linux's, this is %s", runtime.GOOS)
+		k.err = notLinux()
 	case runtime.GOARCH != "amd64" && runtime.GOARCH != "arm64":
 		k.err = notSupportedError("this package reads the area on amd64 and arm64, this is %s", runtime.GOARCH)
 	default:

@@ -24,7 +24,7 @@ import (
 type FreeList struct {
 	blocks unsafe.Pointer // first: *block of each index; cs.h
 	cpus   int            // how many there are, if by CPU number
-	perCPU int            // what new blocks have room for
+	perCPU atomic.Int64   // room in each list, the shared ones too
 	ids    int            // how many, if by concurrency id
 	n      int            // of whichever kind
 	index  rseq.Index
@@ -35,8 +35,7 @@ type FreeList struct {
 
 	apart keys
 	// Threads without sections have lists of their own, shared ones.
-	shared       stripes[shared]
-	sharedPerOne atomic.Int64 // room in each
+	shared stripes[shared]
 }
 
 // block is a CPU's list: as many words as cap says follow. Sections alone write it,
@@ -95,9 +94,9 @@ func NewFreeList(perCPU int, options ...Option) *FreeList {
 var canFence atomic.Bool
 
 func newFreeList(perCPU int, index rseq.Index, cpus int) *FreeList {
-	l := &FreeList{n: cpus, perCPU: perCPU, index: index}
+	l := &FreeList{n: cpus, index: index}
 	l.cpus, l.ids = split(index, cpus)
-	l.sharedPerOne.Store(int64(perCPU))
+	l.perCPU.Store(int64(perCPU))
 	blocks := make([]*block, cpus)
 	for i := range blocks {
 		blocks[i] = none
@@ -206,7 +205,7 @@ func (l *FreeList) Resize(perCPU int) (surplus []uint64, err error) {
 	if err != nil {
 		return nil, err
 	}
-	l.perCPU = perCPU
+	l.perCPU.Store(int64(perCPU))
 	for i, old := range taken {
 		if old == none {
 			continue
@@ -219,7 +218,6 @@ func (l *FreeList) Resize(perCPU int) (surplus []uint64, err error) {
 		copy(b.handles(), handles[over:])
 		atomic.StorePointer(l.entry(i), unsafe.Pointer(b))
 	}
-	l.sharedPerOne.Store(int64(perCPU))
 	lists := l.shared.all()
 	for i := range lists {
 		s := &lists[i].v
@@ -301,6 +299,9 @@ func (l *FreeList) take(first, end int) ([]*block, error) {
 // fence is a variable for tests.
 var fence = rseq.Index.Fence
 
+// room returns how many handles each list has room for.
+func (l *FreeList) room() int { return int(l.perCPU.Load()) }
+
 // entry returns where the block of an index is published.
 func (l *FreeList) entry(i int) *unsafe.Pointer {
 	return (*unsafe.Pointer)(unsafe.Add(l.blocks, uintptr(i)*unsafe.Sizeof(l.blocks)))
@@ -319,7 +320,7 @@ func (l *FreeList) grow() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if atomic.LoadPointer(l.entry(i)) == unsafe.Pointer(none) {
-		atomic.StorePointer(l.entry(i), unsafe.Pointer(newBlock(l.perCPU)))
+		atomic.StorePointer(l.entry(i), unsafe.Pointer(newBlock(l.room())))
 	}
 	return true
 }
@@ -380,7 +381,7 @@ func (l *FreeList) pushShared(handles []uint64) int {
 	s := l.shared.own()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	n := max(min(len(handles), int(l.sharedPerOne.Load())-len(s.handles)), 0)
+	n := max(min(len(handles), l.room()-len(s.handles)), 0)
 	s.handles = append(s.handles, handles[:n]...)
 	s.n.Store(int64(len(s.handles)))
 	return n

@@ -14,8 +14,8 @@ import (
 //
 // Up to half of a pool's values wait on the lists of other CPUs, but at least one on
 // each, so a pool that is never to allocate has twice as many values as there are users
-// at one moment, and two for each CPU. They lie side by side, T and a byte each: values smaller than a cache line
-// share one with another CPU's.
+// at one moment, and two for each CPU. They lie side by side, T and a byte each: values
+// smaller than a cache line share one with another CPU's.
 type Pool[T any] struct {
 	list   *FreeList  // handles are distances from the first value, in bytes
 	values []value[T] // which never move
@@ -53,7 +53,7 @@ func NewPool[T any](n int, init func(*T), options ...Option) *Pool[T] {
 }
 
 func newPool[T any](n int, init func(*T), list *FreeList) *Pool[T] {
-	return &Pool[T]{list: list, values: make([]value[T], n), init: init, patience: list.perCPU}
+	return &Pool[T]{list: list, values: make([]value[T], n), init: init, patience: list.room()}
 }
 
 // Get returns a value that nobody else has: one that was put back, mostly by the CPU
@@ -128,7 +128,7 @@ func (p *Pool[T]) at(handle uint64) *value[T] {
 // spill puts a handle and half of the CPU's list where others find them.
 func (p *Pool[T]) spill(handle uint64) {
 	var some [batch]uint64
-	n := p.list.PopBatch(some[:(p.list.perCPU+1)/2])
+	n := p.list.PopBatch(some[:(p.list.room()+1)/2])
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.spare = append(append(p.spare, some[:n]...), handle)
@@ -148,9 +148,11 @@ func (p *Pool[T]) refill() (handle uint64, ok bool) {
 			return 0, false // also where the fence failed: then they are where they were
 		}
 	}
-	n := (p.list.perCPU + 1) / 2
-	for none := len(p.spare) == 0; none && len(p.spare) < n && p.fresh < len(p.values); p.fresh++ {
-		p.spare = append(p.spare, uint64(unsafe.Sizeof(p.values[0]))*uint64(p.fresh))
+	n := (p.list.room() + 1) / 2
+	if len(p.spare) == 0 {
+		for end := min(p.fresh+n, len(p.values)); p.fresh < end; p.fresh++ {
+			p.spare = append(p.spare, uint64(unsafe.Sizeof(p.values[0]))*uint64(p.fresh))
+		}
 	}
 	n = min(n, len(p.spare))
 	left := len(p.spare) - n

@@ -47,13 +47,11 @@ for how; do
 	job "$how/doctor" 120 $dir/rseq doctor
 	case $how in
 	dynamic) cd cmd/rseq && job "$how/command" 300 $dir/command.test -test.v -test.short -test.timeout 280s ;;
-	static)
-		job "$how/suite" 600 $dir/rseq.test -test.v $suite -test.timeout 580s
-		job "$how/percpu" 600 $dir/percpu.test -test.v $suite -test.timeout 580s
-		;;
-	off)
-		job "$how/suite" 600 $dir/rseq.test -test.v -test.short -test.timeout 580s
-		job "$how/percpu" 600 $dir/percpu.test -test.v -test.short -test.timeout 580s
+	*)
+		tests=$suite
+		[ "$how" = static ] || tests=-test.short
+		job "$how/suite" 600 $dir/rseq.test -test.v $tests -test.timeout 580s
+		job "$how/percpu" 600 $dir/percpu.test -test.v $tests -test.timeout 580s
 		;;
 	esac
 done

@@ -43,7 +43,7 @@ func Membarrier(cpu int) error {
 
 // Visit does what Membarrier does by running on the CPU, on every one if cpu is
 // negative: what ran there was preempted. It takes as long as the scheduler takes to
-// let the calling thread in.
+// let a thread in that is made for it.
 func Visit(cpu int) error {
 	first, last := cpu, cpu
 	if cpu < 0 {

@@ -47,14 +47,20 @@ func Pin(t testing.TB, cpu int) {
 // locked for good. It is for areas of the C library's, which does not notice.
 func Unregister(t testing.TB) {
 	t.Helper()
-	const unregister = 1 // RSEQ_FLAG_UNREGISTER
 	info, err := rseq.Query()
 	if err != nil || info.Owner != rseq.OwnerLibc {
 		t.Errorf("owner %v, %v: expected the C library", info.Owner, err)
 		return
 	}
-	area := uintptr(tramp.ThreadPointer()) + uintptr(info.Offset)
-	if _, _, e := unix.RawSyscall6(unix.SYS_RSEQ, area, uintptr(info.RegisteredLen), unregister, uintptr(info.Signature), 0, 0); e != 0 {
+	UnregisterArea(t, info.Offset, info.RegisteredLen, info.Signature)
+}
+
+// UnregisterArea is Unregister for a process that was not asked yet what it has.
+func UnregisterArea(t testing.TB, offset int, length, signature uint32) {
+	t.Helper()
+	const unregister = 1 // RSEQ_FLAG_UNREGISTER
+	area := uintptr(tramp.ThreadPointer()) + uintptr(offset)
+	if _, _, e := unix.RawSyscall6(unix.SYS_RSEQ, area, uintptr(length), unregister, uintptr(signature), 0, 0); e != 0 {
 		t.Errorf("unregistering: %v", e)
 	}
 }
