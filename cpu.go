@@ -11,6 +11,8 @@ import (
 // may be another one by the time that the caller looks: use it to spread work,
 // not to exclude others. It may be called from any goroutine. It costs a
 // function call where the thread is registered, a system call where it is not.
+// Where the C library registered nothing, the first call of the process makes a
+// thread, under a seccomp filter a child process too, to find out who registers.
 // The error is not nil only outside Linux and where a filter refuses getcpu(2);
 // the number is then -1.
 func CPU() (int, error) {
@@ -31,12 +33,12 @@ func NodeID() (int, error) {
 	return int(n), nil
 }
 
-// ConcurrencyID returns the concurrency id of the thread that the calling
-// goroutine runs on: unique among the threads of this process that run at this
-// moment, and smaller than both their number and the number of CPUs they may
-// use, whichever is less. Like [CPU] it is stale when it returns. Without a
-// registered area, and before Linux 6.3, nothing tells it: the id is -1 and the
-// error matches [ErrNotSupported].
+// ConcurrencyID returns the concurrency id of the thread that the calling goroutine
+// runs on: unique among the threads of this process that run at this moment, and small:
+// below the number of the process's threads, running or not, and of the CPUs that they
+// may use, though the kernel takes an id back late. Like [CPU] it is stale when it
+// returns. Without a registered area, and before Linux 6.3, nothing tells it: the id is
+// -1 and the error matches [ErrNotSupported].
 func ConcurrencyID() (int, error) {
 	c := tramp.ConcurrencyID()
 	if c < 0 {

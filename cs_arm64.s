@@ -116,6 +116,7 @@
 .L\name\()_unregistered:
 	LEAVE	NOT_REGISTERED, \result
 .L\name\()_range:
+	cbz	x13, .L\name\()_unregistered /* not set yet: loads may be reordered */
 	LEAVE	OUT_OF_RANGE, \result
 	SIGNATURE
 	HIDDEN	\name\()_abort

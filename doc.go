@@ -6,8 +6,8 @@
 // The kernel keeps the number of the CPU that a thread runs on, its NUMA node
 // and its concurrency id in the thread's rseq area. It takes one area per
 // thread. glibc 2.35 and later registers it and publishes where it is; this
-// package shares that registration, so it meets no other user of rseq in the
-// same program.
+// package shares that registration, so it does not collide with other users of
+// rseq in the same program.
 //
 //	info, err := rseq.Query()  // what is there, confirmed by the kernel
 //	cpu, err := rseq.CPU()     // from any goroutine
@@ -26,12 +26,12 @@
 //
 // # System calls
 //
-// Where the C library registers, [CPU], [NodeID], [ConcurrencyID] and [Thread]
-// make none, and a seccomp filter that kills for rseq(2) cannot hurt a program
-// that does not call [Query] or [CriticalSections]: their first call asks rseq(2)
-// questions that change nothing. Where it does not, the first reading of the process finds out who
-// registers, and the first of each thread may register. docs/compatibility.md
-// lists the calls.
+// Where the C library registers, [CPU], [NodeID], [ConcurrencyID] and the methods of
+// [Thread] that read make none. The first [Query] or [CriticalSections] asks rseq(2)
+// questions that change nothing; under a seccomp filter a child process asks first, so
+// that one that kills for rseq(2) does not hurt. Where the C library does not register,
+// the first reading of the process finds out who does, and the first of each thread may
+// register. docs/compatibility.md lists the calls.
 //
 // # C code in the same program
 //

@@ -5,8 +5,8 @@ import "errors"
 // ErrNotSupported is what an error matches, by [errors.Is], when this build,
 // C library or kernel cannot do what was asked; the error around it says what
 // is missing and which version brings it. It matches [errors.ErrUnsupported].
-// Such an answer is final for the process. Any other error (a filter's EPERM,
-// say) may go away and is asked again.
+// Such an answer is final, for the process, or for the thread that it names. Any
+// other error (a filter's EPERM, say) may go away and is asked again.
 var ErrNotSupported error = notSupported{}
 
 type notSupported struct{}

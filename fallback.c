@@ -38,8 +38,10 @@ static __thread struct {
 	uint32_t cpu_id;
 	char behind[OWN_LEN_MAX - RSEQGO_ENDOF_CPU_ID];
 	int32_t finished;
+	int32_t never; /* where nobody looks at an area any more */
 } own __attribute__((aligned(OWN_ALIGN), tls_model("initial-exec"))) = {
-	.cpu_id = UNINITIALIZED
+	.cpu_id = UNINITIALIZED,
+	.never = UNINITIALIZED,
 };
 
 static pthread_key_t key; /* its destructor unregisters */
@@ -48,6 +50,12 @@ static int deciding;      /* held by the thread in decide */
 ptrdiff_t rseqgo_own_offset(void)
 {
 	return (char *)&own - rseqgo_thread_pointer();
+}
+
+ptrdiff_t rseqgo_never_offset(void)
+{
+	return (char *)&own.never - RSEQGO_OFFSETOF_CPU_ID -
+	       rseqgo_thread_pointer();
 }
 
 static int32_t own_cpu_id(void)
@@ -201,18 +209,17 @@ static void set_foreign(const struct rseqgo_registration *r)
 	f->len = r->len;
 	f->signature = r->signature;
 	f->owner = RSEQGO_FOREIGN;
-	__atomic_store_n(&f->size,
-			 rseqgo_usable_size(r->len, f->kernel_feature_size),
+	__atomic_store_n(&f->size, rseqgo_registered_size(r->len),
 			 __ATOMIC_RELEASE);
 }
 
-static void set_self(void)
+static int set_self(void)
 {
 	struct rseqgo_info *f = &rseqgo_found;
+	int e = pthread_key_create(&key, finish);
 
-	f->error = pthread_key_create(&key, finish);
-	if (f->error)
-		return;
+	if (e)
+		return e;
 	/* What the kernel advertises, so that Linux 7.1 and later give the V2
 	 * mode; the original length where it advertises less, or what own has
 	 * no room for. */
@@ -224,83 +231,77 @@ static void set_self(void)
 	f->offset = rseqgo_own_offset();
 	f->signature = RSEQGO_SIG;
 	f->owner = RSEQGO_SELF;
-	__atomic_store_n(&f->size,
-			 rseqgo_usable_size(f->len, f->kernel_feature_size),
+	__atomic_store_n(&f->size, rseqgo_registered_size(f->len),
 			 __ATOMIC_RELEASE);
+	return 0;
 }
 
 /* decide finds out who owns the areas, by what the kernel says of this thread
- * and of a new one. */
-static void decide(void)
+ * and of a new one, and returns why nobody does: an errno or an RSEQGO_ constant. */
+static int decide(void)
 {
-	struct rseqgo_info *f = &rseqgo_found;
 	struct rseqgo_registration here, there, *known;
 	int e;
 
-	if (rseqgo_kills()) {
-		f->error = RSEQGO_KILLED;
-		return;
-	}
+	if (rseqgo_kills())
+		return RSEQGO_KILLED;
 	e = rseqgo_call(NULL, 0, 0, 0);
-	if (e != -EINVAL) {
-		f->error = -e;
-		return;
-	}
+	if (e != -EINVAL)
+		return -e;
 	here = rseqgo_look();
 	there = look_elsewhere();
-	if (here.state == RSEQGO_COULD_NOT_ASK && here.error != EINVAL) {
-		f->error = here.error;
-	} else if (here.state == RSEQGO_REGISTERED &&
-		   there.state == RSEQGO_REGISTERED) {
+	if (here.state == RSEQGO_COULD_NOT_ASK && here.error != EINVAL)
+		return here.error;
+	if (here.state == RSEQGO_REGISTERED &&
+	    there.state == RSEQGO_REGISTERED) {
 		/* Another library registers every thread. A thread that it
 		 * missed must be told by its cpu_id. */
-		if (here.offset == there.offset && here.len == there.len &&
-		    initial_cpu_id(here.offset) < 0)
-			set_foreign(&here);
-		else
-			f->error = RSEQGO_ELSEWHERE;
-	} else if (here.state == RSEQGO_NOT_REGISTERED ||
-		   there.state == RSEQGO_NOT_REGISTERED) {
+		if (here.offset != there.offset || here.len != there.len ||
+		    initial_cpu_id(here.offset) >= 0)
+			return RSEQGO_ELSEWHERE;
+		set_foreign(&here);
+		return 0;
+	}
+	if (here.state == RSEQGO_NOT_REGISTERED ||
+	    there.state == RSEQGO_NOT_REGISTERED) {
 		/* Another library registers some threads, or nobody any. The
 		 * first kind, if it goes by the book (the symbol), keeps its
 		 * right to the others; else we take those that are free. */
 		known = here.state == RSEQGO_REGISTERED ? &here : &there;
 		if (known->state == RSEQGO_REGISTERED &&
 		    known->offset == rseqgo_symbol_offset &&
-		    initial_cpu_id(known->offset) < 0)
+		    initial_cpu_id(known->offset) < 0) {
 			set_foreign(known);
-		else
-			set_self();
-	} else {
-		f->error = RSEQGO_ELSEWHERE;
+			return 0;
+		}
+		return set_self();
 	}
+	return RSEQGO_ELSEWHERE;
 }
 
 void rseqgo_disown(void)
 {
-	rseqgo_found.owner = RSEQGO_NONE;
-	rseqgo_found.error = ENOSYS;
+	__atomic_store_n(&rseqgo_found.owner, RSEQGO_NONE, __ATOMIC_RELAXED);
+	__atomic_store_n(&rseqgo_found.error, ENOSYS, __ATOMIC_RELAXED);
 	__atomic_store_n(&rseqgo_found.size, 0, __ATOMIC_RELEASE);
 }
 
 int rseqgo_register_thread(void)
 {
 	struct rseqgo_info *f = (struct rseqgo_info *)rseqgo_discover();
+	uint32_t size = __atomic_load_n(&f->size, __ATOMIC_ACQUIRE);
+	int e = __atomic_load_n(&f->error, __ATOMIC_RELAXED);
 
-	if (!__atomic_load_n(&f->size, __ATOMIC_ACQUIRE) &&
-	    f->error != ENOSYS && f->error != RSEQGO_KILLED) {
+	if (!size && e != ENOSYS && e != RSEQGO_KILLED) {
 		if (__atomic_exchange_n(&deciding, 1, __ATOMIC_ACQUIRE))
 			return -1; /* another thread is about it, or this one,
 				      below a signal handler */
-		if (!f->size) {
-			f->error = 0;
-			decide();
-		}
+		if (!f->size)
+			__atomic_store_n(&f->error, decide(), __ATOMIC_RELAXED);
+		size = f->size;
 		__atomic_store_n(&deciding, 0, __ATOMIC_RELEASE);
 	}
-	if (f->owner == RSEQGO_SELF)
-		return register_own();
-	if (!f->size) {
+	if (!size) {
 		/* Whoever asks in passing need not ask again on this thread. */
 		uint32_t expected = UNINITIALIZED;
 
@@ -309,5 +310,7 @@ int rseqgo_register_thread(void)
 					    __ATOMIC_RELAXED, __ATOMIC_RELAXED);
 		return REFUSED;
 	}
+	if (__atomic_load_n(&f->owner, __ATOMIC_RELAXED) == RSEQGO_SELF)
+		return register_own();
 	return rseqgo_cpu_id(f);
 }

@@ -38,16 +38,16 @@ func init() {
 // LockThread and Query.
 func slow(offset int, f Features) int32 {
 	if k := known.Load(); !k.mayRegister() || k.refused {
-		return tramp.NotRegistered
+		return tramp.Uninitialized
 	}
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	cpu := atomic.LoadInt32(field(abi.OffsetCPUID))
-	if cpu == tramp.NotRegistered {
+	if cpu == tramp.Uninitialized {
 		cpu = register()
 	}
 	if cpu < 0 || !known.Load().info.Features.Has(f) {
-		return tramp.NotRegistered
+		return tramp.Uninitialized
 	}
 	return atomic.LoadInt32(field(offset))
 }

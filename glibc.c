@@ -162,7 +162,7 @@ struct rseqgo_registration rseqgo_look(void)
 			return r;
 	}
 	span = (tls_size() + LIBC_SPAN) & -(size_t)RSEQGO_ORIGINAL_ALIGN;
-	span -= (uintptr_t)rseqgo_thread_pointer() % RSEQGO_ORIGINAL_ALIGN;
+	span += (uintptr_t)rseqgo_thread_pointer() % RSEQGO_ORIGINAL_ALIGN;
 	for (ptrdiff_t at = -span; at < span; at += RSEQGO_ORIGINAL_ALIGN) {
 		if (try_len(at, RSEQGO_ORIGINAL_LEN, &r))
 			return r;
@@ -172,20 +172,25 @@ struct rseqgo_registration rseqgo_look(void)
 	return r;
 }
 
+uint32_t rseqgo_registered_size(uint32_t len)
+{
+	uint32_t known = rseqgo_found.kernel_feature_size;
+
+	if (known < RSEQGO_ORIGINAL_FEATURE_SIZE)
+		known = RSEQGO_ORIGINAL_FEATURE_SIZE;
+	return len < known ? len : known;
+}
+
 /* The rule of librseq's src/rseq.c: glibc 2.35 to 2.40 export 32 or 20 whatever
  * the kernel provides (2.40: glibc 2e456ccf0c), so those two mean what the
  * kernel says, up to the 32 bytes that are registered. Any other size comes
  * from glibc 2.41 or later (93d0bfbe8f) and means itself. */
-uint32_t rseqgo_usable_size(uint32_t libc_size, uint32_t kernel_feature_size)
+static uint32_t usable_size(uint32_t libc_size)
 {
 	if (libc_size != RSEQGO_ORIGINAL_FEATURE_SIZE &&
 	    libc_size != RSEQGO_ORIGINAL_LEN)
 		return libc_size;
-	if (kernel_feature_size < RSEQGO_ORIGINAL_FEATURE_SIZE)
-		return RSEQGO_ORIGINAL_FEATURE_SIZE;
-	if (kernel_feature_size < RSEQGO_ORIGINAL_LEN)
-		return kernel_feature_size;
-	return RSEQGO_ORIGINAL_LEN;
+	return rseqgo_registered_size(RSEQGO_ORIGINAL_LEN);
 }
 
 /* find runs where dlsym can be called. That is while the loader runs this
@@ -224,7 +229,7 @@ static __attribute__((constructor(101))) void find(void)
 		f->offset = *offset;
 		f->libc_size = *size;
 		f->flags = *flags;
-		f->size = rseqgo_usable_size(*size, f->kernel_feature_size);
+		f->size = usable_size(*size);
 	} else if (offset && size && !*offset && !*size) {
 		/* Symbols that were never set: this is a library that a static
 		 * program loaded, with a second C library beside the program's
@@ -237,8 +242,7 @@ static __attribute__((constructor(101))) void find(void)
 			f->offset = r.offset;
 			f->len = r.len;
 			f->signature = r.signature;
-			f->size = rseqgo_usable_size(r.len,
-						     f->kernel_feature_size);
+			f->size = rseqgo_registered_size(r.len);
 		}
 	}
 	if (f->owner == RSEQGO_NONE) {

@@ -13,10 +13,11 @@
  *	if (cpu < 0)
  *		cpu = sched_getcpu();		// this thread has no area
  *
- * Only the kernel writes the fields of a registered area; writing one yourself
- * ends the process on Linux 7.1 and later. A CPU number is stale as soon as it
- * was read, and the area is the calling thread's own: use a pointer to it on
- * that thread alone.
+ * The kernel writes cpu_id_start, cpu_id, node_id and mm_cid of a registered area;
+ * writing one yourself ends the process where the registration is longer than 32
+ * bytes, on Linux 7.0.10, 7.1 and later. rseq_cs belongs to critical sections. A CPU number
+ * is stale as soon as it was read, and the area is the calling thread's own: use a
+ * pointer to it on that thread alone.
  */
 #ifndef RSEQGO_GLIBC_H
 #define RSEQGO_GLIBC_H
@@ -85,8 +86,10 @@ struct rseqgo_info {
 };
 
 /* rseqgo_discover says what is known. It takes no lock and never returns NULL;
- * the result is the same pointer for the whole process. Only the owner can
- * still change, once, from none to self or foreign. */
+ * the result is the same pointer for the whole process. While the size is 0 all
+ * but the C library's part can still change, in other threads too; use the
+ * functions below, which know. The size goes back to 0 if the kernel, asked by Go
+ * code, does not know the areas (a process restored from a checkpoint). */
 RSEQGO_HIDDEN const struct rseqgo_info *rseqgo_discover(void);
 
 /* rseqgo_register_thread makes sure that the calling thread has an area if it
@@ -95,8 +98,10 @@ RSEQGO_HIDDEN const struct rseqgo_info *rseqgo_discover(void);
  * another library registers, and if none does, each thread's first call
  * registers an area of this package's own, which is unregistered when the
  * thread ends. A negative result means that this thread has no area (then
- * rseqgo_discover()->error may say why); a refused thread may ask again. Safe
- * in any thread; in a signal handler it may return -1 without effect. */
+ * rseqgo_discover()->error may say why); a refused thread may ask again. It may
+ * be called in any thread. In a signal handler call it only where the thread has
+ * called it outside before: a first call allocates memory, and a process's first
+ * one may make a thread or a child process. */
 RSEQGO_HIDDEN int rseqgo_register_thread(void);
 
 /* rseqgo_thread_pointer returns what offset counts from. */
@@ -137,10 +142,13 @@ static inline int rseqgo_cpu_id(const struct rseqgo_info *info)
 static inline int rseqgo_field(const struct rseqgo_info *info, size_t offset,
 			       size_t needs)
 {
-	if (info->size < needs || rseqgo_cpu_id(info) < 0)
+	const volatile struct rseqgo_area *area = rseqgo_area(info);
+
+	if (!area || __atomic_load_n(&info->size, __ATOMIC_RELAXED) < needs ||
+	    (int)area->cpu_id < 0)
 		return -1;
-	return (int)*(const volatile uint32_t *)(rseqgo_thread_pointer() +
-						 info->offset + offset);
+	return (int)*(const volatile uint32_t *)((const volatile char *)area +
+						 offset);
 }
 
 /* rseqgo_node_id returns the NUMA node, or -1 if the area does not tell. */

@@ -55,9 +55,10 @@ const (
 	// ModeLegacy: a registration of the original 32 bytes; the fields are
 	// written at every preemption, as since Linux 4.18.
 	ModeLegacy
-	// ModeV2: a longer registration, Linux 7.1 and 7.0.10 and later: fewer
-	// writes, and a program that writes a read-only field is killed
-	// (Documentation/userspace-api/rseq.rst).
+	// ModeV2: a longer registration, on a kernel that advertises more than 32 bytes:
+	// fewer writes, and a program that writes a read-only field is killed
+	// (Documentation/userspace-api/rseq.rst). So it is from Linux 7.1 and 7.0.10 on;
+	// Linux 7.0 to 7.0.9, which no one can tell from the outside, treat it as legacy.
 	ModeV2
 )
 
@@ -122,13 +123,13 @@ type Info struct {
 	// library's areas 0 unless Confirmed.
 	RegisteredLen uint32
 	AlignRequired uint32 // alignment that the kernel wants for that length, in bytes
-	AlignActual   uint32 // largest power of two that divides the address asked about
+	AlignActual   uint32 // the address asked about is a multiple of it: a power of two, in bytes
 	Flags         uint32 // __rseq_flags, the flags of the registration
 	// Signature stands before every abort handler; 0 if registered with another,
 	// and of the C library's areas unless Confirmed.
 	Signature         uint32
-	KernelFeatureSize uint32 // AT_RSEQ_FEATURE_SIZE, 0 before Linux 6.3
-	KernelAlign       uint32 // AT_RSEQ_ALIGN, 0 before Linux 6.3
+	KernelFeatureSize uint32 // AT_RSEQ_FEATURE_SIZE, in bytes; 0 before Linux 6.3
+	KernelAlign       uint32 // AT_RSEQ_ALIGN, in bytes; 0 before Linux 6.3
 	Confirmed         Confirmation
 	Features          Features
 	Mode              Mode
@@ -137,7 +138,7 @@ type Info struct {
 	Reason string
 }
 
-// MarshalJSON encodes i with the keys that `rseq show --json` documents.
+// MarshalJSON encodes i with the names of fields that `rseq show` prints as keys.
 func (i Info) MarshalJSON() ([]byte, error) {
 	return json.Marshal(struct {
 		Owner             string   `json:"owner"`

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * What glibc.c, fallback.c and glibc.go share; not for C users.
+ * What the C files and their Go callers share; not for C users.
  */
 #ifndef RSEQGO_INTERNAL_H
 #define RSEQGO_INTERNAL_H
@@ -11,10 +11,11 @@
 #define rseqgo_ask rseqgo_v1_ask
 #define rseqgo_look rseqgo_v1_look
 #define rseqgo_call rseqgo_v1_call
-#define rseqgo_usable_size rseqgo_v1_usable_size
+#define rseqgo_registered_size rseqgo_v1_registered_size
 #define rseqgo_symbol_offset rseqgo_v1_symbol_offset
 #define rseqgo_disown rseqgo_v1_disown
 #define rseqgo_own_offset rseqgo_v1_own_offset
+#define rseqgo_never_offset rseqgo_v1_never_offset
 #define rseqgo_kills rseqgo_v1_kills
 #define rseqgo_allow rseqgo_v1_allow
 #define rseqgo_live_check rseqgo_v1_live_check
@@ -60,15 +61,19 @@ RSEQGO_HIDDEN struct rseqgo_registration rseqgo_look(void);
 RSEQGO_HIDDEN int rseqgo_call(const void *area, uint32_t len, int flags,
 			      uint32_t signature);
 
-/* rseqgo_usable_size returns how many bytes of fields may be read. */
-RSEQGO_HIDDEN uint32_t rseqgo_usable_size(uint32_t libc_size,
-					  uint32_t kernel_feature_size);
+/* rseqgo_registered_size returns how many bytes of a registration of len bytes
+ * are fields: no more than the kernel knows. */
+RSEQGO_HIDDEN uint32_t rseqgo_registered_size(uint32_t len);
 
-/* rseqgo_disown forgets the C library's area, which the kernel refuted. */
+/* rseqgo_disown forgets the areas, which the kernel refuted. */
 RSEQGO_HIDDEN void rseqgo_disown(void);
 
 /* rseqgo_own_offset returns where this package's own area is in each thread. */
 RSEQGO_HIDDEN ptrdiff_t rseqgo_own_offset(void);
+
+/* rseqgo_never_offset returns where in each thread there seems to be an area whose
+ * cpu_id is negative for ever. */
+RSEQGO_HIDDEN ptrdiff_t rseqgo_never_offset(void);
 
 /* rseqgo_kills says whether a seccomp filter kills for rseq(2), by having a child
  * process call it. Where there is no filter it does not ask. */

@@ -70,16 +70,28 @@ func (k *knowledge) decideSections() {
 	}
 }
 
+// ask is confirm where that cannot end the process.
+func (k knowledge) ask() knowledge {
+	if !mayAsk() { // on this thread: others may have no filter
+		k.info.Confirmed = CouldNotAsk
+		k.info.Reason = "the kernel was not asked: a seccomp filter kills whoever calls rseq(2), or forbids to find out"
+		return k
+	}
+	return confirm(k)
+}
+
 // mayRegister reports whether register can give a thread an area.
 func (k *knowledge) mayRegister() bool {
 	return !k.final && k.info.Owner == OwnerNone || k.info.Owner == OwnerSelf
 }
 
-// Query describes the rseq areas of this process's threads. The first call asks
-// the kernel about the calling thread, with system calls that change nothing,
-// and where the C library registered none, registers one first, as [CPU] does.
-// Once the kernel answered, later calls make no system call. It also finds out
-// whether critical sections may run, as [CriticalSections] does.
+// Query describes the rseq areas of this process's threads. It may be called from
+// any goroutine. The first call asks the kernel about the calling thread, with system
+// calls that change nothing, and where the C library registered none, registers one
+// first, as [CPU] does. Under a seccomp filter a child process calls rseq(2) first, and
+// if that is killed for it, this process does not. Once the kernel answered, later
+// calls make no system call. It also finds out whether critical sections may run, as
+// [CriticalSections] does.
 //
 // The error is nil if there is an owner. It matches [ErrNotSupported] if there
 // cannot be one, and is what the kernel or a filter answered otherwise; Info is
@@ -100,12 +112,22 @@ func Query() (Info, error) {
 	if k.final || k.err != nil {
 		return k.info, k.err
 	}
-	k = confirm(k)
-	k.decideSections()
-	if k.final {
-		learn(k)
+	asked := k.ask()
+	if asked.final {
+		asked.decideSections()
+		learn(asked)
+		return asked.info, asked.err
 	}
-	return k.info, k.err
+	// Another thread, or this one later, may be told more. Whether sections may run does
+	// not wait for that.
+	if !k.decided {
+		k.decideSections()
+		if k.decided {
+			learn(k)
+		}
+	}
+	asked.info.CriticalSections = k.info.CriticalSections
+	return asked.info, asked.err
 }
 
 // notSupportedError is an ErrNotSupported that says what is missing.

@@ -25,7 +25,7 @@ uint64_t rseqgo_v1_cs_possible RSEQGO_HIDDEN;
 
 void rseqgo_allow(ptrdiff_t cpu_id, ptrdiff_t mm_cid, uint64_t possible)
 {
-	if (possible) /* and it stays: a section reads it after the offset */
+	if (possible) /* first, and it stays: see _range in cs_arm64.s */
 		__atomic_store_n(&rseqgo_v1_cs_possible, possible,
 				 __ATOMIC_RELEASE);
 	__atomic_store_n(&rseqgo_v1_cs_offset_cpu_id, cpu_id, __ATOMIC_RELEASE);

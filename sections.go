@@ -125,7 +125,8 @@ type Cells struct {
 //
 // It is a critical section as [Index] describes them. It starts again where it is
 // interrupted, so Raced means that this happened 128 times in a row, as under a
-// debugger that steps.
+// debugger that steps. After NotRegistered call [CriticalSections] and try again, once;
+// if that fails, add to a word of another kind, by atomics.
 func (c *Cells) Add(delta int64) Status { return Status(tramp.Add(unsafe.Pointer(c), delta)) }
 
 // AddByConcurrencyID is Add to the word of the thread's concurrency id.
@@ -164,8 +165,8 @@ func (x Index) LoadCBEQStoreAddLoadStore(v *int64, expectnot int64, voffp uintpt
 }
 
 // LoadAddLoadLoadAddStore adds to what is found through a word that others may
-// replace: one that publishes a new *ptr and then fences the CPU (membarrier's
-// rseq command) knows that no section still writes through the old one.
+// replace: who publishes a new *ptr and then calls [Index.Fence] knows that no
+// section still writes through the old one.
 //
 //	p := *(**int64)(*ptr + off)
 //	*p += inc
@@ -222,7 +223,8 @@ func (x Index) LoadCBNEMemcpyStoreRelease(v *int64, expect int64, dst, src unsaf
 // Until it or [Query] was first called in a process every operation answers
 // NotRegistered. The first call decides for the process whether the kernel and the
 // owner of the areas permit them; it has the kernel confirm the calling thread's
-// area, by system calls that change nothing, unless a seccomp filter kills for those.
+// area, by system calls that change nothing; under a seccomp filter a child process
+// calls rseq(2) first, and if that is killed for it this process does not.
 // Where a thread registers an area of its own (OwnerSelf), each thread's first call
 // does that.
 //
@@ -240,7 +242,7 @@ func CriticalSections(x Index) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	k := known.Load()
-	if k.info.Owner == OwnerNone || k.mayRegister() && atomic.LoadInt32(field(abi.OffsetCPUID)) == tramp.NotRegistered {
+	if k.info.Owner == OwnerNone || k.mayRegister() && atomic.LoadInt32(field(abi.OffsetCPUID)) == tramp.Uninitialized {
 		register()
 	}
 	k = decide()
@@ -261,10 +263,14 @@ func CriticalSections(x Index) error {
 	if x == ByConcurrencyID {
 		add = c.AddByConcurrencyID
 	}
-	if s := add(1); s != Done {
+	switch s := add(1); s {
+	case Done:
+		return nil
+	case NotRegistered:
+		return notSupportedError("critical sections: in a plugin whose host has package rseq too they are allowed to the host's alone")
+	default:
 		return fmt.Errorf("rseq: critical sections: none ended without an interruption (%v): does a debugger step this thread?", s)
 	}
-	return nil
 }
 
 var errNotRegistered = errors.New("rseq: critical sections: the calling thread is not registered: it was refused, or its library left it out, or it is ending")
@@ -281,9 +287,9 @@ func decide() *knowledge {
 	if k.decided || k.err != nil {
 		return &k
 	}
-	if !k.final && mayAsk() {
+	if !k.final {
 		// Areas may pretend to be registered.
-		if c := confirm(k); c.final {
+		if c := k.ask(); c.final {
 			k = c
 		}
 	}

@@ -27,7 +27,7 @@ type Thread struct {
 }
 
 // absent stands for a field that the area does not have.
-var absent int32 = tramp.NotRegistered
+var absent int32 = tramp.Uninitialized
 
 var errUnlocked = errors.New("rseq: this Thread was unlocked")
 
@@ -68,8 +68,8 @@ func (t *Thread) Unlock() {
 	if t.enabledSlice {
 		kernel.SetSliceExtension(false)
 	}
-	t.slice = nil
-	t.cpuID, t.nodeID, t.mmCID, t.unlocked = &absent, &absent, &absent, true
+	t.forget()
+	t.unlocked = true
 	runtime.UnlockOSThread()
 }
 
@@ -97,14 +97,35 @@ func (t *Thread) ConcurrencyID() (int, error) {
 	return t.slow(ConcurrencyID)
 }
 
-// Confirm has the kernel say whether this thread is registered where the
-// methods read, by system calls that change nothing.
+// Confirm has the kernel say whether this thread is registered where the methods
+// read, by system calls that change nothing, under a seccomp filter as [Query] does.
+// Refuted though the area says that it is registered, as after a restore from a
+// checkpoint without registrations, no area of this process is believed any more:
+// everything is done the portable way, and critical sections are refused. Threads that
+// were locked before read the area until their own Confirm or Unlock.
 func (t *Thread) Confirm() Confirmation {
-	k := known.Load()
-	if t.unlocked || k.info.Owner == OwnerNone {
+	if t.unlocked {
 		return NotAsked
 	}
-	return confirm(*k).info.Confirmed
+	learning.Lock()
+	defer learning.Unlock()
+	k := *known.Load()
+	if k.info.Owner == OwnerNone {
+		t.forget()
+		return NotAsked
+	}
+	asked := k.ask()
+	if asked.err != nil {
+		learn(asked)
+		t.forget()
+	}
+	return asked.info.Confirmed
+}
+
+// forget has every method go the slow way.
+func (t *Thread) forget() {
+	t.cpuID, t.nodeID, t.mmCID = &absent, &absent, &absent
+	t.slice, t.requested = nil, false
 }
 
 // slow is behind the methods' one load: it says no, or asks the portable way.

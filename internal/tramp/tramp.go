@@ -17,9 +17,9 @@ import (
 	"unsafe"
 )
 
-// NotRegistered is the kernel's cpu_id of an area that is not registered
+// Uninitialized is the kernel's cpu_id of an area that is not registered
 // (RSEQ_CPU_ID_UNINITIALIZED). Any negative cpu_id means that.
-const NotRegistered = -1
+const Uninitialized = -1
 
 // Distances in bytes from the thread pointer to the field, the same in every
 // thread. Package rseq sets cpuID before anything can call a reader, always to
