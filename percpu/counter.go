@@ -80,10 +80,11 @@ func slowCount(counter unsafe.Pointer, delta int64) {
 }
 
 // Counters is a vector of counters, for histograms and metrics with labels. Each is
-// like a [Counter].
+// like a [Counter]. Make one by [NewCounters]; the zero Counters has none. A copy is
+// the same counters.
 type Counters struct{ list []Counter }
 
-// NewCounters returns n counters of zero.
+// NewCounters returns n counters of zero. A negative n panics.
 func NewCounters(n int, options ...Option) *Counters {
 	if n < 0 {
 		panic(fmt.Sprintf("percpu.NewCounters: %d counters: expected at least 0", n))

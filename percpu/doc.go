@@ -28,7 +28,6 @@ package percpu
 
 import (
 	"errors"
-	"math"
 	"slices"
 
 	"github.com/rseq-go/rseq"
@@ -68,15 +67,5 @@ func split(index rseq.Index, n int) (cpus, ids int) {
 // retry reports whether a section that answered so may be tried again: it is this
 // thread's first.
 func retry(status uint32, x rseq.Index) bool {
-	if rseq.Status(status) != rseq.NotRegistered || rseq.CriticalSections(x) != nil {
-		return false
-	}
-	// In a plugin whose host has package rseq too the sections are the plugin's own, and
-	// nobody lets them run.
-	var word int64
-	cells := rseq.Cells{Base: &word, N: math.MaxInt32}
-	if x == rseq.ByConcurrencyID {
-		return cells.AddByConcurrencyID(0) == rseq.Done
-	}
-	return cells.Add(0) == rseq.Done
+	return rseq.Status(status) == rseq.NotRegistered && rseq.CriticalSections(x) == nil
 }

@@ -48,7 +48,7 @@ func ExampleFreeList() {
 	memory := make([]byte, blocks*size)
 	free := percpu.NewFreeList(blocks)
 	for handle := range uint64(blocks) {
-		free.Push(handle)
+		free.Push(handle) // there is room for all on any one list
 	}
 
 	take := func() (handle uint64, ok bool) {
@@ -59,7 +59,7 @@ func ExampleFreeList() {
 		if err != nil || len(all) == 0 {
 			return 0, false
 		}
-		free.PushBatch(all[1:])
+		free.PushBatch(all[1:]) // and so here
 		return all[0], true
 	}
 	handle, ok := take()
@@ -67,6 +67,14 @@ func ExampleFreeList() {
 	fmt.Println(ok, len(block))
 	free.Push(handle)
 	// Output: true 4096
+}
+
+// For threads that are few and roam over many CPUs: words by concurrency id.
+func ExampleCompact() {
+	jobs := percpu.NewCounter(percpu.Compact)
+	jobs.Add(2)
+	fmt.Println(jobs.Load())
+	// Output: 2
 }
 
 // Buffers stay, with the memory that they grew to, when the garbage collector runs.

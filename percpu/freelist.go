@@ -33,7 +33,7 @@ type FreeList struct {
 	// swaps it and fences has the old one alone.
 	mu sync.Mutex
 
-	apart keys
+	raceKeys keys
 	// Threads without sections have lists of their own, shared ones.
 	shared stripes[shared]
 }
@@ -75,7 +75,9 @@ type shared struct {
 // the scheduler.
 const batch = 256
 
-// NewFreeList returns empty lists with room for perCPU handles each, at least one.
+// NewFreeList returns empty lists with room for perCPU handles each; less than one
+// panics. Without sections the threads share as many lists as [runtime.GOMAXPROCS] says
+// may run at once, up to 64, each with the same room.
 func NewFreeList(perCPU int, options ...Option) *FreeList {
 	if perCPU < 1 {
 		panic(fmt.Sprintf("percpu.NewFreeList: room for %d handles per CPU: expected at least 1", perCPU))
@@ -109,17 +111,18 @@ func newFreeList(perCPU int, index rseq.Index, cpus int) *FreeList {
 // false if there is no room. It may wait for a Drain or Resize that goes on.
 func (l *FreeList) Push(handle uint64) bool {
 	if racing {
-		release(l.apart.of(handle))
+		release(l.raceKeys.of(handle))
 	}
 	return tramp.Push(unsafe.Pointer(l), handle, 0)
 }
 
 // Pop takes the handle that was pushed last off the list of the CPU that the goroutine
-// runs on, and returns false if there is none.
+// runs on, or, if there is none, one that a thread without sections pushed; it returns
+// false if there is neither.
 func (l *FreeList) Pop() (handle uint64, ok bool) {
 	handle, ok = tramp.Pop(unsafe.Pointer(l), 0)
 	if racing && ok {
-		acquire(l.apart.of(handle))
+		acquire(l.raceKeys.of(handle))
 	}
 	return handle, ok
 }
@@ -129,7 +132,7 @@ func (l *FreeList) Pop() (handle uint64, ok bool) {
 func (l *FreeList) PushBatch(handles []uint64) (n int) {
 	if racing {
 		for _, h := range handles {
-			release(l.apart.of(h))
+			release(l.raceKeys.of(h))
 		}
 	}
 	for n < len(handles) {
@@ -153,16 +156,12 @@ func (l *FreeList) PopBatch(handles []uint64) (n int) {
 		}
 		n += some
 	}
-	if racing {
-		for _, h := range handles[:n] {
-			acquire(l.apart.of(h))
-		}
-	}
+	l.acquired(handles[:n])
 	return n
 }
 
 // Lists returns how many lists there are: one for each possible CPU, or concurrency
-// id, and a last one that threads without critical sections share.
+// id, and a last one for all that threads without critical sections pushed.
 func (l *FreeList) Lists() int { return l.n + 1 }
 
 // Len returns how many handles are on the lists, those that come and go meanwhile
@@ -265,7 +264,7 @@ func (l *FreeList) drain(first, end int) (handles []uint64, err error) {
 func (l *FreeList) acquired(handles []uint64) {
 	if racing {
 		for _, h := range handles {
-			acquire(l.apart.of(h))
+			acquire(l.raceKeys.of(h))
 		}
 	}
 }

@@ -12,10 +12,11 @@ import (
 // collector does, and never more than it was made for. The values are Go's: T may have
 // pointers. Make one by [NewPool]; it must not be copied.
 //
-// Up to half of a pool's values wait on the lists of other CPUs, but at least one on
-// each, so a pool that is never to allocate has twice as many values as there are users
-// at one moment, and two for each CPU. They lie side by side, T and a byte each: values
-// smaller than a cache line share one with another CPU's.
+// Up to half of a pool's values wait on the lists of other CPUs, of those that the
+// process might use when it was made: at most 64 on each, and at least one. So a pool
+// that is never to allocate has twice as many values as there are users at one moment,
+// and two for each CPU. They lie side by side, T and a byte each: values smaller than a
+// cache line share one with another CPU's.
 type Pool[T any] struct {
 	list   *FreeList  // handles are distances from the first value, in bytes
 	values []value[T] // which never move
@@ -41,8 +42,8 @@ const (
 	isOut
 )
 
-// NewPool returns a pool of n values of T. A value is zero when Get first returns it,
-// or what init, if not nil, made of it.
+// NewPool returns a pool of n values of T, all allocated now; n below one panics. A value
+// is zero when Get first returns it, or what init, if not nil, made of it.
 func NewPool[T any](n int, init func(*T), options ...Option) *Pool[T] {
 	if n < 1 {
 		panic(fmt.Sprintf("percpu.NewPool: %d values: expected at least 1", n))

@@ -1,7 +1,6 @@
 package percpu
 
 import (
-	"math/bits"
 	"runtime"
 	"sync/atomic"
 	"unsafe"
@@ -37,14 +36,13 @@ func (s *stripes[T]) own() *T {
 	return &(*p)[share(len(*p))].v
 }
 
-// shareCount returns how many shares serve all that run at one moment, a power of
-// two.
-func shareCount() int { return 1 << bits.Len(uint(min(runtime.GOMAXPROCS(0), 64)-1)) }
+// shareCount returns how many shares serve all that run at one moment.
+func shareCount() int { return min(runtime.GOMAXPROCS(0), 64) }
 
-// share returns one of n, a power of two, by where the goroutine's stack is.
+// share returns one of n by where the goroutine's stack is.
 func share(n int) int {
 	var here byte
 	// Stacks are at least 2 KiB. Multiplied, the upper bits depend on all.
 	hash := uint64(uintptr(unsafe.Pointer(&here))>>11) * 0x9E3779B97F4A7C15 // 2^64 / golden ratio
-	return int(hash >> 32 & uint64(n-1))
+	return int(hash >> 32 * uint64(n) >> 32)
 }

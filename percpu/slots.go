@@ -6,9 +6,9 @@ import (
 	"github.com/rseq-go/rseq"
 )
 
-// Slots is a value for each CPU, for who shards values of its own: apart from each
+// Slots is a value for each CPU, for those who shard values of their own: apart from each
 // other by 128 bytes and more. Values are Go's and may be anything. Make one by
-// [NewSlots].
+// [NewSlots]; the zero Slots has none.
 type Slots[T any] struct {
 	slots []padded[T]
 	index rseq.Index
