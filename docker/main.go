@@ -2,7 +2,7 @@
 // of each C library it builds the package with that image's compiler and headers,
 // runs its tests, and holds who owns the rseq areas against what docker/rows says.
 //
-//	go run ./docker [-only CELLS] [-require ROWS] [-jobs N] [-list] [-json] [-keep]
+//	go run ./docker [-only CELLS] [-require ROWS] [-jobs N] [-list] [-json] [-keep] [-write=false]
 //
 // From the repository's root, with a Docker Engine on this machine. Base images
 // are pulled, or built from Debian's packages by mmdebstrap; containers have no
@@ -46,6 +46,10 @@ type options struct {
 
 func main() {
 	var o options
+	flag.Usage = func() {
+		fmt.Fprintln(flag.CommandLine.Output(), "usage: go run ./docker [flags], from the repository's root")
+		flag.PrintDefaults()
+	}
 	flag.StringVar(&o.only, "only", "", "run these rows, columns, or ROW/COLUMN, with commas, and write no files")
 	flag.StringVar(&o.require, "require", "", "rows that must not be missing, with commas")
 	flag.IntVar(&o.jobs, "jobs", runtime.NumCPU()+1, "how many cells at once")

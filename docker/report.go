@@ -107,9 +107,11 @@ func (r *report) table() string {
 		b.WriteString(" " + c.name + " |")
 	}
 	b.WriteString("\n" + strings.Repeat("| --- ", len(shown)+2) + "|\n")
+	var untried []string
 	for _, row := range r.rows {
 		line := ""
 		any, absent := false, false
+		libc := strings.Replace(row.Libc, "-", " ", 1)
 		for _, c := range shown {
 			x, there := r.cell(row.Name, c.name)
 			any = any || there
@@ -120,12 +122,15 @@ func (r *report) table() string {
 			}
 			line += " " + text + " |"
 		}
-		if absent {
-			line = " not available |" + strings.Repeat("  |", len(shown)-1)
+		switch {
+		case absent:
+			untried = append(untried, fmt.Sprintf("%s (%s)", row.Name, libc))
+		case any:
+			fmt.Fprintf(&b, "| %s | %s |%s\n", row.Name, libc, line)
 		}
-		if any {
-			fmt.Fprintf(&b, "| %s | %s |%s\n", row.Name, strings.Replace(row.Libc, "-", " ", 1), line)
-		}
+	}
+	if len(untried) > 0 {
+		fmt.Fprintf(&b, "\nNot tried, since the images could not be had: %s.\n", strings.Join(untried, ", "))
 	}
 	return b.String()
 }
@@ -186,23 +191,13 @@ func (r *report) write() error {
 	if err != nil {
 		return err
 	}
-	changed, err := withTable(string(readme), r.table())
+	changed, err := tool.Between(string(readme), tableBegin, r.table(), tableEnd)
 	if err != nil {
 		return err
 	}
 	return tool.WriteFiles(map[string][]byte{
 		"docs/matrix.json": append(data, '\n'), "docs/matrix.md": []byte(r.page()), "README.md": []byte(changed),
 	})
-}
-
-// withTable returns a text with another table between the marks.
-func withTable(text, table string) (string, error) {
-	before, rest, begins := strings.Cut(text, tableBegin)
-	_, after, ends := strings.Cut(rest, tableEnd)
-	if !begins || !ends {
-		return "", fmt.Errorf("README.md has no place for the table: expected %q and %q", tableBegin, tableEnd)
-	}
-	return before + tableBegin + table + tableEnd + after, nil
 }
 
 // order is the cell's place in the table.

@@ -1,6 +1,6 @@
 // Command gen reads what each glibc's own headers and the kernel's beside them say
 // of struct rseq, and generates what the package and its C users compile against:
-// abi.h, include/, cs_<arch>.h, internal/abi and docs/layouts.md.
+// abi.h, include/, cs_<arch>.h, internal/abi, docs/layouts.md and gen/recorded.json.
 //
 //	go run ./gen [-check] [GLIBC/LINUX/ARCH=DIR ...]
 //
@@ -221,9 +221,8 @@ func fetchTree(ctx context.Context, suite string, rows []row, arch string) (*Tre
 			names = append(names, p.Name+" "+p.Version)
 			upstream[p.Name] = p.Upstream()
 		}
-		is := func(name, want string) bool { return strings.HasPrefix(upstream[name]+".", want+".") }
 		for _, r := range rows {
-			if is("libc6-dev", r.Glibc) && is("linux-libc-dev", r.Linux) {
+			if debian.Satisfies(upstream["libc6-dev"], r.Glibc) && debian.Satisfies(upstream["linux-libc-dev"], r.Linux) {
 				t, err := openTree(Label{r.Glibc, r.Linux, arch}, filepath.Join(dir, "root"))
 				if err == nil {
 					t.Packages = names

@@ -1,8 +1,8 @@
 // Command vm runs the matrix of kernels and architectures: in an emulated machine
-// of each kernel it runs the package's tests, beside each C library, and holds what
+// of each kernel it runs the packages' tests, beside each C library, and holds what
 // `rseq show` says there against what vm/cells says.
 //
-//	go run ./vm [-only CELLS] [-jobs N] [-list]
+//	go run ./vm [-only CELLS] [-jobs N] [-list] [-write=false]
 //
 // From the repository's root. Kernels, C libraries and busybox come from Debian's
 // packages into .cache/vm. A whole run writes docs/kernels.md.
@@ -40,6 +40,10 @@ type options struct {
 
 func main() {
 	var o options
+	flag.Usage = func() {
+		fmt.Fprintln(flag.CommandLine.Output(), "usage: go run ./vm [flags], from the repository's root")
+		flag.PrintDefaults()
+	}
 	flag.StringVar(&o.only, "only", "", "run the cells whose names have this in them, with commas (7.2+/arm64, 2.36, off), and write no files")
 	flag.IntVar(&o.jobs, "jobs", max(runtime.NumCPU()/2, 1), "how many guests of two CPUs at once")
 	flag.BoolVar(&o.list, "list", false, "list the cells and what is expected in each, and run nothing")

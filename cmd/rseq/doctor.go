@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"io"
 	"runtime"
+
+	"github.com/rseq-go/rseq/internal/kernel"
 )
 
 // check is one line of doctor: what was looked at, what was found, and, if that
@@ -59,5 +61,9 @@ func doctor(out io.Writer, asJSON bool) error {
 }
 
 func system() string {
-	return fmt.Sprintf("%s %s/%s, %s", runtime.Version(), runtime.GOOS, runtime.GOARCH, kernelRelease())
+	s := fmt.Sprintf("%s %s/%s", runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	if release := kernel.Release(); release != "" {
+		s += ", Linux " + release
+	}
+	return s
 }

@@ -13,14 +13,6 @@ import (
 	"github.com/rseq-go/rseq/internal/kernel"
 )
 
-func kernelRelease() string {
-	var u unix.Utsname
-	if err := unix.Uname(&u); err != nil {
-		return "Linux"
-	}
-	return "Linux " + unix.ByteSliceToString(u.Release[:])
-}
-
 // checks runs every check, the ones that the others build on first.
 func checks() []check {
 	info, err := rseq.Query()
@@ -70,13 +62,17 @@ func checkThreads(info rseq.Info) check {
 		wg.Go(func() {
 			runtime.LockOSThread() // and never unlocked: the thread ends here
 			<-start                // so that no two goroutines share a thread
-			t, err := rseq.LockThread()
-			if err == nil && t.Confirm() == rseq.Confirmed {
+			var said string
+			if t, err := rseq.LockThread(); err != nil {
+				said = err.Error()
+			} else if c := t.Confirm(); c == rseq.Confirmed {
 				return
+			} else {
+				said = c.String()
 			}
 			mu.Lock()
 			defer mu.Unlock()
-			problem = fmt.Sprintf("the kernel does not confirm the area of thread %d: %v", unix.Gettid(), err)
+			problem = fmt.Sprintf("the kernel does not confirm the area of thread %d: %s", unix.Gettid(), said)
 		})
 	}
 	close(start)

@@ -1,6 +1,12 @@
 // Command rseq shows the restartable-sequences area of this process or of any
-// other, and checks this machine. Its exit status is 0 if the answer is yes, 1
-// if it is no, 2 for wrong usage, 3 if the command itself failed.
+// other, and checks this machine:
+//
+//	rseq [show] [--json]         the rseq area of this process
+//	rseq inspect [--json] PID    what the kernel holds for each thread of PID
+//	rseq doctor [--json]         every check of this machine, and what to do
+//
+// Its exit status is 0 if the answer is yes, 1 if it is no, 2 for wrong usage, 3 if
+// the command itself failed.
 package main
 
 import (

@@ -103,7 +103,7 @@ func showText(out io.Writer, i rseq.Info, r reading) {
 	row("confirmed", i.Confirmed, "whether this thread is registered at that address", "rseq(2), asked without changing anything")
 	row("registered_len", i.RegisteredLen, "bytes that are registered", "rseq(2)")
 	row("signature", fmt.Sprintf("%#x", i.Signature), "stands before every abort handler", "rseq(2)")
-	row("mode", i.Mode, "how the kernel keeps the fields", "registered_len: v2 if more than 32")
+	row("mode", i.Mode, "how the kernel keeps the fields", "registered_len, AT_RSEQ_FEATURE_SIZE: v2 if both are more than 32")
 	row("critical_sections", yesNo(i.CriticalSections), "whether critical sections may run", "owner, signature; on arm64 a live check if the kernel may be faulty")
 	row("align_required", i.AlignRequired, "alignment that the kernel wants", "registered_len, AT_RSEQ_ALIGN")
 	row("align_actual", i.AlignActual, "alignment of this thread's area", "its address")

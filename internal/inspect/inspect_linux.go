@@ -13,6 +13,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/rseq-go/rseq/internal/kernel"
 )
 
 // stopTimeout bounds how long a thread may take to stop: one in an
@@ -122,7 +124,7 @@ func thread(ctx context.Context, pid, tid int) (Thread, error) {
 		return Thread{}, errEnded // killed while it was held
 	case errno == unix.EIO:
 		return Thread{}, fmt.Errorf("the kernel (%s) does not tell another process's rseq registration: "+
-			"PTRACE_GET_RSEQ_CONFIGURATION needs Linux 5.13", release())
+			"PTRACE_GET_RSEQ_CONFIGURATION needs Linux 5.13", kernel.Release())
 	case errno != 0:
 		return Thread{}, fmt.Errorf("thread %d: PTRACE_GET_RSEQ_CONFIGURATION: %w", tid, errno)
 	case size < unsafe.Offsetof(c.flags)+unsafe.Sizeof(c.flags):
@@ -237,12 +239,4 @@ func statusField(path, key string) string {
 		}
 	}
 	return ""
-}
-
-func release() string {
-	var u unix.Utsname
-	if unix.Uname(&u) != nil {
-		return "unknown"
-	}
-	return unix.ByteSliceToString(u.Release[:])
 }

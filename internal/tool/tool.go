@@ -1,4 +1,4 @@
-// Package tool is what gen, docker and vm have in common.
+// Package tool is what gen, docker, vm and bench have in common.
 package tool
 
 import (
@@ -32,6 +32,17 @@ func Table(name, text string, line func(fields []string) error) error {
 func FirstLine(text string) string {
 	text, _, _ = strings.Cut(text, "\n")
 	return text
+}
+
+// Between returns README.md's text with another section between two lines.
+func Between(text, begin, section, end string) (string, error) {
+	before, rest, begins := strings.Cut(text, begin)
+	_, after, ends := strings.Cut(rest, end)
+	if !begins || !ends {
+		return "", fmt.Errorf("README.md has no place for what is generated: add the lines %q and %q to it",
+			strings.TrimSpace(begin), strings.TrimSpace(end))
+	}
+	return before + begin + section + end + after, nil
 }
 
 // WriteFiles writes all, beside their places first and then in place, or none.
