@@ -14,6 +14,7 @@ import (
 	"github.com/puzpuzpuz/xsync/v4"
 
 	"github.com/rseq-go/rseq"
+	"github.com/rseq-go/rseq/internal/kernel"
 	"github.com/rseq-go/rseq/percpu"
 )
 
@@ -23,11 +24,12 @@ type kind int
 const (
 	counter kind = iota // adds one
 	list                // takes a handle or a value and gives it back
+	reader              // asks for the number of the CPU
 	kinds
 )
 
 func (k kind) String() string {
-	return [...]string{"counters: add", "free lists and pools: take and give back"}[k]
+	return [...]string{"counters: add", "free lists and pools: take and give back", "the number of the CPU"}[k]
 }
 
 // contender is something to time.
@@ -63,7 +65,9 @@ func contenders(sections bool) []contender {
 		{"atomic.Int64", counter, false, "`atomic.Int64.Add`, one for all", newAtomic},
 		{"xsync.Counter", counter, false, "`xsync.Counter.Add` of github.com/puzpuzpuz/xsync/v4", newXsync},
 		{"crsync.Counter", counter, false, "`crsync.Counter.Add` of github.com/cockroachdb/crlib, without its own Go runtime", newCrsync},
+		{"sched_getcpu, atomic", counter, false, "`sched_getcpu` through cgo, then `atomic.Int64.Add` to a slot of that CPU", newSharded},
 		{"mutex, int64", counter, false, "a `sync.Mutex` around an int64", newMutex},
+		{"in C", counter, false, "the section of rseq.Cells in C, a function that is called in a loop there", newC},
 		{"empty call", counter, false, "an empty Go function that is not inlined: the yardstick", newEmpty},
 
 		{"percpu.FreeList", list, true, "`percpu.FreeList.Pop` and `Push`", newFreeList},
@@ -71,12 +75,28 @@ func contenders(sections bool) []contender {
 		{"channel", list, false, "a buffered channel, by `select` with a `default`", newChannel},
 		{"percpu.Pool", list, false, "`percpu.Pool.Get` and `Put`, of values of 128 bytes", newPool},
 		{"sync.Pool", list, false, "`sync.Pool.Get` and `Put`, of pointers to the same", newSyncPool},
+
+		{"rseq.CPU", reader, true, "`rseq.CPU`, its error looked at", newCPU},
+		{"rseq.Thread.CPU", reader, false, "the same by what `rseq.LockThread` returned", newThreadCPU},
+		{"sched_getcpu", reader, false, "the C library's, through cgo", newSchedGetcpu},
+		{"getcpu(2)", reader, false, "the system call", newGetcpu},
 	}
-	if !sections {
-		list = slices.DeleteFunc(list, func(c contender) bool { return c.name == "rseq.Cells" })
-	}
-	return list
+	return slices.DeleteFunc(list, func(c contender) bool {
+		switch c.name {
+		case "rseq.Cells", "in C":
+			return !sections
+		case "sched_getcpu, atomic", "sched_getcpu":
+			return schedGetcpu == nil
+		}
+		return false
+	})
 }
+
+// What needs cgo: where there is none they are nil.
+var (
+	schedGetcpu func() int
+	newC        func(workers int) instance
+)
 
 // mustBe says whether a counter counted right.
 func mustBe(got, ops int64) error {
@@ -268,6 +288,25 @@ func newAtomic(int) instance {
 		}
 		return nil
 	}, func(ops int64) error { return mustBe(c.Load(), ops) }}
+}
+
+func newSharded(int) instance {
+	slots := make([]struct {
+		n atomic.Int64
+		_ [120]byte
+	}, rseq.PossibleCPUs())
+	return instance{func(n int) error {
+		for range n {
+			slots[schedGetcpu()].n.Add(1)
+		}
+		return nil
+	}, func(ops int64) error {
+		var sum int64
+		for i := range slots {
+			sum += slots[i].n.Load()
+		}
+		return mustBe(sum, ops)
+	}}
 }
 
 func newXsync(int) instance {
@@ -485,6 +524,70 @@ func newSyncPool(workers int) instance {
 		}
 		return nil
 	}}
+}
+
+// reads is an instance that reads the number of the CPU once for each operation.
+func reads(run func(n int) (sum int, err error)) instance {
+	return instance{func(n int) error {
+		sum, err := run(n)
+		if most := n * (rseq.PossibleCPUs() - 1); err == nil && (sum < 0 || sum > most) {
+			err = fmt.Errorf("the CPUs' numbers add up to %d: expected 0 to %d", sum, most)
+		}
+		return err
+	}, func(int64) error { return nil }}
+}
+
+func newCPU(int) instance {
+	return reads(func(n int) (sum int, err error) {
+		for range n {
+			cpu, err := rseq.CPU()
+			if err != nil {
+				return 0, err
+			}
+			sum += cpu
+		}
+		return sum, nil
+	})
+}
+
+func newThreadCPU(int) instance {
+	return reads(func(n int) (sum int, err error) {
+		t, err := rseq.LockThread()
+		if err != nil {
+			return 0, err
+		}
+		defer t.Unlock()
+		for range n {
+			cpu, err := t.CPU()
+			if err != nil {
+				return 0, err
+			}
+			sum += cpu
+		}
+		return sum, nil
+	})
+}
+
+func newSchedGetcpu(int) instance {
+	return reads(func(n int) (sum int, err error) {
+		for range n {
+			sum += schedGetcpu()
+		}
+		return sum, nil
+	})
+}
+
+func newGetcpu(int) instance {
+	return reads(func(n int) (sum int, err error) {
+		for range n {
+			cpu, _, err := kernel.Getcpu()
+			if err != nil {
+				return 0, err
+			}
+			sum += cpu
+		}
+		return sum, nil
+	})
 }
 
 // racing reports whether this is built with the race detector.

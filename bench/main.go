@@ -40,6 +40,7 @@ import (
 	"syscall"
 
 	"github.com/rseq-go/rseq"
+	"github.com/rseq-go/rseq/internal/tool"
 )
 
 type options struct {
@@ -130,7 +131,7 @@ func run(ctx context.Context, o options, out, progress io.Writer) error {
 		if err != nil {
 			return fmt.Errorf("run it from the repository's root: %w", err)
 		}
-		if _, err := withSection(string(readme), ""); err != nil {
+		if _, err := tool.Between(string(readme), sectionBegin, "", sectionEnd); err != nil {
 			return err
 		}
 	}

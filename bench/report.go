@@ -217,7 +217,7 @@ func (r *report) write() error {
 	if err != nil {
 		return err
 	}
-	changed, err := withSection(string(readme), r.section())
+	changed, err := tool.Between(string(readme), sectionBegin, r.section(), sectionEnd)
 	if err != nil {
 		return err
 	}
@@ -228,17 +228,6 @@ func (r *report) write() error {
 	return tool.WriteFiles(map[string][]byte{
 		"docs/bench.md": []byte(r.page()), "docs/bench.svg": picture, "README.md": []byte(changed),
 	})
-}
-
-// withSection returns a text with another section between the marks.
-func withSection(text, section string) (string, error) {
-	before, rest, begins := strings.Cut(text, sectionBegin)
-	_, after, ends := strings.Cut(rest, sectionEnd)
-	if !begins || !ends {
-		return "", fmt.Errorf("README.md has no place for the table: add the lines %q and %q to it",
-			strings.TrimSpace(sectionBegin), strings.TrimSpace(sectionEnd))
-	}
-	return before + sectionBegin + section + sectionEnd + after, nil
 }
 
 // section is README.md's: medians, and ratios to the first of the kind.
