@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/rseq-go/rseq"
 	"github.com/rseq-go/rseq/internal/kernel"
 	"github.com/rseq-go/rseq/internal/testutil"
@@ -183,13 +185,16 @@ func TestUnlocked(t *testing.T) {
 	}
 }
 
-// TestTwoReads: the compiler may not merge two readings into one.
+// TestTwoReads: the compiler may not merge two readings into one. A loop that waits
+// for its thread to be on another CPU would then never end.
 func TestTwoReads(t *testing.T) {
 	cpus := testutil.AllowedCPUs(t)
 	if len(cpus) < 2 {
 		t.Skip("one CPU")
 	}
-	testutil.OnThread(func() {
+	tid, moved := make(chan int), make(chan int)
+	go testutil.OnThread(func() {
+		defer close(tid)
 		testutil.Pin(t, cpus[0])
 		th, err := rseq.LockThread()
 		if err != nil {
@@ -197,12 +202,31 @@ func TestTwoReads(t *testing.T) {
 			return
 		}
 		defer th.Unlock()
-		before, _ := th.CPU()
-		testutil.Pin(t, cpus[1])
-		if after, _ := th.CPU(); before != cpus[0] || after != cpus[1] {
-			t.Errorf("read %d, then %d; pinned to %v", before, after, cpus[:2])
+		tid <- unix.Gettid()
+		now := cpus[0]
+		for now == cpus[0] {
+			now, _ = th.CPU()
 		}
+		moved <- now
 	})
+	var set unix.CPUSet
+	set.Set(cpus[1])
+	thread, ok := <-tid
+	if !ok {
+		return
+	}
+	time.Sleep(10 * time.Millisecond) // it is in the loop
+	if err := unix.SchedSetaffinity(thread, &set); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case cpu := <-moved:
+		if cpu != cpus[1] {
+			t.Errorf("CPU %d after a move to %d", cpu, cpus[1])
+		}
+	case <-time.After(20 * time.Second):
+		t.Error("the loop does not see that its thread has moved")
+	}
 }
 
 func TestErrNotSupported(t *testing.T) {

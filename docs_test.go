@@ -58,6 +58,7 @@ var (
 	mdCode   = regexp.MustCompile("`([^`\n]+)`")
 	mdHead   = regexp.MustCompile(`(?m)^#+ (.*)$`)
 	testName = regexp.MustCompile(`^((?:Test|Benchmark|Fuzz|Example)[A-Z]\w*)\*?(?:/|$)`)
+	commit   = regexp.MustCompile(`[\[(\s]([0-9a-f]{10,12})[\]),.;:\s]`)
 	goRun    = regexp.MustCompile(`go (?:run|test|build|vet)\b[^|#\n]*?(\./[\w./-]*)`)
 	fileName = regexp.MustCompile(`^\.?[\w./-]+\.(?:go|c|h|s|S|md|json|txtar|sh|config|yml)$`)
 )
@@ -69,7 +70,7 @@ func anchor(heading string) string {
 }
 
 // TestDocs: what the pages link to, the tests and files that they name and the packages
-// in their commands are there.
+// in their commands are there, and a commit that they name is a link to it.
 func TestDocs(t *testing.T) {
 	all := pages(t)
 	tests := sources(t, "_test.go")
@@ -123,12 +124,28 @@ func TestDocs(t *testing.T) {
 				if !regexp.MustCompile(`func ` + n[1] + end).MatchString(tests) {
 					t.Errorf("%s names %s, which is no test", page, m[1])
 				}
+				_, body, _ := strings.Cut(tests, "func "+n[1]+"(")
+				body, _, _ = strings.Cut(body, "\n}\n")
+				for _, part := range strings.Split(m[1], "/")[1:] {
+					spaced := strings.ReplaceAll(part, "_", " ")
+					there := strings.Contains(body, part) || strings.Contains(body, spaced) ||
+						strings.Contains(tests, `"`+part) || strings.Contains(tests, `"`+spaced) || names[part+".txtar"]
+					if part != "*" && !there {
+						t.Errorf("%s names %s: no test has %s", page, m[1], part)
+					}
+				}
 			}
 			if fileName.MatchString(m[1]) && !strings.HasPrefix(m[1], "sys/") {
 				found["files"]++
 				if !exists(page, m[1]) && !(path.Base(m[1]) == m[1] && names[m[1]]) {
 					t.Errorf("%s names the file %s, which is not there", page, m[1])
 				}
+			}
+		}
+		for _, m := range commit.FindAllStringSubmatch(text, -1) {
+			found["commits"]++
+			if !regexp.MustCompile(`https://\S+[/=]` + m[1]).MatchString(text) {
+				t.Errorf("%s names commit %s: expected an address with it", page, m[1])
 			}
 		}
 		for _, m := range goRun.FindAllStringSubmatch(text, -1) {
@@ -139,9 +156,23 @@ func TestDocs(t *testing.T) {
 		}
 	}
 	t.Log(found)
-	for _, what := range []string{"links", "tests", "files", "commands"} {
+	for _, what := range []string{"links", "tests", "files", "commands", "commits"} {
 		if found[what] < 5 {
 			t.Errorf("only %d %s found: the pages are not read rightly", found[what], what)
+		}
+	}
+}
+
+// TestImports: the library needs nothing but the standard library and x/sys.
+func TestImports(t *testing.T) {
+	testutil.NeedCompilers(t)
+	deps := strings.Fields(testutil.Run(t, nil, "go", "list", "-deps", "-f", "{{if not .Standard}}{{.ImportPath}}{{end}}", ".", "./percpu", "./cmd/rseq"))
+	if len(deps) < 5 {
+		t.Errorf("only %v", deps)
+	}
+	for _, path := range deps {
+		if !strings.HasPrefix(path, "github.com/rseq-go/rseq") && !strings.HasPrefix(path, "golang.org/x/sys/") {
+			t.Errorf("the library imports %s", path)
 		}
 	}
 }

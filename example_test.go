@@ -9,6 +9,29 @@ import (
 	"github.com/rseq-go/rseq"
 )
 
+// Which CPU is a hint where to look first: the goroutine may be elsewhere by now.
+func ExampleCPU() {
+	cpu, err := rseq.CPU()
+	if err != nil { // outside Linux, or a filter forbids getcpu(2)
+		cpu = 0
+	}
+	queues := make([][]string, rseq.PossibleCPUs())
+	fmt.Println(len(queues[cpu]))
+	// Output: 0
+}
+
+// Whether critical sections may run is asked once, where a program starts; and why not.
+func ExampleCriticalSections() {
+	way := "critical sections"
+	if err := rseq.CriticalSections(rseq.ByCPU); errors.Is(err, rseq.ErrNotSupported) {
+		way = "atomics, for good: " + err.Error()
+	} else if err != nil {
+		way = "atomics, as long as this thread cannot: " + err.Error()
+	}
+	fmt.Println(way != "")
+	// Output: true
+}
+
 // What there is, and where the goroutine runs.
 func ExampleQuery() {
 	info, err := rseq.Query()

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -20,12 +21,7 @@ import (
 // truth is what testdata/truth.c, which shares no code with the package, says.
 type truth struct {
 	Symbols      bool
-	Offset       int
 	Size, Flags  uint32
-	CPU          int
-	SchedGetcpu  int `json:"sched_getcpu"`
-	Node         int
-	MMCID        int    `json:"mm_cid"`
 	FeatureSize  uint32 `json:"feature_size"`
 	Align        uint32
 	registeredBy rseq.Owner
@@ -140,6 +136,30 @@ func TestDiscoveryElsewhere(t *testing.T) {
 	}
 }
 
+// TestOwnLength: an area of our own is registered by the length that the kernel
+// advertises, or by 32 bytes where that or the alignment is more than there is room for.
+func TestOwnLength(t *testing.T) {
+	testutil.NeedCompilers(t)
+	truth := askTruth(t, tunableOff)
+	if truth.registeredBy != rseq.OwnerSelf || truth.FeatureSize == 0 {
+		t.Skipf("registered by %v; before Linux 6.3 (here: AT_RSEQ_FEATURE_SIZE %d) there is one length",
+			truth.registeredBy, truth.FeatureSize)
+	}
+	fake := testutil.CC(t, "testdata/fake.c", "fallback.c", "-ldl", "-lpthread")
+	for _, c := range []struct{ feature, align, length, size int }{
+		{0, 0, 32, 20}, {28, 32, 32, 28}, {33, 64, 33, 33}, {56, 64, 56, 56},
+		{57, 64, 32, 32}, {56, 128, 32, 32}, {512, 512, 32, 32},
+	} {
+		if c.length > 32 && c.length < int(truth.FeatureSize) {
+			continue // this kernel wants more
+		}
+		got := testutil.Run(t, []string{tunableOff}, fake, "-1", fmt.Sprint(c.feature), fmt.Sprint(c.align), "register")
+		if want := fmt.Sprintf("%d %d %d\n", rseq.OwnerSelf, c.length, c.size); got != want {
+			t.Errorf("feature size %d, alignment %d: owner, length and size are %s, want %s", c.feature, c.align, got, want)
+		}
+	}
+}
+
 // TestTunableOff: the C library registers nothing, so this package does.
 func TestTunableOff(t *testing.T) {
 	want := askTruth(t, tunableOff)
@@ -205,7 +225,7 @@ func TestCrossBuilds(t *testing.T) {
 	testutil.NeedCompilers(t)
 	for _, target := range []string{"darwin/arm64", "windows/amd64", "linux/riscv64", "linux/arm64", "linux/386"} {
 		os, arch, _ := strings.Cut(target, "/")
-		testutil.Run(t, []string{"CGO_ENABLED=0", "GOOS=" + os, "GOARCH=" + arch}, "go", "build", ".", "./internal/...", "./cmd/...")
+		testutil.Run(t, []string{"CGO_ENABLED=0", "GOOS=" + os, "GOARCH=" + arch}, "go", "build", ".", "./percpu", "./internal/...", "./cmd/...")
 	}
 }
 
@@ -222,6 +242,78 @@ func TestConstructorCallsGo(t *testing.T) {
 	t.Log(time.Since(start))
 }
 
+// TestReferences: what C code that refers to glibc's symbols by name sees, and needs, by
+// linker and code model. A strong reference is right and needs GLIBC_2.35, in a program
+// that is not position-independent by a copy. A weak one may be NULL for ever. A hidden
+// one beside a strong one makes the link fail.
+func TestReferences(t *testing.T) {
+	testutil.NeedCompilers(t)
+	if !askTruth(t).Symbols {
+		t.Skip("this C library has no __rseq_offset to refer to")
+	}
+	hidden := testutil.CC(t, "-c", "-fPIC", "-DHIDDEN", "testdata/reference.c")
+	for _, linker := range linkers(t) {
+		for _, model := range []string{"-fno-pie -no-pie", "-fPIE -pie", "-fPIC -no-pie"} {
+			for _, kind := range []string{"", "-DWEAK"} {
+				flags := append(strings.Fields(model+" "+kind), "-fuse-ld="+linker, "-Wno-address", "testdata/reference.c", "-ldl")
+				program := testutil.CC(t, flags...)
+				seen, truth, _ := strings.Cut(testutil.Run(t, nil, program), "\n")
+				truth = strings.TrimSpace(truth)
+				needs := needsGlibc235(t, program)
+				copies := strings.Contains(testutil.Run(t, nil, "readelf", "-rW", program), "_COPY")
+				t.Logf("%s, %s %s: %s; copied: %v, needs GLIBC_2.35: %v", linker, model, kind, seen, copies, needs)
+				switch {
+				case seen != truth && (kind == "" || seen != "NULL"):
+					t.Errorf("%s, %s %s: the program sees %s, there is %s", linker, model, kind, seen, truth)
+				case kind == "" && !needs:
+					t.Errorf("%s, %s: a strong reference does not need GLIBC_2.35", linker, model)
+				case kind == "" && model == "-fno-pie -no-pie" && !copies:
+					t.Errorf("%s, %s: a strong reference makes no copy", linker, model)
+				}
+			}
+		}
+		_, why, err := testutil.Try(nil, "gcc", "-fuse-ld="+linker, "-o", filepath.Join(t.TempDir(), "both"), "testdata/reference.c", hidden, "-ldl")
+		if t.Logf("%s, strong, and hidden elsewhere: %v %s", linker, err, why); err == nil && linker == "bfd" {
+			t.Error("a hidden reference beside a strong one links")
+		}
+	}
+}
+
+// linkers returns those that are here.
+func linkers(t *testing.T) (here []string) {
+	for _, linker := range []string{"bfd", "gold", "lld", "mold"} {
+		if _, err := exec.LookPath("ld." + linker); err == nil {
+			here = append(here, linker)
+		} else if linker == "bfd" {
+			t.Fatal(err)
+		} else {
+			t.Logf("no ld.%s here", linker)
+		}
+	}
+	return here
+}
+
+func needsGlibc235(t *testing.T, program string) bool {
+	t.Helper()
+	file, err := elf.Open(program)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	needs, err := file.DynamicVersionNeeds()
+	if err != nil && len(needs) == 0 {
+		t.Fatal(err)
+	}
+	for _, lib := range needs {
+		for _, v := range lib.Needs {
+			if v.Dep == "GLIBC_2.35" {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // TestNeedsNoNewGlibc: no way of linking makes a program that older C libraries
 // refuse for this package's sake.
 func TestNeedsNoNewGlibc(t *testing.T) {
@@ -229,33 +321,12 @@ func TestNeedsNoNewGlibc(t *testing.T) {
 	if !onGlibc() {
 		t.Skip("there is no glibc here to need")
 	}
-	linkers := []string{"bfd", "gold", "lld", "mold"}
 	for _, mode := range []string{"exe", "pie"} {
-		for _, linker := range linkers {
-			if _, err := exec.LookPath("ld." + linker); err != nil {
-				if linker == "bfd" {
-					t.Fatal(err)
-				}
-				t.Logf("no ld.%s here", linker)
-				continue
-			}
+		for _, linker := range linkers(t) {
 			program := testutil.GoBuild(t, "./cmd/rseq", nil, "-buildmode="+mode,
 				"-ldflags=-linkmode=external -extldflags=-fuse-ld="+linker)
-			file, err := elf.Open(program)
-			if err != nil {
-				t.Fatal(err)
-			}
-			needs, err := file.DynamicVersionNeeds()
-			file.Close()
-			if err != nil && len(needs) == 0 {
-				t.Fatal(err)
-			}
-			for _, lib := range needs {
-				for _, v := range lib.Needs {
-					if v.Dep == "GLIBC_2.35" {
-						t.Errorf("%s, %s: needs %s of %s", mode, linker, v.Dep, lib.Name)
-					}
-				}
+			if needsGlibc235(t, program) {
+				t.Errorf("%s, %s: needs GLIBC_2.35", mode, linker)
 			}
 			stdout, _, _ := testutil.Try(nil, program, "--json")
 			testutil.Decode[show](t, stdout).agrees(t, askTruth(t))

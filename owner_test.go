@@ -4,15 +4,18 @@ package rseq_test
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
 	_ "github.com/elastic/go-seccomp-bpf" // of testdata/filter, which go mod tidy does not see
+	"golang.org/x/sys/unix"
 
 	"github.com/rseq-go/rseq"
 	"github.com/rseq-go/rseq/internal/inspect"
@@ -29,7 +32,7 @@ const tunableOff = "GLIBC_TUNABLES=glibc.pthread.rseq=0"
 type ownerCase struct {
 	name    string
 	owner   rseq.Owner
-	via     string // empty: whatever truth.c's C library has
+	via     string // empty: whatever
 	foreign string // flags of testdata/foreign.c, preloaded; empty: not
 	filter  string // what rseq(2) answers under testdata/filter; empty: no filter
 	first   string // "main": the main thread asks first; else a new one
@@ -49,6 +52,7 @@ func TestOwners(t *testing.T) {
 	program := testutil.GoBuild(t, "./testdata/threads", nil)
 	filter := testutil.GoBuild(t, "./testdata/filter", nil)
 
+	atMostKernels := askTruth(t).FeatureSize > 0 // since Linux 6.3 a length may be more than 32
 	const ours, other = "-DSIGNATURE=RSEQGO_SIG", "-DSIGNATURE=0x12345678"
 	libc := ownerCase{owner: askTruth(t).registeredBy, areas: "all", ours: true}
 	for _, c := range []ownerCase{
@@ -67,6 +71,10 @@ func TestOwners(t *testing.T) {
 			owner: rseq.OwnerForeign, via: "symbol", areas: "all", reason: "another signature"},
 		{name: "preloaded, no symbol, other signature", foreign: other,
 			owner: rseq.OwnerForeign, via: "kernel", areas: "all", reason: "another signature"},
+		{name: "preloaded, symbol, 64 bytes", foreign: ours + " -DSYMBOL -DLEN=64",
+			owner: rseq.OwnerForeign, via: "symbol", areas: "all", ours: true},
+		{name: "preloaded, no symbol, 64 bytes", foreign: ours + " -DLEN=64",
+			owner: rseq.OwnerNone, areas: "none", reason: "another registration exists"},
 		{name: "preloaded, allocated areas", foreign: ours + " -DHEAP",
 			owner: rseq.OwnerNone, areas: "none", reason: "another registration exists"},
 		{name: "preloaded, areas begin as zeros", foreign: ours + " -DZEROS",
@@ -100,6 +108,9 @@ func TestOwners(t *testing.T) {
 				// it: the library would have to unregister, and this one does not.
 				t.Skip("a library that registers so kills its program on musl")
 			}
+			if strings.Contains(c.foreign, "LEN") && !atMostKernels {
+				t.Skip("this kernel, before 6.3, takes a registration of 32 bytes alone")
+			}
 			env := []string{tunableOff}
 			if c.foreign != "" {
 				flags := append(strings.Fields(c.foreign), "-shared", "-fPIC", "testdata/foreign.c", "-ldl", "-lpthread")
@@ -112,7 +123,11 @@ func TestOwners(t *testing.T) {
 			checkOwner(t, c, env, args...)
 		})
 	}
-	t.Run("plain", func(t *testing.T) { checkOwner(t, libc, nil, program) })
+	plain, linked := libc, libc
+	if libc.owner == rseq.OwnerLibc {
+		plain.via, linked.via = "dlsym", "direct"
+	}
+	t.Run("plain", func(t *testing.T) { checkOwner(t, plain, nil, program) })
 	if libc.owner == rseq.OwnerLibc {
 		t.Run("filter EPERM, glibc refused too", func(t *testing.T) {
 			checkOwner(t, ownerCase{areas: "none", reason: "operation not permitted"}, nil, filter, "EPERM", program)
@@ -121,7 +136,7 @@ func TestOwners(t *testing.T) {
 	for _, link := range []string{"-static", "-static-pie"} {
 		mode := map[string]string{"-static": "exe", "-static-pie": "pie"}[link]
 		static := testutil.GoBuild(t, "./testdata/threads", nil, "-buildmode="+mode, "-ldflags=-linkmode=external -extldflags="+link)
-		t.Run(link[1:], func(t *testing.T) { checkOwner(t, libc, nil, static) })
+		t.Run(link[1:], func(t *testing.T) { checkOwner(t, linked, nil, static) })
 		t.Run(link[1:]+", tunable off", func(t *testing.T) {
 			checkOwner(t, ownerCase{owner: rseq.OwnerSelf, via: "own", areas: "all", ours: true}, []string{tunableOff}, static)
 		})
@@ -152,6 +167,9 @@ func checkOwner(t *testing.T, c ownerCase, env []string, args ...string) {
 	if c.owner != anyOwner && info.CriticalSections != (c.ours && c.owner != rseq.OwnerNone) {
 		t.Errorf("critical sections: %v, signature %#x", info.CriticalSections, info.Signature)
 	}
+	if info.Size > max(info.KernelFeatureSize, 20) {
+		t.Errorf("%d bytes of fields, of which the kernel knows %d", info.Size, info.KernelFeatureSize)
+	}
 	with := 0
 	for tid, area := range believed {
 		truth, ok := kernel[tid]
@@ -166,7 +184,8 @@ func checkOwner(t *testing.T, c ownerCase, env []string, args ...string) {
 			t.Errorf("thread %d: area at %#x, length %d; the kernel says %+v", tid, area, info.RegisteredLen, truth)
 		}
 	}
-	t.Logf("| %s | `%s` | %s | %d of %d |", strings.TrimPrefix(t.Name(), "TestOwners/"), info.Owner, info.Via, with, len(believed))
+	name := strings.ReplaceAll(strings.TrimPrefix(t.Name(), "TestOwners/"), "_", " ")
+	t.Logf("| %s | `%s` | %s | %d of %d |", name, info.Owner, cmp.Or(info.Via, "-"), with, len(believed))
 	areas := "some"
 	if with == len(believed) {
 		areas = "all"
@@ -240,7 +259,7 @@ func TestStaticDlopen(t *testing.T) {
 		// same glibc at run time, which is the case here.
 		program := filepath.Join(t.TempDir(), "static")
 		testutil.Run(t, nil, "gcc", "-w", "-static", far, "-o", program, "testdata/dl.c", "-ldl")
-		shim, registered := findsArea(t, program, "getauxval or dlsym crashes in a library that a static program of this glibc loads (2.31 is so)")
+		shim, registered := findsArea(t, program, 4, "getauxval or dlsym crashes in a library that a static program of this glibc loads (2.31 is so)")
 		if !registered {
 			continue
 		}
@@ -259,23 +278,28 @@ func TestNamespace(t *testing.T) {
 		t.Skip("musl has no dlmopen")
 	}
 	program := testutil.CC(t, "-DNAMESPACE", "testdata/dl.c", "-ldl")
-	findsArea(t, program, "a dlsym that finds nothing ends the program in another namespace of this glibc (2.31 is so)")
+	findsArea(t, program, 1, "a dlsym that finds nothing ends the program in another namespace of this glibc (2.31 is so)")
 }
 
 // findsArea has a program that is built of testdata/dl.c load the C part, which it
 // returns, and checks that this finds the area that the program's C library registered,
-// if it did. Where the program cannot load a library that does less, the test is skipped.
-func findsArea(t *testing.T, program, otherwise string) (shim string, registered bool) {
+// if it did, in that way (enum rseqgo_via of glibc.h), and that its own area, which it
+// does not need, is aligned to 64. Where the program cannot load a library that does
+// less, the test is skipped.
+func findsArea(t *testing.T, program string, wantVia int, otherwise string) (shim string, registered bool) {
 	t.Helper()
 	trivial := testutil.CC(t, "-shared", "-fPIC", "-DTRIVIAL", "testdata/shim.c", "-ldl")
 	if _, _, err := testutil.Try(nil, program, trivial); err != nil {
 		t.Skipf("%s: %v", otherwise, err)
 	}
 	shim = testutil.CC(t, "-shared", "-fPIC", "-I.", "testdata/shim.c", "glibc.c", "fallback.c", "-ldl", "-lpthread")
-	var offset, size, owner, via, reported int
+	var offset, size, owner, via, reported, own int
 	out := testutil.Run(t, nil, program, shim)
-	if _, err := fmt.Sscanf(out, "%d %d: owner %d via %d offset %d", &offset, &size, &owner, &via, &reported); err != nil {
+	if _, err := fmt.Sscanf(out, "%d %d: owner %d via %d offset %d own %d", &offset, &size, &owner, &via, &reported, &own); err != nil {
 		t.Fatalf("%q: %v", out, err)
+	}
+	if own != 0 {
+		t.Errorf("its own area is not aligned: %s", out)
 	}
 	if size == 0 { // an old C library: nobody registered
 		if owner != int(rseq.OwnerNone) {
@@ -283,7 +307,7 @@ func findsArea(t *testing.T, program, otherwise string) (shim string, registered
 		}
 		return shim, false
 	}
-	if owner != int(rseq.OwnerLibc) || reported != offset {
+	if owner != int(rseq.OwnerLibc) || via != wantVia || reported != offset {
 		t.Errorf("the program's area is at %d: %s", offset, out)
 	}
 	return shim, true
@@ -329,11 +353,82 @@ func TestLifetime(t *testing.T) {
 	}
 }
 
-// TestFilteredThread: a program whose C library owns the area makes no system
-// call to read it, so no filter can hurt it.
+// TestFilteredThread: a program whose C library owns the area makes no system call to
+// read it, so no filter can hurt it; and where a filter is for rseq(2), Query says that
+// the kernel could not be asked, and lives.
 func TestFilteredThread(t *testing.T) {
 	if askTruth(t).registeredBy != rseq.OwnerLibc {
 		t.Skip("the C library registers nothing here")
 	}
-	t.Log(testutil.Run(t, nil, testutil.GoBuild(t, "./testdata/filtered", nil)))
+	program := testutil.GoBuild(t, "./testdata/filtered", nil)
+	for _, args := range [][]string{nil, {"kill"}, {"EPERM"}} {
+		t.Log(args, testutil.Run(t, nil, program, args...))
+	}
+}
+
+// TestFirstCalls counts the calls of rseq(2) that this package makes, by strace: in the
+// first reading of the process, by the thread that asks and by others, in the first of a
+// further thread, and in the first Query after that.
+func TestFirstCalls(t *testing.T) {
+	testutil.NeedCompilers(t)
+	if out, _, err := testutil.Try(nil, "strace", "-e", "trace=getppid", "true"); err != nil {
+		t.Skipf("strace does not work here: %v %s", err, out)
+	}
+	if askTruth(t).registeredBy != rseq.OwnerLibc {
+		t.Skip("the C library registers nothing here")
+	}
+	if filtered, err := unix.PrctlRetInt(unix.PR_GET_SECCOMP, 0, 0, 0, 0); filtered != 0 {
+		t.Skipf("there is a seccomp filter already (mode %d, %v): a child process asks first", filtered, err)
+	}
+	program := testutil.GoBuild(t, "./testdata/firstcall", nil)
+	filter := testutil.GoBuild(t, "./testdata/filter", nil)
+	symbol := testutil.CC(t, "-DSIGNATURE=RSEQGO_SIG", "-DSYMBOL", "-shared", "-fPIC", "testdata/foreign.c", "-ldl", "-lpthread")
+	for _, c := range []struct {
+		name    string
+		command []string
+		want    [4]int // by who asks first, by other threads and processes, by a further thread, by Query
+	}{
+		{"libc", []string{program}, [4]int{0, 0, 0, 3}},
+		{"self", []string{"env", tunableOff, program}, [4]int{4, 2, 1, 3}},
+		{"foreign, by symbol", []string{"env", tunableOff, "LD_PRELOAD=" + symbol, program}, [4]int{6, 5, 0, 3}},
+		{"none, ENOSYS", []string{"env", tunableOff, filter, "ENOSYS", program}, [4]int{1, 1, 0, 0}},
+		{"none, EPERM", []string{"env", tunableOff, filter, "EPERM", program}, [4]int{1, 1, 0, 2}},
+		{"none, kill", []string{"env", tunableOff, filter, "kill", program}, [4]int{0, 1, 0, 0}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			file := filepath.Join(t.TempDir(), "trace")
+			testutil.Run(t, nil, "strace", append([]string{"-f", "-qq", "-o", file, "-e", "trace=rseq,getppid"}, append(c.command, "x")...)...)
+			data, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			resumed := regexp.MustCompile(`^<\.\.\. (\w+) resumed>`)
+			var got [4]int
+			marks, asking := 0, "" // getppid stands before and after what asks
+			for line := range strings.Lines(string(data)) {
+				tid, call, _ := strings.Cut(strings.TrimSpace(line), " ")
+				call = strings.TrimSpace(call)
+				call = resumed.ReplaceAllString(call, "$1(") // counted when it ends
+				switch {
+				case strings.HasSuffix(call, "<unfinished ...>"):
+				case strings.HasPrefix(call, "getppid("):
+					marks, asking = marks+1, tid
+				case !strings.HasPrefix(call, "rseq("):
+				case marks == 1 && tid == asking:
+					got[0]++
+				case marks == 3 && tid == asking:
+					got[2]++
+				case strings.HasSuffix(call, "= 0"): // the owner's registration of a thread, or ours
+				case marks == 1:
+					got[1]++
+				case marks == 6 && strings.Contains(call, "= -1 "): // not a thread that the end of the process cut off
+					got[3]++
+				}
+			}
+			if got != c.want || marks != 6 {
+				t.Errorf("%d calls of rseq(2) by who asks first, %d by others, %d by a further thread, %d by Query, want %d:\n%s",
+					got[0], got[1], got[2], got[3], c.want, data)
+			}
+		})
+	}
 }

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/rseq-go/rseq"
+	"github.com/rseq-go/rseq/internal/abi"
 	"github.com/rseq-go/rseq/internal/testutil"
 	"github.com/rseq-go/rseq/internal/tramp"
 )
@@ -191,8 +192,7 @@ func (h *holdUp) try(offset int) (there, again bool) {
 		h.Error(err)
 		return false, false
 	}
-	const rseqCS = 8
-	h.tid, h.armed = unix.Gettid(), (*int64)(unsafe.Add(tramp.ThreadPointer(), offset+rseqCS))
+	h.tid, h.armed = unix.Gettid(), (*int64)(unsafe.Add(tramp.ThreadPointer(), offset+abi.OffsetRseqCS))
 	h.disturbed, h.released = false, false
 	h.ended.Store(false)
 	atomic.StoreInt64(h.armed, 0)

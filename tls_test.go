@@ -5,6 +5,7 @@ package rseq_test
 import (
 	"fmt"
 	"os"
+	"strings"
 	"testing"
 
 	"github.com/rseq-go/rseq/internal/testutil"
@@ -37,6 +38,19 @@ func TestStaticTLS(t *testing.T) {
 	t.Logf("%d libraries with the area find room; then: %s", room, why)
 	if room < 8 {
 		t.Errorf("only %d libraries with the area find room: %s", room, why)
+	}
+	for _, alignment := range []int{64, 128} {
+		library := testutil.CC(t, "-shared", "-fPIC", fmt.Sprint("-DALIGNED=", alignment), "testdata/tls.c")
+		if err := os.Rename(library, library+".0"); err != nil {
+			t.Fatal(err)
+		}
+		out, why, err := testutil.Try(nil, program, "room", library, "1")
+		if t.Logf("a library with TLS aligned to %d: %s found room %s", alignment, strings.TrimSpace(out), why); err != nil {
+			t.Error(err)
+		}
+		if alignment == 64 && strings.TrimSpace(out) != "1" {
+			t.Errorf("no room for an alignment of 64: %s", why)
+		}
 	}
 	library := testutil.CC(t, "-O2", "-shared", "-fPIC", "-DLIBRARY", "testdata/tls.c")
 	t.Logf("a read through __tls_get_addr takes %s times one at a constant offset",

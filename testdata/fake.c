@@ -2,7 +2,8 @@
  * glibc.c with its sources of knowledge replaced.
  *
  * fake LIBC_SIZE FEATURE_SIZE ALIGN: LIBC_SIZE below 0 means no symbols.
- * Prints owner, via, libc_size, size, kernel_feature_size, kernel_align. */
+ * Prints owner, via, libc_size, size, kernel_feature_size, kernel_align; with one
+ * more argument owner, len and size after this thread registered an area. */
 #define getauxval fake_getauxval
 #define dlsym fake_dlsym
 #define __rseq_offset absent_offset
@@ -37,13 +38,19 @@ void *fake_dlsym(void *handle, const char *name)
 
 int main(int argc, char **argv)
 {
-	if (argc != 4)
+	if (argc < 4)
 		return 2;
 	libc_size = atol(argv[1]);
 	feature_size = atol(argv[2]);
 	align = atol(argv[3]);
 	find();
 	const struct rseqgo_info *i = rseqgo_discover();
+	if (argc > 4) {
+		if (rseqgo_register_thread() < 0)
+			return 1;
+		printf("%d %u %u\n", i->owner, i->len, i->size);
+		return 0;
+	}
 	printf("%d %d %u %u %u %u\n", i->owner, i->via, i->libc_size, i->size,
 	       i->kernel_feature_size, i->kernel_align);
 	return 0;

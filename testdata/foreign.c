@@ -8,6 +8,7 @@
  * -DMAIN         the main thread only
  * -DZEROS        areas begin as zeros, so that an unregistered one looks like
  *                CPU 0
+ * -DLEN=64       what to register, instead of 32 bytes
  * -DFAR          20 KB of other thread-local data beside the area */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -23,9 +24,13 @@
 
 #define gettid() ((pid_t)syscall(SYS_gettid)) /* glibc 2.30 */
 
+#ifndef LEN
+#define LEN 32
+#endif
+
 struct area {
-	uint32_t words[8];
-} __attribute__((aligned(32)));
+	uint32_t words[LEN / 4];
+} __attribute__((aligned(LEN)));
 
 #ifdef ZEROS
 #define INITIAL { { 0 } }
@@ -61,13 +66,13 @@ static void register_this(void)
 #endif
 #ifdef HEAP
 	/* A different number of bytes from every thread's pointer. */
-	where = aligned_alloc(32, 32 * (1 + __atomic_add_fetch(&threads, 1, __ATOMIC_RELAXED)));
+	where = aligned_alloc(LEN, LEN * (1 + __atomic_add_fetch(&threads, 1, __ATOMIC_RELAXED)));
 	memcpy(where, &AREA, sizeof(AREA));
 #endif
 #ifdef FAR
 	foreign_far[0]++;
 #endif
-	if (syscall(SYS_rseq, where, 32, 0, SIGNATURE)) {
+	if (syscall(SYS_rseq, where, LEN, 0, SIGNATURE)) {
 		perror("foreign: rseq");
 		abort();
 	}

@@ -4,7 +4,7 @@
 #include <dlfcn.h>
 #include <stdio.h>
 #include <sys/auxv.h>
-#include "../glibc.h"
+#include "../internal.h"
 
 #ifdef TRIVIAL
 int shim_report(char *text, int size)
@@ -17,8 +17,9 @@ int shim_report(char *text, int size)
 {
 	const struct rseqgo_info *i = rseqgo_discover();
 
-	return snprintf(text, size, "owner %d via %d offset %td size %u len %u signature %#x cpu %d",
-			i->owner, i->via, i->offset, i->size, i->len,
-			i->signature, rseqgo_cpu_id(i));
+	return snprintf(text, size, "owner %d via %d offset %td own %lu size %u len %u signature %#x cpu %d",
+			i->owner, i->via, i->offset,
+			(unsigned long)(rseqgo_thread_pointer() + rseqgo_own_offset()) % 64,
+			i->size, i->len, i->signature, rseqgo_cpu_id(i));
 }
 #endif

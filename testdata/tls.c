@@ -1,11 +1,17 @@
-/* What thread-local storage in a library loaded by dlopen costs.
+/* What thread-local storage in a library loaded by dlopen costs, and what alignment
+ * it can have.
  *
  * With -DLIBRARY: a library that reads a variable of its own through each model.
  * Without: "tls room LIBRARY N" loads up to N copies LIBRARY.0, LIBRARY.1 and so
  * on, and prints how many found room; "tls cost LIBRARY" prints the time of a
  * read through the dynamic model (a call of __tls_get_addr) as a multiple of
  * one at a constant offset. */
-#ifdef LIBRARY
+#if defined(ALIGNED)
+/* With -DALIGNED=N: a library whose thread-local variable is aligned to N. */
+static __thread volatile char aligned[64]
+	__attribute__((aligned(ALIGNED), tls_model("initial-exec")));
+int read_aligned(void) { return aligned[0]; }
+#elif defined(LIBRARY)
 static __thread volatile int dynamic __attribute__((tls_model("global-dynamic")));
 static __thread volatile int constant __attribute__((tls_model("initial-exec")));
 

@@ -69,8 +69,11 @@ int main(void)
 	wrong.abort = right.start + right.length; /* no signature before it */
 	run("no signature", &wrong);
 	wrong = right;
-	wrong.abort = right.start; /* inside */
+	wrong.length = right.abort + 1 - right.start; /* the handler is inside */
 	run("abort inside", &wrong);
+	wrong = right;
+	wrong.version = 1;
+	run("version 1", &wrong);
 	run("unmapped", mmap(NULL, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
 	wrong = right;
 	wrong.length = 0; /* the instruction pointer is outside */

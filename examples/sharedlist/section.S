@@ -2,7 +2,8 @@
 
 /* SPDX-License-Identifier: MIT
  *
- * Sections of package rseq as functions for C. A section follows Go's ABI0: behind a
+ * Sections of package rseq as functions for C. They are the package's own: this program
+ * names them as they are in this version, another may have others. A section follows Go's ABI0: behind a
  * word for the return address the caller's stack has its arguments, the first of them 0
  * for an index that is a CPU number, and then its results. What C keeps and ABI0 does
  * not is saved here. Nothing is kept below the stack pointer. */

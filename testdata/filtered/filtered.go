@@ -1,7 +1,8 @@
 // Program filtered reads the area on a thread whose seccomp filter kills the
 // process for every system call but the few that Go's scheduler makes: first
 // the readers, before anybody called Query; then, after one Query without the
-// filter, Query.
+// filter, Query. With an argument, "kill" or "EPERM", the filter is for rseq(2) alone,
+// which it answers so, and the first Query is behind it.
 package main
 
 import (
@@ -10,12 +11,51 @@ import (
 	"runtime"
 
 	"github.com/elastic/go-seccomp-bpf"
+	"golang.org/x/sys/unix"
 
 	"github.com/rseq-go/rseq"
 )
 
 func main() {
-	onFilteredThread(func() error {
+	if len(os.Args) > 1 {
+		action := map[string]seccomp.Action{"kill": seccomp.ActionKillProcess, "EPERM": seccomp.ActionErrno | seccomp.Action(unix.EPERM)}[os.Args[1]]
+		onFilteredThread(seccomp.Policy{
+			DefaultAction: seccomp.ActionAllow,
+			Syscalls:      []seccomp.SyscallGroup{{Action: action, Names: []string{"rseq"}}},
+		}, func() error {
+			for range 3 {
+				info, err := rseq.Query()
+				if err != nil || info.Confirmed != rseq.CouldNotAsk || info.Reason == "" || !info.CriticalSections {
+					return fmt.Errorf("%+v, %w", info, err)
+				}
+				t, err := rseq.LockThread()
+				if err != nil {
+					return err
+				}
+				if c := t.Confirm(); c != rseq.CouldNotAsk {
+					return fmt.Errorf("the thread is %v", c)
+				}
+				t.Unlock()
+			}
+			var word int64
+			cells := rseq.Cells{Base: &word, N: 1 << 20}
+			if s := cells.Add(1); s != rseq.Done {
+				return fmt.Errorf("critical sections are said to run: %v", s)
+			}
+			return rseq.CriticalSections(rseq.ByCPU)
+		})
+		fmt.Println("the kernel could not be asked")
+		return
+	}
+	strict := seccomp.Policy{
+		DefaultAction: seccomp.ActionKillProcess,
+		Syscalls: []seccomp.SyscallGroup{{Action: seccomp.ActionAllow, Names: []string{
+			"futex", "nanosleep", "clock_nanosleep", "sched_yield", "rt_sigreturn", "rt_sigprocmask", "sigaltstack",
+			"tgkill", "getpid", "gettid", "mmap", "munmap", "madvise", "mprotect", "epoll_pwait",
+			"clone", "clone3", "exit", "set_robust_list", "write", "exit_group",
+		}}},
+	}
+	onFilteredThread(strict, func() error {
 		t, err := rseq.LockThread()
 		if err != nil {
 			return err
@@ -34,7 +74,7 @@ func main() {
 	if info, err := rseq.Query(); err != nil || info.Confirmed != rseq.Confirmed {
 		fatal(fmt.Errorf("%+v, %w", info, err))
 	}
-	onFilteredThread(func() error {
+	onFilteredThread(strict, func() error {
 		for range 100000 {
 			if info, err := rseq.Query(); err != nil || info.Confirmed != rseq.Confirmed {
 				return fmt.Errorf("%+v, %w", info, err)
@@ -45,21 +85,11 @@ func main() {
 	fmt.Println("no system call was made")
 }
 
-func onFilteredThread(f func() error) {
+func onFilteredThread(policy seccomp.Policy, f func() error) {
 	done := make(chan error)
 	go func() {
 		runtime.LockOSThread() // and never unlocked: the filter ends here
-		err := seccomp.LoadFilter(seccomp.Filter{
-			NoNewPrivs: true,
-			Policy: seccomp.Policy{
-				DefaultAction: seccomp.ActionKillProcess,
-				Syscalls: []seccomp.SyscallGroup{{Action: seccomp.ActionAllow, Names: []string{
-					"futex", "nanosleep", "clock_nanosleep", "sched_yield", "rt_sigreturn", "rt_sigprocmask", "sigaltstack",
-					"tgkill", "getpid", "gettid", "mmap", "munmap", "madvise", "mprotect", "epoll_pwait",
-					"clone", "clone3", "exit", "set_robust_list", "write", "exit_group",
-				}}},
-			},
-		})
+		err := seccomp.LoadFilter(seccomp.Filter{NoNewPrivs: true, Policy: policy})
 		if err == nil {
 			err = f()
 		}

@@ -45,4 +45,7 @@ func JSON() string {
 	return string(data)
 }
 
+// Sections says whether critical sections may run.
+func Sections() error { return rseq.CriticalSections(rseq.ByCPU) }
+
 func main() {}

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/rseq-go/rseq"
+	"github.com/rseq-go/rseq/internal/kernel"
 	"github.com/rseq-go/rseq/internal/tramp"
 )
 
@@ -38,15 +39,9 @@ func main() {
 	}
 	fmt.Println(string(data))
 
-	var allowed unix.CPUSet
-	if err := unix.SchedGetaffinity(0, &allowed); err != nil {
+	cpus, err := kernel.AllowedCPUs()
+	if err != nil {
 		fatal(err)
-	}
-	var cpus []int
-	for cpu := range len(allowed) * 64 {
-		if allowed.IsSet(cpu) {
-			cpus = append(cpus, cpu)
-		}
 	}
 	var ready sync.WaitGroup
 	for i := range 32 {
