@@ -15,8 +15,9 @@ import (
 // Up to half of a pool's values wait on the lists of other CPUs, of those that the
 // process might use when it was made: at most 64 on each, and at least one. So a pool
 // that is never to allocate has twice as many values as there are users at one moment,
-// and two for each CPU. They lie side by side, T and a byte each: values smaller than a
-// cache line share one with another CPU's.
+// and two for each CPU. They lie side by side, T and a byte each: a value may share a
+// cache line with its neighbour, which another CPU may just have, and both are slower
+// then. Where that matters pad T.
 type Pool[T any] struct {
 	list   *FreeList  // handles are distances from the first value, in bytes
 	values []value[T] // which never move
