@@ -29,29 +29,6 @@ var vias = map[C.enum_rseqgo_via]string{
 // discover says what the C part knows by now.
 func discover() knowledge {
 	c := C.rseqgo_discover()
-	// Set last, so first read: C code may be finding out at this moment.
-	size := atomic.LoadUint32((*uint32)(&c.size))
-	if size == 0 {
-		return nobody(c)
-	}
-	k := knowledge{info: Info{
-		Owner:             Owner(c.owner),
-		Via:               vias[c.via],
-		Libc:              C.GoString(&c.libc[0]),
-		Offset:            int(c.offset),
-		LibcSize:          uint32(c.libc_size),
-		Size:              size,
-		Signature:         uint32(c.signature),
-		Flags:             uint32(c.flags),
-		KernelFeatureSize: uint32(c.kernel_feature_size),
-		KernelAlign:       uint32(c.kernel_align),
-	}}
-	k.info.setRegisteredLen(uint32(c.len))
-	return k
-}
-
-// nobody says why there is no owner.
-func nobody(c *C.struct_rseqgo_info) knowledge {
 	k := knowledge{info: Info{
 		Libc:              C.GoString(&c.libc[0]),
 		Offset:            int(C.rseqgo_own_offset()),
@@ -59,6 +36,15 @@ func nobody(c *C.struct_rseqgo_info) knowledge {
 		KernelFeatureSize: uint32(c.kernel_feature_size),
 		KernelAlign:       uint32(c.kernel_align),
 	}}
+	// The size is set last, so it is read first: C code may be finding out at this moment.
+	if size := atomic.LoadUint32((*uint32)(&c.size)); size > 0 {
+		i := &k.info
+		i.Owner, i.Via = Owner(c.owner), vias[c.via]
+		i.Offset, i.Size = int(c.offset), size
+		i.Signature, i.Flags = uint32(c.signature), uint32(c.flags)
+		i.setRegisteredLen(uint32(c.len))
+		return k
+	}
 	why := atomic.LoadInt32((*int32)(&c.error))
 	k.refused = why != 0
 	switch why {

@@ -15,9 +15,9 @@
  *
  * The kernel writes cpu_id_start, cpu_id, node_id and mm_cid of a registered area;
  * writing one yourself ends the process where the registration is longer than 32
- * bytes, on Linux 7.0.10, 7.1 and later. rseq_cs belongs to critical sections. A CPU number
- * is stale as soon as it was read, and the area is the calling thread's own: use a
- * pointer to it on that thread alone.
+ * bytes, on Linux 7.0.10, 7.1 and later. rseq_cs belongs to critical sections. A CPU
+ * number is stale as soon as it was read, and the area is the calling thread's own:
+ * use a pointer to it on that thread alone.
  */
 #ifndef RSEQGO_GLIBC_H
 #define RSEQGO_GLIBC_H

@@ -80,6 +80,31 @@ func (k knowledge) ask() knowledge {
 	return confirm(k)
 }
 
+// settle has the kernel say what it can of the calling thread, to which the goroutine is
+// locked, decides whether critical sections may run, and learns what is for good, which
+// is the first result. The second is also what was said for now: another thread, or this
+// one later, may be told more, and sections do not wait for that. learning is held.
+func (k knowledge) settle() (settled, asked knowledge) {
+	asked = k
+	if !k.final {
+		if asked = k.ask(); asked.final { // areas may pretend to be registered
+			k = asked
+			k.decided = false // the signature is known now
+		}
+	}
+	if !k.decided {
+		k.decideSections()
+	}
+	if k.final || k.decided {
+		learn(k)
+	}
+	if k.final {
+		return k, k
+	}
+	asked.info.CriticalSections = k.info.CriticalSections
+	return k, asked
+}
+
 // mayRegister reports whether register can give a thread an area.
 func (k *knowledge) mayRegister() bool {
 	return !k.final && k.info.Owner == OwnerNone || k.info.Owner == OwnerSelf
@@ -112,21 +137,7 @@ func Query() (Info, error) {
 	if k.final || k.err != nil {
 		return k.info, k.err
 	}
-	asked := k.ask()
-	if asked.final {
-		asked.decideSections()
-		learn(asked)
-		return asked.info, asked.err
-	}
-	// Another thread, or this one later, may be told more. Whether sections may run does
-	// not wait for that.
-	if !k.decided {
-		k.decideSections()
-		if k.decided {
-			learn(k)
-		}
-	}
-	asked.info.CriticalSections = k.info.CriticalSections
+	_, asked := k.settle()
 	return asked.info, asked.err
 }
 

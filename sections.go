@@ -287,15 +287,6 @@ func decide() *knowledge {
 	if k.decided || k.err != nil {
 		return &k
 	}
-	if !k.final {
-		// Areas may pretend to be registered.
-		if c := k.ask(); c.final {
-			k = c
-		}
-	}
-	k.decideSections()
-	if k.decided || k.err != nil {
-		learn(k)
-	}
+	k, _ = k.settle()
 	return &k
 }

@@ -580,11 +580,7 @@ func TestStepped(t *testing.T) {
 	testutil.NeedSections(t, rseq.ByCPU)
 	runtime.LockOSThread() // only the thread that seized another may step it
 	defer runtime.UnlockOSThread()
-	program, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command(program, "-test.run=^TestSteppedChild$", "-test.v")
+	cmd := exec.Command("/proc/self/exe", "-test.run=^TestSteppedChild$", "-test.v")
 	cmd.Env = append(os.Environ(), "RSEQ_CHILD=1", "GODEBUG=asyncpreemptoff=1")
 	stdin, err1 := cmd.StdinPipe()
 	stdout, err2 := cmd.StdoutPipe()
