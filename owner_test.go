@@ -235,12 +235,12 @@ func runThreads(t *testing.T, env []string, args ...string) (info show, believed
 		}
 		believed[tid] = area
 	}
-	threads, err := inspect.Process(context.Background(), child.Process.Pid)
+	report, err := inspect.Process(context.Background(), child.Process.Pid)
 	if err != nil {
-		t.Error(err)
+		t.Fatal(err)
 	}
 	kernel = map[int]inspect.Thread{}
-	for _, th := range threads {
+	for _, th := range report.Threads {
 		kernel[th.TID] = th
 	}
 	return info, believed, kernel

@@ -20,7 +20,7 @@ func inspectPID(out io.Writer, operand string, asJSON bool) error {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
-	threads, err := inspect.Process(ctx, pid)
+	r, err := inspect.Process(ctx, pid)
 	if errors.Is(err, context.Canceled) {
 		return errors.New("interrupted; process " + operand + " runs on")
 	}
@@ -28,20 +28,25 @@ func inspectPID(out io.Writer, operand string, asJSON bool) error {
 		return errNo{err.Error()}
 	}
 	if asJSON {
-		return printJSON(out, struct {
-			PID     int              `json:"pid"`
-			Threads []inspect.Thread `json:"threads"`
-		}{pid, threads})
+		return printJSON(out, r)
 	}
 	fmt.Fprintf(out, "The rseq registrations of process %d, as the kernel holds them\n\n", pid)
 	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(w, "TID\tNAME\tADDRESS\tLENGTH\tSIGNATURE\tFLAGS")
-	for _, t := range threads {
+	for _, t := range r.Threads {
+		// A name can be anything, and so can what a terminal makes of it.
+		name := strconv.QuoteToASCII(t.Name)
 		if t.Address == 0 {
-			fmt.Fprintf(w, "%d\t%s\tnone\t\t\t\n", t.TID, t.Name)
+			fmt.Fprintf(w, "%d\t%s\tnone\t\t\t\n", t.TID, name)
 			continue
 		}
-		fmt.Fprintf(w, "%d\t%s\t%#x\t%d\t%#x\t%#x\n", t.TID, t.Name, t.Address, t.Length, t.Signature, t.Flags)
+		fmt.Fprintf(w, "%d\t%s\t%#x\t%d\t%#x\t%#x\n", t.TID, name, t.Address, t.Length, t.Signature, t.Flags)
 	}
-	return w.Flush()
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	if r.Missing != "" {
+		fmt.Fprintf(out, "\nThese may not be all threads: %s.\n", r.Missing)
+	}
+	return nil
 }

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/json"
 	"errors"
@@ -10,12 +11,15 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/rseq-go/rseq/internal/testutil"
 )
 
 // result is how the command ended.
@@ -104,6 +108,7 @@ type inspected struct {
 		Length    uint32
 		Signature uint32
 	}
+	Missing string
 }
 
 func inspectJSON(t *testing.T, pid int) (got inspected) {
@@ -121,7 +126,7 @@ func inspectJSON(t *testing.T, pid int) (got inspected) {
 
 func tracerOf(t *testing.T, pid int) string {
 	t.Helper()
-	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid)) // a thread's id serves too
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -283,6 +288,126 @@ func TestInspectChurn(t *testing.T) {
 		if got := inspectJSON(t, os.Getpid()); len(got.Threads) == 0 {
 			t.Error("no threads")
 		}
+	}
+}
+
+// startC starts a program of testdata and waits until it says that it runs.
+func startC(t *testing.T, name string, args ...string) int {
+	t.Helper()
+	testutil.NeedCompilers(t)
+	cmd := exec.Command(testutil.CC(t, "testdata/"+name+".c", "-lpthread"), args...)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		cmd.Process.Kill()
+		cmd.Wait()
+	})
+	if line, err := bufio.NewReader(out).ReadString('\n'); line != "runs\n" {
+		t.Fatalf("%q, %v", line, err)
+	}
+	return cmd.Process.Pid
+}
+
+// TestInspectEndless: a process makes threads faster than they can be looked at. The
+// answer is what is known after some passes, and says so.
+func TestInspectEndless(t *testing.T) {
+	const threads = 400
+	pid := startC(t, "churn", fmt.Sprint(threads))
+	got := inspectJSON(t, pid)
+	if len(got.Threads) < threads || !strings.Contains(got.Missing, "makes threads as fast") {
+		t.Errorf("%d threads; missing: %q", len(got.Threads), got.Missing)
+	}
+	if r := rseqCommand(t, "inspect", fmt.Sprint(pid)); r.status != exitOK || !strings.Contains(r.stdout, "may not be all threads: it makes") {
+		t.Errorf("status %d, %s, %.100s", r.status, r.stderr, r.stdout)
+	}
+}
+
+// TestInspectUnstoppable: a thread in an uninterruptible system call does not stop. The
+// others are looked at, and all are let go.
+func TestInspectUnstoppable(t *testing.T) {
+	pid := startC(t, "vforked")
+	waitState(t, pid, "D")
+	got := inspectJSON(t, pid)
+	if len(got.Threads) != 3 || !strings.Contains(got.Missing, "1 thread did not stop") {
+		t.Errorf("%+v", got)
+	}
+	tasks, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
+	if err != nil || len(tasks) != 4 {
+		t.Fatalf("%d threads, %v", len(tasks), err)
+	}
+	for _, task := range tasks {
+		tid, err := strconv.Atoi(task.Name())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if tracer := tracerOf(t, tid); tracer != "0" {
+			t.Errorf("thread %d is still traced by %s", tid, tracer)
+		}
+	}
+}
+
+// TestInspectNames: what a thread calls itself reaches JSON as it is, once escaped, and
+// the terminal in quotes without a control character.
+func TestInspectNames(t *testing.T) {
+	for name, shown := range map[string]string{
+		"\x1b[31mred":        `"\x1b[31mred"`,
+		"a\rb\fc\vd\be\a":    `"a\rb\fc\vd\be\a"`,
+		" blank\n":           `" blank\n"`,
+		"quo\"te\\":          `"quo\"te\\"`,
+		"\u202eabc\u009b31m": `"\u202eabc\u009b31m"`,
+		"bad\xff\xfe":        `"bad\xff\xfe"`,
+	} {
+		testutil.OnThread(func() {
+			if err := os.WriteFile("/proc/thread-self/comm", []byte(name), 0); err != nil {
+				t.Error(err)
+			}
+			r := rseqCommand(t, "inspect", fmt.Sprint(os.Getpid()))
+			skipIfOld(t, r)
+			if r.status != exitOK || !strings.Contains(r.stdout, " "+shown+" ") {
+				t.Errorf("%q: %+v", name, r)
+			}
+			for i, c := range []byte(r.stdout) {
+				if (c < ' ' && c != '\n') || c > '~' {
+					t.Errorf("%q: byte %d of the output is %#x", name, i, c)
+				}
+			}
+			want, found := strings.ToValidUTF8(name, "\ufffd\ufffd"), false
+			for _, th := range inspectJSON(t, os.Getpid()).Threads {
+				found = found || th.Name == want
+			}
+			if !found {
+				t.Errorf("no thread has the name %q in JSON", want)
+			}
+		})
+	}
+}
+
+// TestInspectNamespace: where /proc has the ids of another namespace, nobody is looked
+// at, since a number would mean somebody else.
+func TestInspectNamespace(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("only root can make a namespace")
+	}
+	path, err := exec.LookPath("rseq")
+	if err != nil {
+		t.Fatal(err)
+	}
+	pid := start(t, "sleep", "100")
+	cmd := exec.Command(path, "inspect", fmt.Sprint(pid))
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID}
+	var e bytes.Buffer
+	cmd.Stderr = &e
+	err = cmd.Run()
+	if errors.Is(err, os.ErrPermission) {
+		t.Skip(err)
+	}
+	if cmd.ProcessState.ExitCode() != exitNo || !strings.Contains(e.String(), "another namespace") {
+		t.Errorf("%v: %s", err, e.String())
 	}
 }
 

@@ -9,6 +9,6 @@ import (
 )
 
 // Process exists on Linux only.
-func Process(_ context.Context, pid int) ([]Thread, error) {
+func Process(_ context.Context, pid int) (*Report, error) {
 	return nil, fmt.Errorf("process %d: restartable sequences are Linux's, this is %s", pid, runtime.GOOS)
 }
