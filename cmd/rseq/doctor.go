@@ -8,28 +8,30 @@ import (
 	"github.com/rseq-go/rseq/internal/kernel"
 )
 
+// verdict is what a check came to.
+type verdict string
+
+const (
+	ok   verdict = "ok"
+	warn verdict = "warn" // right, and somebody may stumble over it
+	skip verdict = "skip" // not tried, or what was to be seen could not be made to happen
+	fail verdict = "FAIL" // seen to be wrong
+)
+
 // check is one line of doctor: what was looked at, what was found, and, if that
 // is not well, what to do.
 type check struct {
-	Name   string `json:"name"`
-	OK     bool   `json:"ok"`
-	Found  string `json:"found"`
-	Advice string `json:"advice,omitempty"`
-}
-
-// newCheck is a check that is well if problem is empty.
-func newCheck(name, found, problem, advice string) check {
-	if problem == "" {
-		return check{Name: name, OK: true, Found: found}
-	}
-	return check{Name: name, Found: problem, Advice: advice}
+	Name    string  `json:"name"`
+	Verdict verdict `json:"verdict"`
+	Found   string  `json:"found"`
+	Advice  string  `json:"advice,omitempty"`
 }
 
 func doctor(out io.Writer, asJSON bool) error {
 	list := checks()
 	failed := 0
 	for _, c := range list {
-		if !c.OK {
+		if c.Verdict == fail {
 			failed++
 		}
 	}
@@ -44,11 +46,7 @@ func doctor(out io.Writer, asJSON bool) error {
 	} else {
 		fmt.Fprintln(out, system())
 		for _, c := range list {
-			verdict := "ok  "
-			if !c.OK {
-				verdict = "FAIL"
-			}
-			fmt.Fprintf(out, "%s  %s: %s\n", verdict, c.Name, c.Found)
+			fmt.Fprintf(out, "%-4s  %s: %s\n", c.Verdict, c.Name, c.Found)
 			if c.Advice != "" {
 				fmt.Fprintf(out, "      what to do: %s\n", c.Advice)
 			}

@@ -13,6 +13,8 @@ import (
 	"github.com/rseq-go/rseq/internal/kernel"
 )
 
+const report = "report it, with the output of `rseq show --json`"
+
 // checks runs every check, the ones that the others build on first.
 func checks() []check {
 	info, err := rseq.Query()
@@ -27,113 +29,133 @@ func checks() []check {
 func checkArea(info rseq.Info, err error) check {
 	const name = "an area is registered"
 	if err != nil {
-		return newCheck(name, "", strings.TrimPrefix(err.Error(), "rseq: "), "allow rseq(2), or use Linux 4.18 or later; until then CPU and node come from getcpu(2)")
+		return check{name, fail, strings.TrimPrefix(err.Error(), "rseq: "),
+			"allow rseq(2), or use Linux 4.18 or later; until then CPU and node come from getcpu(2)"}
 	}
-	return newCheck(name, fmt.Sprintf("by %s, at %+d from the thread pointer, %d bytes of fields: %s",
-		info.Owner, info.Offset, info.Size, info.Features), "", "")
+	return check{name, ok, fmt.Sprintf("by %s, at %+d from the thread pointer, %d bytes of fields: %s",
+		info.Owner, info.Offset, info.Size, info.Features), ""}
 }
 
 func checkConfirmed(info rseq.Info) check {
 	const name = "the kernel confirms it"
-	switch info.Confirmed {
-	case rseq.Confirmed:
-		problem := ""
-		if info.Signature == 0 { // any other reason is checkSections'
-			problem = info.Reason
-		}
-		return newCheck(name, fmt.Sprintf("length %d, mode %v", info.RegisteredLen, info.Mode), problem,
-			"another library registers with its own signature: find it with `rseq inspect`")
-	case rseq.CouldNotAsk:
-		return newCheck(name, "", info.Reason, "allow rseq in the seccomp profile")
+	switch {
+	case info.Confirmed == rseq.CouldNotAsk:
+		return check{name, skip, info.Reason, "allow rseq in the seccomp profile"}
+	case info.Confirmed == rseq.Refuted && info.Owner == rseq.OwnerForeign:
+		return check{name, warn, info.Reason, leftOut}
+	case info.Confirmed != rseq.Confirmed:
+		return check{name, fail, info.Reason, report}
+	case info.Signature == 0: // any other reason is checkSections'
+		return check{name, fail, info.Reason, "another library registers with its own signature: find it with `rseq inspect`"}
 	}
-	return newCheck(name, "", info.Reason, "report it, with the output of `rseq show --json`")
+	return check{name, ok, fmt.Sprintf("length %d, mode %v", info.RegisteredLen, info.Mode), ""}
 }
+
+// leftOut is the advice where another library owns the areas.
+const leftOut = "nothing: the library that owns the areas registers a thread when it first serves it, and until then " +
+	"everything is done the portable way there"
 
 // checkThreads has the kernel confirm the area of threads made for the purpose.
 func checkThreads(info rseq.Info) check {
 	const name, threads = "every thread is registered", 16
 	var (
-		wg      sync.WaitGroup
-		mu      sync.Mutex
-		problem string
-		start   = make(chan struct{})
+		wg    sync.WaitGroup
+		mu    sync.Mutex
+		said  = map[rseq.Confirmation]int{}
+		last  string
+		ready sync.WaitGroup
 	)
+	ready.Add(threads)
 	for range threads {
 		wg.Go(func() {
-			runtime.LockOSThread() // and never unlocked: the thread ends here
-			<-start                // so that no two goroutines share a thread
-			var said string
-			if t, err := rseq.LockThread(); err != nil {
-				said = err.Error()
-			} else if c := t.Confirm(); c == rseq.Confirmed {
+			runtime.LockOSThread()
+			defer runtime.UnlockOSThread()
+			ready.Done()
+			ready.Wait() // so that no two goroutines share a thread
+			t, err := rseq.LockThread()
+			if err != nil {
+				mu.Lock()
+				last = err.Error()
+				mu.Unlock()
 				return
-			} else {
-				said = c.String()
 			}
+			defer t.Unlock()
+			c := t.Confirm()
 			mu.Lock()
 			defer mu.Unlock()
-			problem = fmt.Sprintf("the kernel does not confirm the area of thread %d: %s", unix.Gettid(), said)
+			if said[c]++; c != rseq.Confirmed {
+				last = fmt.Sprintf("of thread %d the kernel's word is: %v", unix.Gettid(), c)
+			}
 		})
 	}
-	close(start)
 	wg.Wait()
-	return newCheck(name, fmt.Sprintf("%d of %d new ones", threads, threads), problem,
-		"report it, with the output of `rseq show --json`")
+	found := fmt.Sprintf("%d of %d new ones", said[rseq.Confirmed], threads)
+	switch {
+	case said[rseq.Confirmed] == threads:
+		return check{name, ok, found, ""}
+	case info.Owner == rseq.OwnerForeign:
+		return check{name, warn, found, leftOut}
+	case said[rseq.Confirmed]+said[rseq.CouldNotAsk] == threads:
+		return check{name, skip, found + "; " + last, "allow rseq in the seccomp profile"}
+	}
+	return check{name, fail, found + "; " + last, report}
 }
 
-// checkCPUs compares the answers with where the thread is pinned.
+// checkCPUs compares the answers with where the thread is bound.
 func checkCPUs() check {
 	const name = "CPU and node are right"
 	var problem string
 	var asked int
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		runtime.LockOSThread() // and never unlocked: its affinity dies with it
+	err := onThread(func() error {
 		allowed, err := kernel.AllowedCPUs()
 		if err != nil {
-			problem = "sched_getaffinity: " + err.Error()
-			return
+			return fmt.Errorf("sched_getaffinity: %w", err)
 		}
 		for _, cpu := range allowed {
-			var one unix.CPUSet
-			one.Set(cpu)
-			if err := unix.SchedSetaffinity(0, &one); err != nil {
+			if bind(0, cpu) != nil {
 				continue // taken offline, or out of the cpuset, meanwhile
 			}
-			asked++
+			before, node, _ := kernel.Getcpu()
 			got, err := rseq.CPU()
 			gotNode, nodeErr := rseq.NodeID()
-			_, node, _ := kernel.Getcpu()
+			if after, _, _ := kernel.Getcpu(); before != cpu || after != cpu {
+				continue // somebody else moved this thread
+			}
+			asked++
 			if err := errors.Join(err, nodeErr); err != nil {
 				problem = err.Error()
 			} else if got != cpu || gotNode != node {
-				problem = fmt.Sprintf("pinned to CPU %d of node %d, read CPU %d, node %d", cpu, node, got, gotNode)
+				problem = fmt.Sprintf("bound to CPU %d of node %d, read CPU %d, node %d", cpu, node, got, gotNode)
 			}
 		}
-	}()
-	<-done
-	if problem == "" && asked == 0 {
-		problem = "this thread could be pinned to no CPU"
+		return nil
+	})
+	switch {
+	case problem != "":
+		return check{name, fail, problem, report}
+	case err != nil:
+		return check{name, skip, "inconclusive: " + err.Error(), "allow sched_getaffinity and sched_setaffinity in the seccomp profile"}
+	case asked == 0:
+		return check{name, skip, "inconclusive: this thread could be bound to no CPU", "allow sched_setaffinity in the seccomp profile"}
 	}
-	return newCheck(name, fmt.Sprintf("on each of %d allowed CPUs", asked), problem,
-		"report it, with the output of `rseq show --json`")
+	return check{name, ok, fmt.Sprintf("on each of %d allowed CPUs", asked), ""}
 }
 
 // checkConcurrencyID looks whether the id is in its range.
 func checkConcurrencyID(info rseq.Info) check {
 	const name = "the concurrency id is right"
 	if !info.Features.Has(rseq.FeatureMMCID) {
-		return newCheck(name, "not provided: Linux before 6.3", "", "")
+		return check{name, skip, fmt.Sprintf("not provided: it needs Linux 6.3, this area has %d bytes of fields", info.Size), ""}
 	}
 	possible := rseq.PossibleCPUs()
 	id, err := rseq.ConcurrencyID()
-	problem := ""
-	if err != nil {
-		problem = err.Error()
-	} else if id >= possible {
-		problem = fmt.Sprintf("%d, with %d possible CPUs", id, possible)
+	switch {
+	case err != nil && info.Owner == rseq.OwnerForeign:
+		return check{name, skip, strings.TrimPrefix(err.Error(), "rseq: "), leftOut}
+	case err != nil:
+		return check{name, fail, strings.TrimPrefix(err.Error(), "rseq: "), report}
+	case id >= possible:
+		return check{name, fail, fmt.Sprintf("%d, with %d possible CPUs", id, possible), report}
 	}
-	return newCheck(name, fmt.Sprintf("%d, below the %d possible CPUs", id, possible), problem,
-		"report it, with the output of `rseq show --json`")
+	return check{name, ok, fmt.Sprintf("%d, below the %d possible CPUs", id, possible), ""}
 }

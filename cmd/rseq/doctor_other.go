@@ -5,5 +5,5 @@ package main
 import "runtime"
 
 func checks() []check {
-	return []check{newCheck("platform", "", runtime.GOOS+" has no restartable sequences", "run this on Linux")}
+	return []check{{"platform", fail, runtime.GOOS + " has no restartable sequences", "run this on Linux"}}
 }

@@ -13,7 +13,7 @@ import (
 
 // TestMain lets this test binary be the rseq command under that name.
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"rseq": main})
+	testscript.Main(m, map[string]func(){"rseq": main, "affinities": affinities})
 }
 
 func TestScripts(t *testing.T) {

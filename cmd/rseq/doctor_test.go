@@ -1,0 +1,146 @@
+//go:build linux
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/rseq-go/rseq"
+	"github.com/rseq-go/rseq/internal/testutil"
+)
+
+// doctorSaid runs doctor with env added, and returns the line of each check by its name.
+func doctorSaid(t *testing.T, env []string, args ...string) (status int, lines map[string]string) {
+	t.Helper()
+	cmd := exec.Command("rseq", append([]string{"doctor"}, args...)...)
+	cmd.Env = append(os.Environ(), env...)
+	out, err := cmd.Output()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		t.Fatal(err)
+	}
+	lines = map[string]string{}
+	name := ""
+	for line := range strings.Lines(string(out)) {
+		if len(line) > 6 && line[0] != ' ' {
+			name, _, _ = strings.Cut(line[6:], ":")
+		}
+		lines[name] += line
+	}
+	return cmd.ProcessState.ExitCode(), lines
+}
+
+// TestDoctorLazyOwner: an allocator owns the areas, and registers a thread when that
+// first allocates. Nothing is wrong then, only less is seen.
+func TestDoctorLazyOwner(t *testing.T) {
+	testutil.NeedCompilers(t)
+	if info, _ := rseq.Query(); info.Owner == rseq.OwnerNone || !strings.HasPrefix(info.Libc, "glibc") {
+		t.Skipf("owner %v, %s", info.Owner, info.Libc) // musl's free would get memory that is not its
+	}
+	lazy := testutil.CC(t, "-shared", "-fPIC", "testdata/lazy.c")
+	status, lines := doctorSaid(t, []string{"GLIBC_TUNABLES=glibc.pthread.rseq=0", "LD_PRELOAD=" + lazy})
+	if !strings.Contains(lines["an area is registered"], "by foreign") {
+		t.Errorf("%q", lines)
+	}
+	for name, line := range lines {
+		if strings.HasPrefix(line, "FAIL") {
+			t.Errorf("%s: %s", name, line)
+		}
+		if runtime.GOARCH != "arm64" && strings.Contains(line, "arm64") {
+			t.Errorf("advice for another architecture: %s", line)
+		}
+	}
+	if status != exitOK {
+		t.Errorf("status %d", status)
+	}
+}
+
+// TestDoctorRealtime: whoever spins ends by itself, also where nobody that is to stop it
+// gets to run.
+func TestDoctorRealtime(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes this machine's processors for seconds")
+	}
+	var out bytes.Buffer
+	path, err := exec.LookPath("rseq")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, path, "doctor")
+	cmd.Stdout, cmd.Stderr = &out, &out
+	testutil.OnThread(func() { // and its child has its policy
+		fifo := unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_FIFO, Priority: 10}
+		if err = unix.SchedSetAttr(0, &fifo, 0); err != nil {
+			return
+		}
+		err = cmd.Start()
+	})
+	if errors.Is(err, unix.EPERM) {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err != nil && cmd.ProcessState.ExitCode() != exitNo {
+		t.Errorf("%v\n%s", err, out.String())
+	}
+	info, _ := rseq.Query()
+	if info.Owner != rseq.OwnerNone && !strings.Contains(out.String(), "no update is lost") && info.CriticalSections {
+		t.Errorf("%s", out.String())
+	}
+}
+
+// affinities is a command: it runs the checks that bind threads, with the main thread
+// among those that Go may take for it, and says which threads are bound afterwards.
+func affinities() {
+	runtime.GOMAXPROCS(1)
+	all := unix.NewCPUSet(1 << 14)
+	if err := unix.SchedGetaffinityDynamic(0, all); err != nil {
+		panic(err)
+	}
+	fmt.Println("main thread", unix.Gettid() == unix.Getpid())
+	checkCPUs()
+	checkLost()
+	tasks, err := filepath.Glob("/proc/self/task/*")
+	if err != nil {
+		panic(err)
+	}
+	for _, task := range tasks {
+		tid, err := strconv.Atoi(filepath.Base(task))
+		if err != nil {
+			panic(err)
+		}
+		now := unix.NewCPUSet(1 << 14)
+		if unix.SchedGetaffinityDynamic(tid, now) == nil && fmt.Sprint(now) != fmt.Sprint(all) {
+			fmt.Println("bound", tid)
+		}
+	}
+}
+
+// TestDoctorRestores: no thread stays bound to a CPU, the main thread neither, which
+// does not end with its goroutine.
+func TestDoctorRestores(t *testing.T) {
+	if runtime.NumCPU() < 2 {
+		t.Skip("there is one CPU")
+	}
+	out, err := exec.Command("affinities").CombinedOutput()
+	t.Logf("%s", out)
+	if err != nil || strings.Contains(string(out), "bound") {
+		t.Error(err)
+	}
+}
