@@ -1,8 +1,11 @@
 package rseq_test
 
 import (
+	"encoding/json"
 	"errors"
+	"expvar"
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"unsafe"
 
@@ -30,6 +33,19 @@ func ExampleCriticalSections() {
 	}
 	fmt.Println(way != "")
 	// Output: true
+}
+
+// What there is as one of a program's variables, at /debug/vars: an Info is encoded as
+// JSON, with null for what is not known, and logged with names.
+func ExampleInfo() {
+	expvar.Publish("rseq", expvar.Func(func() any {
+		info, _ := rseq.Query()
+		return info
+	}))
+	var info rseq.Info
+	err := json.Unmarshal([]byte(expvar.Get("rseq").String()), &info)
+	fmt.Println(err, strings.Contains(expvar.Get("rseq").String(), `"owner":"`+info.Owner.String()+`"`))
+	// Output: <nil> true
 }
 
 // What there is, and where the goroutine runs.

@@ -5,6 +5,7 @@ package rseq_test
 import (
 	"debug/elf"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -41,27 +42,25 @@ func askTruth(t *testing.T, env ...string) truth {
 
 // show is what a program with this package inside prints about itself.
 type show struct {
-	Owner             string
-	Via               string
-	Libc              string
-	Offset            int
-	LibcSize          uint32 `json:"libc_size"`
-	Size              uint32
-	RegisteredLen     uint32 `json:"registered_len"`
-	AlignRequired     uint32 `json:"align_required"`
-	AlignActual       uint32 `json:"align_actual"`
-	Flags             uint32
-	Signature         uint32
-	KernelFeatureSize uint32 `json:"kernel_feature_size"`
-	KernelAlign       uint32 `json:"kernel_align"`
-	Confirmed         bool
-	Features          []string
-	CriticalSections  bool `json:"critical_sections"`
-	Mode              string
-	CPU               *int
-	NodeID            *int `json:"node_id"`
-	MMCID             *int `json:"mm_cid"`
-	Reason            string
+	rseq.Info
+	Owner     string
+	Confirmed bool
+	CPU       *int
+	NodeID    *int
+	MMCID     *int
+}
+
+func (s *show) UnmarshalJSON(data []byte) error {
+	err := json.Unmarshal(data, &s.Info)
+	s.Owner, s.Confirmed = s.Info.Owner.String(), s.Info.Confirmed == rseq.Confirmed
+	var now struct {
+		CPU    *int
+		NodeID *int `json:"node_id"`
+		MMCID  *int `json:"mm_cid"`
+	}
+	err = errors.Join(err, json.Unmarshal(data, &now))
+	s.CPU, s.NodeID, s.MMCID = now.CPU, now.NodeID, now.MMCID
+	return err
 }
 
 func (s show) agrees(t *testing.T, want truth) {

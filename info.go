@@ -3,6 +3,8 @@ package rseq
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/rseq-go/rseq/internal/abi"
@@ -24,7 +26,15 @@ const (
 	OwnerForeign
 )
 
-func (o Owner) String() string { return name(o, "none", "libc", "self", "foreign") }
+var ownerNames = []string{"none", "libc", "self", "foreign"}
+
+func (o Owner) String() string { return name(o, ownerNames...) }
+
+// MarshalText returns the name that String does.
+func (o Owner) MarshalText() ([]byte, error) { return []byte(o.String()), nil }
+
+// UnmarshalText reads what MarshalText returns.
+func (o *Owner) UnmarshalText(text []byte) error { return parse(o, text, ownerNames) }
 
 // Confirmation is the kernel's word on what the C library says.
 type Confirmation uint8
@@ -42,9 +52,15 @@ const (
 	CouldNotAsk
 )
 
-func (c Confirmation) String() string {
-	return name(c, "not asked", "confirmed", "refuted", "could not ask")
-}
+var confirmationNames = []string{"not asked", "confirmed", "refuted", "could not ask"}
+
+func (c Confirmation) String() string { return name(c, confirmationNames...) }
+
+// MarshalText returns the name that String does.
+func (c Confirmation) MarshalText() ([]byte, error) { return []byte(c.String()), nil }
+
+// UnmarshalText reads what MarshalText returns.
+func (c *Confirmation) UnmarshalText(text []byte) error { return parse(c, text, confirmationNames) }
 
 // Mode is how the kernel treats a registration.
 type Mode uint8
@@ -62,7 +78,15 @@ const (
 	ModeV2
 )
 
-func (m Mode) String() string { return name(m, "unknown", "legacy", "v2") }
+var modeNames = []string{"unknown", "legacy", "v2"}
+
+func (m Mode) String() string { return name(m, modeNames...) }
+
+// MarshalText returns the name that String does.
+func (m Mode) MarshalText() ([]byte, error) { return []byte(m.String()), nil }
+
+// UnmarshalText reads what MarshalText returns.
+func (m *Mode) UnmarshalText(text []byte) error { return parse(m, text, modeNames) }
 
 // Features is the set of fields that the area provides.
 type Features uint32
@@ -91,6 +115,25 @@ func (f Features) Names() []string {
 }
 
 func (f Features) String() string { return strings.Join(f.Names(), " ") }
+
+// MarshalJSON encodes f as the array of its Names.
+func (f Features) MarshalJSON() ([]byte, error) { return json.Marshal(f.Names()) }
+
+// UnmarshalJSON reads what MarshalJSON returns. A name that it does not know, of a later
+// version, is left out.
+func (f *Features) UnmarshalJSON(data []byte) error {
+	var names []string
+	if err := json.Unmarshal(data, &names); err != nil {
+		return err
+	}
+	*f = 0
+	for i, n := range featureNames {
+		if slices.Contains(names, n) {
+			*f |= 1 << i
+		}
+	}
+	return nil
+}
 
 // featuresOf returns the features of an area of so many bytes of fields. A kernel
 // that knows slice_ctrl says 33, so that its size differs from the 32 that glibc
@@ -138,33 +181,90 @@ type Info struct {
 	Reason string
 }
 
-// MarshalJSON encodes i with the names of fields that `rseq show` prints as keys.
+// infoJSON is how an Info is encoded; nil, which is null, stands for what is not known.
+type infoJSON struct {
+	Owner             Owner        `json:"owner"`
+	Via               *string      `json:"via"`
+	Libc              *string      `json:"libc"`
+	Offset            *int         `json:"offset"`
+	LibcSize          *uint32      `json:"libc_size"`
+	Size              *uint32      `json:"size"`
+	RegisteredLen     *uint32      `json:"registered_len"`
+	AlignRequired     *uint32      `json:"align_required"`
+	AlignActual       *uint32      `json:"align_actual"`
+	Flags             *uint32      `json:"flags"`
+	Signature         *hexadecimal `json:"signature"`
+	KernelFeatureSize *uint32      `json:"kernel_feature_size"`
+	KernelAlign       *uint32      `json:"kernel_align"`
+	Confirmation      Confirmation `json:"confirmation"`
+	Features          Features     `json:"features"`
+	Mode              *Mode        `json:"mode"`
+	CriticalSections  bool         `json:"critical_sections"`
+	Reason            *string      `json:"reason"`
+}
+
+// MarshalJSON encodes i: a key for each field, null for what is not known, and the
+// signature as a hexadecimal string.
 func (i Info) MarshalJSON() ([]byte, error) {
-	return json.Marshal(struct {
-		Owner             string   `json:"owner"`
-		Via               string   `json:"via"`
-		Libc              string   `json:"libc"`
-		Offset            int      `json:"offset"`
-		LibcSize          uint32   `json:"libc_size"`
-		Size              uint32   `json:"size"`
-		RegisteredLen     uint32   `json:"registered_len"`
-		AlignRequired     uint32   `json:"align_required"`
-		AlignActual       uint32   `json:"align_actual"`
-		Flags             uint32   `json:"flags"`
-		Signature         uint32   `json:"signature"`
-		KernelFeatureSize uint32   `json:"kernel_feature_size"`
-		KernelAlign       uint32   `json:"kernel_align"`
-		Confirmed         bool     `json:"confirmed"`
-		Confirmation      string   `json:"confirmation"`
-		Features          []string `json:"features"`
-		Mode              string   `json:"mode"`
-		CriticalSections  bool     `json:"critical_sections"`
-		Reason            string   `json:"reason"`
-	}{
-		i.Owner.String(), i.Via, i.Libc, i.Offset, i.LibcSize, i.Size, i.RegisteredLen,
-		i.AlignRequired, i.AlignActual, i.Flags, i.Signature, i.KernelFeatureSize, i.KernelAlign,
-		i.Confirmed == Confirmed, i.Confirmed.String(), i.Features.Names(), i.Mode.String(), i.CriticalSections, i.Reason,
-	})
+	j := infoJSON{
+		Owner: i.Owner, Via: known0(i.Via), Libc: known0(i.Libc), Size: known0(i.Size),
+		RegisteredLen: known0(i.RegisteredLen), AlignRequired: known0(i.AlignRequired), AlignActual: known0(i.AlignActual),
+		Signature:         known0(hexadecimal(i.Signature)),
+		KernelFeatureSize: known0(i.KernelFeatureSize), KernelAlign: known0(i.KernelAlign),
+		Confirmation: i.Confirmed, Features: i.Features, Mode: known0(i.Mode),
+		CriticalSections: i.CriticalSections, Reason: known0(i.Reason),
+	}
+	if i.Owner != OwnerNone {
+		j.Offset, j.Flags = &i.Offset, &i.Flags
+	}
+	if i.Libc != "" { // else there is no C library whose zero would say something
+		j.LibcSize = &i.LibcSize
+	}
+	return json.Marshal(j)
+}
+
+// UnmarshalJSON reads what MarshalJSON returns, and what `rseq show --json` prints.
+func (i *Info) UnmarshalJSON(data []byte) error {
+	var j infoJSON
+	if err := json.Unmarshal(data, &j); err != nil {
+		return err
+	}
+	*i = Info{
+		Owner: j.Owner, Via: orZero(j.Via), Libc: orZero(j.Libc), Offset: orZero(j.Offset),
+		LibcSize: orZero(j.LibcSize), Size: orZero(j.Size), RegisteredLen: orZero(j.RegisteredLen),
+		AlignRequired: orZero(j.AlignRequired), AlignActual: orZero(j.AlignActual), Flags: orZero(j.Flags),
+		Signature:         uint32(orZero(j.Signature)),
+		KernelFeatureSize: orZero(j.KernelFeatureSize), KernelAlign: orZero(j.KernelAlign),
+		Confirmed: j.Confirmation, Features: j.Features, Mode: orZero(j.Mode),
+		CriticalSections: j.CriticalSections, Reason: orZero(j.Reason),
+	}
+	return nil
+}
+
+// known0 is nil for zero, where that means that nothing is known.
+func known0[T comparable](v T) *T {
+	if v == *new(T) {
+		return nil
+	}
+	return &v
+}
+
+func orZero[T any](p *T) (v T) {
+	if p != nil {
+		v = *p
+	}
+	return v
+}
+
+// hexadecimal is a number that is encoded as "0x53053053".
+type hexadecimal uint32
+
+func (h hexadecimal) MarshalText() ([]byte, error) { return fmt.Appendf(nil, "%#x", uint32(h)), nil }
+
+func (h *hexadecimal) UnmarshalText(text []byte) error {
+	n, err := strconv.ParseUint(string(text), 0, 32)
+	*h = hexadecimal(n)
+	return err
 }
 
 // name returns the i-th of names, for the String methods.
@@ -173,4 +273,14 @@ func name[T ~uint8](i T, names ...string) string {
 		return names[i]
 	}
 	return fmt.Sprintf("%T(%d)", i, i)
+}
+
+// parse sets i to the place of text in names.
+func parse[T ~uint8](i *T, text []byte, names []string) error {
+	n := slices.Index(names, string(text))
+	if n < 0 {
+		return fmt.Errorf("%T: %q: expected one of %q", *i, text, names)
+	}
+	*i = T(n)
+	return nil
 }

@@ -2,11 +2,16 @@
 
 package rseq
 
-import "runtime"
+import (
+	"runtime"
+
+	"github.com/rseq-go/rseq/internal/kernel"
+)
 
 // discover says why there is and will be no area.
 func discover() knowledge {
 	k := knowledge{final: true}
+	k.info.KernelFeatureSize, k.info.KernelAlign = kernel.RseqFeatures()
 	switch {
 	case runtime.GOOS != "linux":
 		k.err = notLinux()
