@@ -235,7 +235,7 @@ func runThreads(t *testing.T, env []string, args ...string) (info show, believed
 		}
 		believed[tid] = area
 	}
-	report, err := inspect.Process(context.Background(), child.Process.Pid)
+	report, err := inspect.Process(context.Background(), child.Process.Pid, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

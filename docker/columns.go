@@ -156,7 +156,7 @@ func (c cell) script(kernel uint32) string {
 	case c.column.owner == "none":
 		p("echo \"matrix: $(%s/rseq show --json | tr -d '\\n')\"", dir)
 	default:
-		p("%s/rseq doctor", dir)
+		p("%s/rseq doctor --stress", dir)
 		p("echo \"matrix: $(%s/rseq show --json | tr -d '\\n')\"", dir)
 	}
 	return b.String()

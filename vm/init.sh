@@ -44,7 +44,7 @@ for how; do
 	cd /rseq/source
 	job "$how/show" 60 $dir/rseq show --json
 	job "$how/inspect" 60 $dir/rseq inspect 1
-	job "$how/doctor" 120 $dir/rseq doctor
+	job "$how/doctor" 120 $dir/rseq doctor --stress
 	case $how in
 	dynamic) cd cmd/rseq && job "$how/command" 300 $dir/command.test -test.v -test.short -test.timeout 280s ;;
 	*)

@@ -3,9 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
-	"runtime"
-
-	"github.com/rseq-go/rseq/internal/kernel"
+	"os"
 )
 
 // verdict is what a check came to.
@@ -24,31 +22,34 @@ type check struct {
 	Name    string  `json:"name"`
 	Verdict verdict `json:"verdict"`
 	Found   string  `json:"found"`
-	Advice  string  `json:"advice,omitempty"`
+	Advice  string  `json:"advice,omitempty"` // what to do
 }
 
-func doctor(out io.Writer, asJSON bool) error {
-	list := checks()
+func doctor(out io.Writer, o options, _ []string) error {
+	p := newProgress(o.stderr)
+	list := checks(o.stress, p)
+	p.end()
 	failed := 0
 	for _, c := range list {
 		if c.Verdict == fail {
 			failed++
 		}
 	}
-	if asJSON {
+	if o.json {
 		if err := printJSON(out, struct {
+			header
+			PID    int     `json:"pid"`
 			OK     bool    `json:"ok"`
-			System string  `json:"system"`
 			Checks []check `json:"checks"`
-		}{failed == 0, system(), list}); err != nil {
+		}{newHeader(), os.Getpid(), failed == 0, list}); err != nil {
 			return err
 		}
 	} else {
 		fmt.Fprintln(out, system())
 		for _, c := range list {
-			fmt.Fprintf(out, "%-4s  %s: %s\n", c.Verdict, c.Name, c.Found)
+			fmt.Fprint(out, wrap(fmt.Sprintf("%-4s  ", c.Verdict), c.Name+": "+c.Found))
 			if c.Advice != "" {
-				fmt.Fprintf(out, "      what to do: %s\n", c.Advice)
+				fmt.Fprint(out, wrap("      ", "What to do: "+c.Advice+"."))
 			}
 		}
 	}
@@ -56,12 +57,4 @@ func doctor(out io.Writer, asJSON bool) error {
 		return errNo{fmt.Sprintf("%d of %d checks failed", failed, len(list))}
 	}
 	return nil
-}
-
-func system() string {
-	s := fmt.Sprintf("%s %s/%s", runtime.Version(), runtime.GOOS, runtime.GOARCH)
-	if release := kernel.Release(); release != "" {
-		s += ", Linux " + release
-	}
-	return s
 }

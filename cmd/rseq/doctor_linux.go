@@ -16,21 +16,25 @@ import (
 const report = "report it, with the output of `rseq show --json`"
 
 // checks runs every check, the ones that the others build on first.
-func checks() []check {
+func checks(stress bool, p *progress) []check {
 	info, err := rseq.Query()
 	list := []check{checkArea(info, err)}
 	if err == nil {
 		list = append(list, checkConfirmed(info), checkThreads(info), checkConcurrencyID(info))
-		list = append(list, checkSections()...)
+		list = append(list, checkSections(stress, p)...)
+		list = append(list, checkFence(), checkSlice(info), checkLength(info), checkAllocator(info))
 	}
-	return append(list, checkCPUs())
+	return append(list, checkCPUs(), checkEmulator(err))
 }
 
 func checkArea(info rseq.Info, err error) check {
 	const name = "an area is registered"
 	if err != nil {
-		return check{name, fail, strings.TrimPrefix(err.Error(), "rseq: "),
-			"allow rseq(2), or use Linux 4.18 or later; until then CPU and node come from getcpu(2)"}
+		advice := "allow rseq(2), or use Linux 4.18 or later; until then CPU and node come from getcpu(2)"
+		if info.Libc == "" {
+			advice = "build it with cgo; of other programs `rseq inspect` and `rseq run` tell all the same"
+		}
+		return check{name, fail, strings.TrimPrefix(err.Error(), "rseq: "), advice}
 	}
 	return check{name, ok, fmt.Sprintf("by %s, at %+d from the thread pointer, %d bytes of fields: %s",
 		info.Owner, info.Offset, info.Size, info.Features), ""}

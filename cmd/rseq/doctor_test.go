@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -81,7 +82,7 @@ func TestDoctorRealtime(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, path, "doctor")
+	cmd := exec.CommandContext(ctx, path, "doctor", "--stress")
 	cmd.Stdout, cmd.Stderr = &out, &out
 	testutil.OnThread(func() { // and its child has its policy
 		fifo := unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_FIFO, Priority: 10}
@@ -115,7 +116,7 @@ func affinities() {
 	}
 	fmt.Println("main thread", unix.Gettid() == unix.Getpid())
 	checkCPUs()
-	checkLost()
+	checkLost(newProgress(io.Discard))
 	tasks, err := filepath.Glob("/proc/self/task/*")
 	if err != nil {
 		panic(err)
@@ -142,5 +143,68 @@ func TestDoctorRestores(t *testing.T) {
 	t.Logf("%s", out)
 	if err != nil || strings.Contains(string(out), "bound") {
 		t.Error(err)
+	}
+}
+
+// TestDoctorAround: what is in the way of right areas is named, and no failure.
+func TestDoctorAround(t *testing.T) {
+	testutil.NeedCompilers(t)
+	info, err := rseq.Query()
+	if err != nil || !strings.HasPrefix(info.Libc, "glibc") {
+		t.Skipf("%q, %v", info.Libc, err)
+	}
+	t.Run("filter", func(t *testing.T) {
+		filter := testutil.GoBuild(t, "../../testdata/filter", nil)
+		path, err := exec.LookPath("rseq")
+		if err != nil {
+			t.Fatal(err)
+		}
+		out, stderr, err := testutil.Try(nil, filter, "EPERM:membarrier", path, "doctor")
+		if err != nil || !strings.Contains(strings.Join(strings.Fields(out), " "), " warn membarrier(2) fences critical sections: it is refused (operation not permitted) What to do: ") {
+			t.Errorf("%v\n%s%s", err, out, stderr)
+		}
+	})
+	t.Run("allocator", func(t *testing.T) {
+		if info.Owner != rseq.OwnerLibc {
+			t.Skipf("the owner is %v", info.Owner)
+		}
+		lazy := testutil.CC(t, "-shared", "-fPIC", "testdata/lazy.c")
+		status, lines := doctorSaid(t, []string{"LD_PRELOAD=" + lazy})
+		if got := lines["no other library wants the areas"]; status != exitOK || !strings.HasPrefix(got, "warn") ||
+			!strings.Contains(strings.Join(strings.Fields(got), " "), "glibc.pthread.rseq=0") {
+			t.Errorf("status %d: %s", status, got)
+		}
+	})
+	t.Run("emulator", func(t *testing.T) {
+		qemu, err := exec.LookPath("qemu-aarch64")
+		if err != nil {
+			t.Skip(err)
+		}
+		program := testutil.GoBuild(t, ".", []string{"CGO_ENABLED=0", "GOARCH=arm64"})
+		out, _, _ := testutil.Try(nil, qemu, program, "doctor")
+		if !strings.Contains(out, "\nwarn  the kernel itself runs this process: it is qemu's user mode") {
+			t.Errorf("%s", out)
+		}
+	})
+}
+
+// TestCheckLength: a registration that others cannot cope with is told where such is
+// installed.
+func TestCheckLength(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("PATH", dir)
+	for _, c := range []struct {
+		length  uint32
+		install string
+		want    verdict
+	}{{0, "", skip}, {32, "", ok}, {33, "", ok}, {33, "rr", warn}, {32, "rr", ok}} {
+		if c.install != "" {
+			if err := os.WriteFile(filepath.Join(dir, c.install), nil, 0o755); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := checkLength(rseq.Info{RegisteredLen: c.length}); got.Verdict != c.want || c.want == warn && !strings.Contains(got.Found, "rr is installed") {
+			t.Errorf("%d bytes, %q installed: %+v", c.length, c.install, got)
+		}
 	}
 }

@@ -5,11 +5,13 @@ package main
 import (
 	"bufio"
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"regexp"
 	"runtime"
 	"strconv"
 	"strings"
@@ -19,6 +21,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/rseq-go/rseq"
+	"github.com/rseq-go/rseq/internal/kernel"
 	"github.com/rseq-go/rseq/internal/testutil"
 )
 
@@ -99,29 +103,93 @@ func skipIfOld(t *testing.T, r result) {
 	}
 }
 
+// inspected is a process in what inspect prints as JSON. Numbers that are not known, and
+// texts, are nil.
 type inspected struct {
 	PID     int
+	Name    string
 	Threads []struct {
 		TID       int
 		Name      string
-		Address   uint64
-		Length    uint32
-		Signature uint32
+		Owner     string
+		Object    *string
+		Address   *string
+		Length    *int
+		Signature *string
+		Flags     *int
+		Why       *string
 	}
-	Missing string
+	Missing *string
 }
 
-func inspectJSON(t *testing.T, pid int) (got inspected) {
+func (p inspected) missing() string {
+	if p.Missing == nil {
+		return ""
+	}
+	return *p.Missing
+}
+
+// inspectJSON inspects processes and checks that the status is what was found.
+func inspectJSON(t *testing.T, args ...string) (got []inspected) {
 	t.Helper()
-	r := rseqCommand(t, "inspect", "--json", fmt.Sprint(pid))
+	r := rseqCommand(t, append([]string{"inspect", "--json"}, args...)...)
 	skipIfOld(t, r)
-	if r.status != exitOK {
-		t.Fatalf("%+v", r)
+	all := testutil.Decode[struct {
+		Schema    int
+		Kernel    string
+		Go        string
+		Processes []inspected
+		Unread    []struct {
+			PID int
+			Why string
+		}
+	}](t, r.stdout)
+	if all.Schema != 1 || all.Kernel != kernel.Release() || all.Go != runtime.Version() {
+		t.Errorf("%.200s", r.stdout)
 	}
-	if err := json.Unmarshal([]byte(r.stdout), &got); err != nil {
-		t.Fatal(err)
+	every, any := true, false
+	for _, p := range all.Processes {
+		registered := false
+		for _, th := range p.Threads {
+			registered = registered || th.Address != nil
+			if (th.Owner == "none") != (th.Address == nil) || (th.Address == nil) != (th.Length == nil) || (th.Owner == "object") != (th.Object != nil) {
+				t.Errorf("%+v", th)
+			}
+		}
+		every, any = every && registered, any || registered
 	}
-	return got
+	want := exitNo
+	if every && len(all.Unread) == 0 || any && args[0] == "--all" {
+		want = exitOK
+	}
+	if r.status != want {
+		t.Errorf("status %d, want %d: %.300s", r.status, want, r.stdout)
+	}
+	return all.Processes
+}
+
+// inspectOne inspects one process.
+func inspectOne(t *testing.T, pid int) inspected {
+	t.Helper()
+	got := inspectJSON(t, fmt.Sprint(pid))
+	if len(got) != 1 || got[0].PID != pid || len(got[0].Threads) == 0 {
+		t.Fatalf("%+v", got)
+	}
+	return got[0]
+}
+
+// fits checks that no line is wider than a terminal, and that nothing in it does more
+// to one than to end the line.
+func fits(t *testing.T, text string) {
+	t.Helper()
+	for line := range strings.Lines(text) {
+		if line = strings.TrimSuffix(line, "\n"); len(line) > width {
+			t.Errorf("%d columns: %q", len(line), line)
+		}
+		if i := strings.IndexFunc(line, func(r rune) bool { return r < ' ' || r > '~' }); i >= 0 {
+			t.Errorf("byte %d is %#x: %q", i, line[i], line)
+		}
+	}
 }
 
 func tracerOf(t *testing.T, pid int) string {
@@ -137,8 +205,8 @@ func tracerOf(t *testing.T, pid int) string {
 
 func TestInspectStranger(t *testing.T) {
 	pid := start(t, "sleep", "100")
-	got := inspectJSON(t, pid)
-	if got.PID != pid || len(got.Threads) != 1 || got.Threads[0].TID != pid || got.Threads[0].Name != "sleep" {
+	got := inspectOne(t, pid)
+	if got.Name != "sleep" || len(got.Threads) != 1 || got.Threads[0].TID != pid || got.Threads[0].Name != "sleep" {
 		t.Errorf("%+v", got)
 	}
 	if r := rseqCommand(t, "inspect", fmt.Sprint(pid)); !strings.Contains(r.stdout, "sleep") {
@@ -165,12 +233,12 @@ time.sleep(100)`)
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	got := inspectJSON(t, pid)
+	got := inspectOne(t, pid)
 	if len(got.Threads) != 11 {
 		t.Errorf("%d threads, want 11", len(got.Threads))
 	}
 	for _, th := range got.Threads {
-		if (th.Address == 0) != (got.Threads[0].Address == 0) {
+		if (th.Address == nil) != (got.Threads[0].Address == nil) {
 			t.Errorf("%+v differs from the first thread, %+v", th, got.Threads[0])
 		}
 	}
@@ -183,7 +251,7 @@ func TestInspectStopped(t *testing.T) {
 		t.Fatal(err)
 	}
 	waitState(t, pid, "T")
-	inspectJSON(t, pid)
+	inspectOne(t, pid)
 	time.Sleep(10 * time.Millisecond)
 	waitState(t, pid, "T")
 }
@@ -221,7 +289,21 @@ func TestInspectForeign(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	program, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, err := os.MkdirTemp("", "") // that of path is not for everybody
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	path = filepath.Join(dir, "rseq")
+	if err := errors.Join(os.Chmod(dir, 0o755), os.WriteFile(path, program, 0o755), os.Chmod(path, 0o755)); err != nil {
+		t.Fatal(err)
+	}
 	cmd := exec.Command(path, "inspect", fmt.Sprint(pid))
+	cmd.Dir = "/"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
 	var e bytes.Buffer
 	cmd.Stderr = &e
@@ -233,7 +315,7 @@ func TestInspectForeign(t *testing.T) {
 		t.Fatal(err)
 	}
 	if errors.Is(err, os.ErrPermission) {
-		t.Skipf("the test's folder is not for everybody: %v", err)
+		t.Skipf("this user may not become another, or not run a program of %s: %v", dir, err)
 	}
 	if cmd.ProcessState.ExitCode() != exitNo || !strings.Contains(e.String(), "belongs to user 0") {
 		t.Errorf("%v: %s", err, e.String())
@@ -285,17 +367,22 @@ func TestInspectChurn(t *testing.T) {
 		rounds = 1
 	}
 	for range rounds {
-		if got := inspectJSON(t, os.Getpid()); len(got.Threads) == 0 {
-			t.Error("no threads")
-		}
+		inspectOne(t, os.Getpid())
 	}
 }
 
-// startC starts a program of testdata and waits until it says that it runs.
+// startC builds a program of testdata and starts it.
 func startC(t *testing.T, name string, args ...string) int {
 	t.Helper()
 	testutil.NeedCompilers(t)
-	cmd := exec.Command(testutil.CC(t, "testdata/"+name+".c", "-lpthread"), args...)
+	return startSaying(t, nil, append([]string{testutil.CC(t, "testdata/"+name+".c", "-lpthread")}, args...)...)
+}
+
+// startSaying starts a program and waits until it says that it runs.
+func startSaying(t *testing.T, env []string, args ...string) int {
+	t.Helper()
+	cmd := exec.Command(args[0], args[1:]...)
+	cmd.Env = append(os.Environ(), env...)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -318,13 +405,15 @@ func startC(t *testing.T, name string, args ...string) int {
 func TestInspectEndless(t *testing.T) {
 	const threads = 400
 	pid := startC(t, "churn", fmt.Sprint(threads))
-	got := inspectJSON(t, pid)
-	if len(got.Threads) < threads || !strings.Contains(got.Missing, "makes threads as fast") {
-		t.Errorf("%d threads; missing: %q", len(got.Threads), got.Missing)
+	got := inspectOne(t, pid)
+	if len(got.Threads) < threads || !strings.Contains(got.missing(), "makes threads as fast") {
+		t.Errorf("%d threads; missing: %q", len(got.Threads), got.missing())
 	}
-	if r := rseqCommand(t, "inspect", fmt.Sprint(pid)); r.status != exitOK || !strings.Contains(r.stdout, "may not be all threads: it makes") {
+	r := rseqCommand(t, "inspect", fmt.Sprint(pid))
+	if !strings.Contains(r.stdout, "may not be all threads: it makes") {
 		t.Errorf("status %d, %s, %.100s", r.status, r.stderr, r.stdout)
 	}
+	fits(t, r.stdout)
 }
 
 // TestInspectUnstoppable: a thread in an uninterruptible system call does not stop. The
@@ -332,8 +421,8 @@ func TestInspectEndless(t *testing.T) {
 func TestInspectUnstoppable(t *testing.T) {
 	pid := startC(t, "vforked")
 	waitState(t, pid, "D")
-	got := inspectJSON(t, pid)
-	if len(got.Threads) != 3 || !strings.Contains(got.Missing, "1 thread did not stop") {
+	got := inspectOne(t, pid)
+	if len(got.Threads) != 3 || !strings.Contains(got.missing(), "1 thread did not stop") {
 		t.Errorf("%+v", got)
 	}
 	tasks, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
@@ -359,25 +448,21 @@ func TestInspectNames(t *testing.T) {
 		"a\rb\fc\vd\be\a":    `"a\rb\fc\vd\be\a"`,
 		" blank\n":           `" blank\n"`,
 		"quo\"te\\":          `"quo\"te\\"`,
-		"\u202eabc\u009b31m": `"\u202eabc\u009b31m"`,
+		"\u202eabc\u009b31m": `"\u202eabc\u00...`,
 		"bad\xff\xfe":        `"bad\xff\xfe"`,
 	} {
 		testutil.OnThread(func() {
 			if err := os.WriteFile("/proc/thread-self/comm", []byte(name), 0); err != nil {
 				t.Error(err)
 			}
-			r := rseqCommand(t, "inspect", fmt.Sprint(os.Getpid()))
+			r := rseqCommand(t, "inspect", "--threads", fmt.Sprint(os.Getpid()))
 			skipIfOld(t, r)
-			if r.status != exitOK || !strings.Contains(r.stdout, " "+shown+" ") {
+			if !strings.Contains(r.stdout, " "+shown) {
 				t.Errorf("%q: %+v", name, r)
 			}
-			for i, c := range []byte(r.stdout) {
-				if (c < ' ' && c != '\n') || c > '~' {
-					t.Errorf("%q: byte %d of the output is %#x", name, i, c)
-				}
-			}
+			fits(t, r.stdout)
 			want, found := strings.ToValidUTF8(name, "\ufffd\ufffd"), false
-			for _, th := range inspectJSON(t, os.Getpid()).Threads {
+			for _, th := range inspectOne(t, os.Getpid()).Threads {
 				found = found || th.Name == want
 			}
 			if !found {
@@ -428,4 +513,282 @@ func TestInspectInterrupted(t *testing.T) {
 			t.Errorf("still traced by %s", tracer)
 		}
 	}
+}
+
+// TestInspectOwner: whose area it is, in programs that are linked and started in each
+// way, and why there is none.
+func TestInspectOwner(t *testing.T) {
+	testutil.NeedCompilers(t)
+	info, _ := rseq.Query()
+	if !strings.HasPrefix(info.Libc, "glibc") {
+		t.Skipf("%q: the programs are for glibc", info.Libc)
+	}
+	const off = "GLIBC_TUNABLES=glibc.pthread.rseq=0"
+	libc := info.Owner.String()
+	if info.Owner != rseq.OwnerLibc || os.Getenv("GLIBC_TUNABLES") != "" {
+		t.Skipf("the owner here is %v: the programs are for a C library that registers", info.Owner)
+	}
+	idle := testutil.CC(t, "testdata/idle.c", "-lpthread")
+	lazy := testutil.CC(t, "-shared", "-fPIC", "testdata/lazy.c")
+	hidden := testutil.CC(t, "-shared", "-fPIC", "-D__rseq_abi=area", "testdata/lazy.c")
+	for _, c := range []struct {
+		name, program, preload, owner, object, why string
+		env                                        []string
+	}{
+		{name: "dynamic", program: idle, owner: libc},
+		{name: "not position-independent", program: testutil.CC(t, "-no-pie", "-fno-pie", "testdata/idle.c", "-lpthread"), owner: libc},
+		{name: "System V hash", program: testutil.CC(t, "-Wl,--hash-style=sysv", "testdata/idle.c", "-lpthread"), owner: libc},
+		{name: "static", program: testutil.CC(t, "-static", "testdata/idle.c", "-lpthread"), owner: libc},
+		{name: "static-pie", program: testutil.CC(t, "-static-pie", "testdata/idle.c", "-lpthread"), owner: libc},
+		{name: "static, without symbols", program: testutil.CC(t, "-static", "-s", "testdata/idle.c", "-lpthread"), owner: "unknown"},
+		{name: "tunable off", program: idle, env: []string{off}, owner: "none", why: "its environment has glibc.pthread.rseq=0"},
+		{name: "tunable on, the library is late", program: idle, env: []string{"LD_PRELOAD=" + lazy}, owner: libc},
+		{name: "library", program: idle, env: []string{off, "LD_PRELOAD=" + lazy}, owner: "object", object: lazy},
+		{name: "library without the symbol", program: idle, env: []string{off, "LD_PRELOAD=" + hidden}, owner: "unknown"},
+		{name: "linked in", program: testutil.CC(t, "-s", "testdata/idle.c", "testdata/lazy.c", "-lpthread"), env: []string{off}, owner: "object", object: "itself"},
+		{name: "linked in, without the symbol", program: testutil.CC(t, "-D__rseq_abi=area", "testdata/idle.c", "testdata/lazy.c", "-lpthread"),
+			env: []string{off}, owner: "object", object: "itself"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			pid := startSaying(t, c.env, c.program, "3")
+			if c.object == "itself" {
+				c.object = c.program
+			}
+			p := inspectOne(t, pid)
+			if len(p.Threads) != 3 {
+				t.Errorf("%d threads", len(p.Threads))
+			}
+			for _, th := range p.Threads {
+				if th.Owner != c.owner || c.object != "" && (th.Object == nil || *th.Object != c.object) ||
+					c.why != "" && (th.Why == nil || *th.Why != c.why) {
+					t.Errorf("owner %s, object %v, why %v: expected %s %s %s", th.Owner, th.Object, th.Why, c.owner, c.object, c.why)
+				}
+				if (th.Address != nil) != (c.owner != "none") || th.Address != nil && (*th.Length != 32 && *th.Length < 33 || !strings.HasPrefix(*th.Signature, "0x")) {
+					t.Errorf("%+v", th)
+				}
+			}
+			for _, args := range [][]string{{"inspect"}, {"inspect", "--threads"}} {
+				r := rseqCommand(t, append(args, fmt.Sprint(pid))...)
+				fits(t, r.stdout)
+				shown := c.owner
+				if c.object != "" {
+					shown = quote(filepath.Base(c.object))
+				}
+				if !strings.Contains(r.stdout, "  "+shown+" ") || c.why != "" && !strings.Contains(r.stdout, c.why) {
+					t.Errorf("%s", r.stdout)
+				}
+			}
+		})
+	}
+	t.Run("filter", func(t *testing.T) {
+		filter := testutil.GoBuild(t, "../../testdata/filter", nil)
+		p := inspectOne(t, startSaying(t, nil, filter, "EPERM", idle))
+		if p.Threads[0].Owner != "none" || !strings.Contains(*p.Threads[0].Why, "seccomp filter") {
+			t.Errorf("%+v", p)
+		}
+	})
+	t.Run("Go without cgo", func(t *testing.T) {
+		program := testutil.GoBuild(t, ".", []string{"CGO_ENABLED=0"})
+		cmd := exec.Command(program, "run", "sleep", "100")
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		defer cmd.Wait()
+		defer cmd.Process.Signal(syscall.SIGTERM)
+		p := inspectOne(t, cmd.Process.Pid)
+		if p.Threads[0].Owner != "none" || !strings.Contains(*p.Threads[0].Why, "a program in Go, without a C library") {
+			t.Errorf("%+v", p)
+		}
+	})
+	t.Run("musl", func(t *testing.T) {
+		musl, err := exec.LookPath("musl-gcc")
+		if err != nil {
+			t.Skip(err)
+		}
+		for how, why := range map[string]string{"-pie": "its C library, ", "-static": "its C library, linked statically, does not register"} {
+			program := filepath.Join(t.TempDir(), "idle")
+			testutil.Run(t, nil, musl, how, "-o", program, "testdata/idle.c")
+			p := inspectOne(t, startSaying(t, nil, program))
+			if p.Threads[0].Owner != "none" || !strings.Contains(*p.Threads[0].Why, why) {
+				t.Errorf("%s: %+v", how, *p.Threads[0].Why)
+			}
+		}
+	})
+}
+
+// TestInspectMany: threads that are alike are one line, 5,000 of them.
+func TestInspectMany(t *testing.T) {
+	const threads = 5000
+	pid := startC(t, "idle", fmt.Sprint(threads))
+	began := time.Now()
+	r := rseqCommand(t, "inspect", fmt.Sprint(pid))
+	skipIfOld(t, r)
+	t.Log(time.Since(began))
+	fits(t, r.stdout)
+	if n := strings.Count(r.stdout, "\n"); n > 8 || !strings.Contains(r.stdout, fmt.Sprintf("\n   %d  ", threads)) {
+		t.Errorf("%d lines:\n%.2000s", n, r.stdout)
+	}
+	p := inspectOne(t, pid)
+	if len(p.Threads) != threads || p.Missing != nil {
+		t.Errorf("%d threads, %s", len(p.Threads), p.missing())
+	}
+}
+
+// TestInspectByName: a process is found by its name, and by its program's.
+func TestInspectByName(t *testing.T) {
+	program := filepath.Join(t.TempDir(), "a-name-of-more-than-15-bytes")
+	sleep, err := exec.LookPath("sleep")
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := os.ReadFile(sleep)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(program, data, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if exec.Command(program, "0").Run() != nil {
+		t.Skip("this sleep does not run under another name") // busybox
+	}
+	pids := map[int]bool{start(t, program, "100"): true, start(t, program, "100"): true}
+	got := inspectJSON(t, filepath.Base(program))
+	if len(got) != 2 || !pids[got[0].PID] || !pids[got[1].PID] {
+		t.Errorf("%+v, expected %v", got, pids)
+	}
+	r := rseqCommand(t, "inspect", filepath.Base(program))
+	fits(t, r.stdout)
+	if strings.Count(r.stdout, "\n") != 3 || !strings.Contains(r.stdout, `"a-name-of-more-"`) && !strings.Contains(r.stdout, `"a-name-of-mor...`) {
+		t.Errorf("%s", r.stdout)
+	}
+}
+
+// TestInspectAll: every process has its line while others come and go, and each owner is
+// what a script says that shares no code.
+func TestInspectAll(t *testing.T) {
+	pid := start(t, "sleep", "100")
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				exec.Command("true").Run()
+			}
+		}
+	}()
+	defer func() { close(stop); <-stopped }()
+	var all []inspected
+	for range 3 {
+		r := rseqCommand(t, "inspect", "--all")
+		skipIfOld(t, r)
+		fits(t, r.stdout)
+		if r.status != exitOK && r.status != exitNo || r.stderr != "" || !regexp.MustCompile(fmt.Sprintf(`(?m)^ *%d  "sleep" +1  `, pid)).MatchString(r.stdout) {
+			t.Errorf("%+v", r)
+		}
+		all = inspectJSON(t, "--all")
+	}
+	python, err := exec.LookPath("python3")
+	if err != nil {
+		t.Skip(err)
+	}
+	args := []string{"testdata/owners.py"}
+	for _, p := range all {
+		args = append(args, fmt.Sprint(p.PID))
+	}
+	out, stderr, err := testutil.Try(nil, python, args...)
+	if err != nil {
+		t.Fatal(err, stderr)
+	}
+	want := map[int]string{}
+	for line := range strings.Lines(out) {
+		var pid int
+		var owner string
+		if _, err := fmt.Sscan(line, &pid, &owner); err != nil {
+			t.Fatal(line, err)
+		}
+		want[pid] = owner
+	}
+	checked := 0
+	for _, p := range all {
+		for _, th := range p.Threads {
+			if owner := want[p.PID]; owner != "" && th.TID == p.PID {
+				if checked++; th.Owner != owner {
+					// A process that started or ended a moment ago may have another by now.
+					if again := inspectOne(t, p.PID); again.Threads[0].Owner != owner {
+						t.Errorf("process %d, %q: owner %s, the script says %s", p.PID, p.Name, th.Owner, owner)
+					}
+				}
+			}
+		}
+	}
+	t.Logf("%d processes, %d compared", len(all), checked)
+	if checked == 0 {
+		t.Error("none was compared")
+	}
+}
+
+// TestProgress: on a terminal a line says how far it is, after a second, and goes away.
+func TestProgress(t *testing.T) {
+	pid := startC(t, "vforked") // takes all the patience that there is
+	waitState(t, pid, "D")
+	master, terminal := openTerminal(t)
+	path, err := exec.LookPath("rseq")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(path, "inspect", fmt.Sprint(pid))
+	cmd.Stderr = terminal
+	if err := cmd.Run(); cmd.ProcessState.ExitCode() == exitFailed {
+		t.Fatal(err)
+	}
+	terminal.Close()
+	said, _ := io.ReadAll(master) // until EIO
+	lines := strings.Split(string(said), "\r")
+	if len(lines) < 4 || !strings.HasPrefix(lines[1], "process 1 of 1, thread 3 of 4 ") || len(lines[1]) != width-1 ||
+		lines[len(lines)-1] != "" || strings.TrimSpace(lines[len(lines)-2]) != "" {
+		t.Errorf("%q", said)
+	}
+}
+
+// TestErrorOnTerminal: what is said on a terminal fits, however long it is.
+func TestErrorOnTerminal(t *testing.T) {
+	master, terminal := openTerminal(t)
+	path, err := exec.LookPath("rseq")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(path, "show", strings.Repeat("extra", 50), "and more")
+	cmd.Stderr = terminal
+	cmd.Run()
+	terminal.Close()
+	said, _ := io.ReadAll(master)
+	text := strings.ReplaceAll(string(said), "\r\n", "\n")
+	fits(t, text)
+	if strings.Count(text, "\n") < 4 || !strings.HasPrefix(text, "rseq: show: extra argument") {
+		t.Errorf("%q", text)
+	}
+}
+
+// openTerminal returns the two ends of one.
+func openTerminal(t *testing.T) (master, terminal *os.File) {
+	t.Helper()
+	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
+	if err != nil {
+		t.Skip(err)
+	}
+	t.Cleanup(func() { master.Close() })
+	if err := unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0); err != nil {
+		t.Fatal(err)
+	}
+	n, err := unix.IoctlGetInt(int(master.Fd()), unix.TIOCGPTN)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if terminal, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0); err != nil {
+		t.Skip(err)
+	}
+	return master, terminal
 }

@@ -29,7 +29,7 @@ func sectionAdvice() string {
 
 // checkSections disturbs threads inside critical sections and looks at what the
 // kernel does.
-func checkSections() []check {
+func checkSections(stress bool, p *progress) []check {
 	const name = "critical sections may run"
 	err := rseq.CriticalSections(rseq.ByCPU)
 	list := []check{{name, ok, "with the signature that the areas are registered with", ""}}
@@ -40,9 +40,13 @@ func checkSections() []check {
 		}
 	}
 	// What the kernel does is shown where they are refused, too.
-	list = append(list, checkAborts())
-	if err == nil {
-		list = append(list, checkLost())
+	list = append(list, checkAborts(stress, p))
+	switch {
+	case err != nil:
+	case stress:
+		list = append(list, checkLost(p))
+	default:
+		list = append(list, check{nothingLost, skip, "some seconds with four threads for each CPU", "rseq doctor --stress"})
 	}
 	return list
 }
@@ -50,13 +54,18 @@ func checkSections() []check {
 // checkAborts looks whether the kernel aborts the section of a thread that is
 // preempted, sent a signal or migrated inside it, each so many times. A round that
 // could not be played says nothing.
-func checkAborts() check {
-	const name, rounds = "sections are aborted when disturbed", 20
+func checkAborts(stress bool, p *progress) check {
+	const name = "sections are aborted when disturbed"
+	rounds := 3
+	if stress {
+		rounds = 20
+	}
 	c := check{name, ok, "", ""}
 	var found, missed []string
 	var why error
 	ranOn := false
 	for how, what := range []string{"preempted", "signalled", "migrated"} {
+		p.say("%s: %s", name, what)
 		aborted, survived, err := tramp.LiveCheck(tramp.Disturbance(how), rounds, false)
 		said := fmt.Sprintf("%s %d of %d", what, aborted, rounds)
 		switch {
@@ -85,11 +94,13 @@ func checkAborts() check {
 	return c
 }
 
+const nothingLost = "no update is lost"
+
 // checkLost adds from threads that are preempted, sent signals and migrated all
 // the time, and counts what is missing in the end.
-func checkLost() check {
+func checkLost(p *progress) check {
 	const (
-		name = "no update is lost"
+		name = nothingLost
 		// It goes on for at least so long, and until so many adds were interrupted,
 		// but no longer than that.
 		atLeast, atMost, enough = 300 * time.Millisecond, 3 * time.Second, 5
@@ -154,6 +165,7 @@ func checkLost() check {
 		if time.Since(began) > atLeast && restarted.Load() >= enough {
 			break
 		}
+		p.say("%s: adding for %v, interrupted %d times", name, time.Since(began).Round(time.Second), restarted.Load())
 		for n, tid := range tids {
 			if tid == 0 {
 				continue

@@ -1,12 +1,5 @@
-// Command rseq shows the restartable-sequences area of this process or of any
-// other, and checks this machine:
-//
-//	rseq [show] [--json]         the rseq area of this process
-//	rseq inspect [--json] PID    what the kernel holds for each thread of PID
-//	rseq doctor [--json]         every check of this machine, and what to do
-//
-// Its exit status is 0 if the answer is yes, 1 if it is no, 2 for wrong usage, 3 if
-// the command itself failed.
+// Command rseq says whether restartable sequences are on in this environment, whose
+// they are in any process, and whether they work here. `rseq help` has the rest.
 package main
 
 import (
@@ -17,20 +10,12 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
+	"slices"
+	"strings"
+
+	"github.com/rseq-go/rseq/internal/kernel"
 )
-
-const usage = `usage: rseq [show] [--json]         the rseq area of this process
-       rseq inspect [--json] PID    what the kernel holds for each thread of PID
-       rseq doctor [--json]         every check of this machine, and what to do
-
-inspect stops one thread after the other for a moment (ptrace); a system call
-that signals do not restart may then return EINTR in that process.
-
-exit status: 0 yes: there is an area, each thread was asked, all is well
-             1 no: there is none, PID cannot be inspected, a check failed
-             2 wrong usage
-             3 the command itself failed
-`
 
 const (
 	exitOK = iota
@@ -39,97 +24,163 @@ const (
 	exitFailed
 )
 
-// errUsage is wrapped by what is wrong with the command line.
-var errUsage = errors.New("wrong usage")
+// errUsage is what is wrong with the command line.
+type errUsage struct{ text string }
 
-// errNo is wrapped by an answer that is no; its text goes to standard error
-// unless it is empty.
+func (e errUsage) Error() string { return e.text }
+
+func wrong(format string, args ...any) error { return errUsage{fmt.Sprintf(format, args...)} }
+
+// errNo is an answer that is no; its text goes to standard error unless it is empty.
 type errNo struct{ text string }
 
 func (e errNo) Error() string { return e.text }
 
-func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
+// errStatus ends the command with the status of another.
+type errStatus int
+
+func (e errStatus) Error() string { return fmt.Sprintf("status %d", int(e)) }
+
+func main() {
+	if len(os.Args) == 2 && os.Args[1] == sliceQuestion {
+		kernel.SliceYield()
+		return
+	}
+	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// sliceQuestion is the argument by which this program only makes one system call, which
+// a filter may kill for: doctor asks so.
+const sliceQuestion = "-ask-slice-yield"
 
 // run does what args say. Output is written at once at the end, so that a
 // write that fails is noticed.
 func run(args []string, stdout, stderr io.Writer) int {
 	var out bytes.Buffer
-	err := dispatch(args, &out)
+	c, args, err := find(args)
+	if err == nil {
+		err = c.call(args, &out, stderr)
+	}
 	if _, e := stdout.Write(out.Bytes()); e != nil {
 		err = fmt.Errorf("cannot write the answer: %w", e)
 	}
+	say := func(err error) {
+		text := err.Error()
+		if isTerminal(stderr) {
+			fmt.Fprint(stderr, wrap("rseq: ", text))
+		} else {
+			fmt.Fprintf(stderr, "rseq: %s\n", text)
+		}
+	}
 	var no errNo
+	var usage errUsage
+	var status errStatus
 	switch {
 	case err == nil:
 		return exitOK
-	case errors.Is(err, flag.ErrHelp):
-		fmt.Fprint(stdout, usage)
-		return exitOK
-	case errors.Is(err, errUsage):
-		fmt.Fprintf(stderr, "rseq: %v\n%s", err, usage)
+	case errors.As(err, &status):
+		return int(status)
+	case errors.As(err, &usage):
+		say(fmt.Errorf("%w; see `rseq help%s`", err, strings.TrimSuffix(" "+c.name, " ")))
 		return exitUsage
 	case errors.As(err, &no):
 		if no.text != "" {
-			fmt.Fprintf(stderr, "rseq: %s\n", no.text)
+			say(err)
 		}
 		return exitNo
 	}
-	fmt.Fprintf(stderr, "rseq: %v\n", err)
+	say(err)
 	return exitFailed
 }
 
-func dispatch(args []string, out io.Writer) error {
-	command := "show"
-	if len(args) > 0 && args[0] != "" && args[0][0] != '-' {
-		command, args = args[0], args[1:]
+// find returns the command that args name, and its arguments.
+func find(args []string) (command, []string, error) {
+	if len(args) > 0 && slices.Contains([]string{"-h", "-help", "--help"}, args[0]) {
+		args = append([]string{"help"}, args[1:]...)
+	} else if len(args) > 0 && slices.Contains([]string{"-version", "--version"}, args[0]) {
+		args = append([]string{"version"}, args[1:]...)
+	} else if len(args) == 0 || strings.HasPrefix(args[0], "-") {
+		args = append([]string{"show"}, args...)
 	}
-	flags := flag.NewFlagSet(command, flag.ContinueOnError)
-	flags.SetOutput(io.Discard)
-	asJSON := flags.Bool("json", false, "")
-	operands, err := parse(flags, args)
-	if errors.Is(err, flag.ErrHelp) {
-		return err
+	c, found := named(args[0])
+	if !found {
+		return command{}, nil, wrong("there is no command %q", args[0])
 	}
-	if err != nil {
-		return fmt.Errorf("%w: %w", errUsage, err)
-	}
-	want := map[string]int{"show": 0, "inspect": 1, "doctor": 0, "help": 0}
-	n, known := want[command]
-	switch {
-	case !known:
-		return fmt.Errorf("%w: there is no command %q", errUsage, command)
-	case len(operands) > n:
-		return fmt.Errorf("%w: %s: extra argument %q", errUsage, command, operands[n])
-	case len(operands) < n:
-		return fmt.Errorf("%w: inspect: which PID?", errUsage)
-	}
-	switch command {
-	case "show":
-		return show(out, *asJSON)
-	case "inspect":
-		return inspectPID(out, operands[0], *asJSON)
-	case "doctor":
-		return doctor(out, *asJSON)
-	}
-	return flag.ErrHelp
+	return c, args[1:], nil
 }
 
-// parse accepts flags before and after operands.
-func parse(flags *flag.FlagSet, args []string) (operands []string, err error) {
+// options are what the flags of a command say.
+type options struct {
+	json, verbose, threads, all, stress, atStart bool
+	stderr                                       io.Writer
+}
+
+// call parses what follows the command's name and does it.
+func (c command) call(args []string, out, stderr io.Writer) error {
+	o := options{stderr: stderr}
+	flags := flag.NewFlagSet(c.name, flag.ContinueOnError)
+	flags.SetOutput(io.Discard)
+	for _, f := range c.flags {
+		flags.BoolVar(f.value(&o), f.name, false, "")
+	}
+	var operands []string
 	for {
-		if err := flags.Parse(args); err != nil {
-			return nil, err
+		err := flags.Parse(args)
+		if errors.Is(err, flag.ErrHelp) {
+			return help(out, []string{c.name})
+		}
+		if err != nil {
+			return wrong("%s: %v", c.name, err)
 		}
 		if flags.NArg() == 0 {
-			return operands, nil
+			break
+		}
+		// What follows "--", or the command that is to be run, is not this one's.
+		if c.name == "run" || len(args) > flags.NArg() && args[len(args)-flags.NArg()-1] == "--" {
+			operands = append(operands, flags.Args()...)
+			break
 		}
 		operands = append(operands, flags.Arg(0))
 		args = flags.Args()[1:]
 	}
+	if c.most >= 0 && len(operands) > c.most {
+		return wrong("%s: extra argument %q", c.name, operands[c.most])
+	}
+	return c.do(out, o, operands)
+}
+
+// schema is the version of the JSON that is printed: it grows when a key changes its
+// meaning or goes, not when one comes.
+const schema = 1
+
+// header begins each JSON object.
+type header struct {
+	Schema int     `json:"schema"`
+	Kernel *string `json:"kernel"` // null: not told
+	Go     string  `json:"go"`     // by which this command was built
+	Arch   string  `json:"arch"`
+}
+
+func newHeader() header {
+	h := header{Schema: schema, Go: runtime.Version(), Arch: runtime.GOARCH}
+	if release := kernel.Release(); release != "" {
+		h.Kernel = &release
+	}
+	return h
 }
 
 func printJSON(out io.Writer, v any) error {
 	enc := json.NewEncoder(out)
+	enc.SetEscapeHTML(false)
 	enc.SetIndent("", "  ")
 	return enc.Encode(v)
+}
+
+// system is what a person wants to know of where this ran.
+func system() string {
+	s := fmt.Sprintf("%s %s/%s", runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	if release := kernel.Release(); release != "" {
+		s += ", Linux " + release
+	}
+	return s
 }

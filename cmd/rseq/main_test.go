@@ -3,12 +3,17 @@
 package main
 
 import (
+	"fmt"
 	"os"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/rseq-go/rseq"
+	"github.com/rseq-go/rseq/internal/kernel"
+	"github.com/rseq-go/rseq/internal/testutil"
 )
 
 // TestMain lets this test binary be the rseq command under that name.
@@ -19,6 +24,12 @@ func TestMain(m *testing.M) {
 func TestScripts(t *testing.T) {
 	info, _ := rseq.Query()
 	sections := rseq.CriticalSections(rseq.ByCPU)
+	sleep := start(t, "sleep", "100")
+	asked := rseqCommand(t, "inspect", fmt.Sprint(sleep))
+	asks := asked.stdout != ""
+	if !asks {
+		t.Log(asked.stderr)
+	}
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",
 		Setup: func(env *testscript.Env) error {
@@ -26,12 +37,51 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		// [libc], [none] and so on: the owner where the test runs; [refused]: there is
-		// one, and critical sections may not run.
+		// one, and critical sections may not run; [asks]: the kernel tells what another
+		// process registered, and this one may ask.
 		Condition: func(cond string) (bool, error) {
-			if cond == "refused" {
+			switch cond {
+			case "asks":
+				return asks, nil
+			case "refused":
 				return info.Owner != rseq.OwnerNone && sections != nil, nil
 			}
 			return cond == info.Owner.String(), nil
 		},
 	})
+}
+
+// TestShowStatic: the command without cgo, which people copy around, says the same as
+// the one with cgo of all that needs no area and no C library.
+func TestShowStatic(t *testing.T) {
+	static := testutil.GoBuild(t, ".", []string{"CGO_ENABLED=0"})
+	var shown [2]map[string]any
+	err := onThread(func() error { // both on one CPU, as this thread's children are
+		cpus, err := kernel.AllowedCPUs()
+		if err == nil {
+			err = bind(0, cpus[len(cpus)-1])
+		}
+		for i, program := range []string{"rseq", static} {
+			out, _, _ := testutil.Try(nil, program, "show", "--json")
+			shown[i] = testutil.Decode[map[string]any](t, out)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// What the area or the C library tells, and the process.
+	other := []string{"pid", "owner", "via", "libc", "offset", "libc_size", "size", "registered_len", "align_required", "align_actual",
+		"flags", "signature", "confirmation", "features", "mode", "critical_sections", "mm_cid", "slice_extension", "reason"}
+	same := []string{"schema", "kernel", "go", "arch", "kernel_feature_size", "kernel_align", "cpu", "node_id"}
+	for _, key := range same {
+		if a, b := shown[0][key], shown[1][key]; a != b || a == nil && !strings.HasPrefix(key, "kernel_") {
+			t.Errorf("%s is %v, without cgo %v", key, a, b)
+		}
+	}
+	for key := range shown[0] {
+		if _, both := shown[1][key]; !both || !slices.Contains(append(same, other...), key) {
+			t.Errorf("%s: expected in both, and in this test", key)
+		}
+	}
 }

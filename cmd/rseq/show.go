@@ -5,12 +5,11 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"runtime"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/rseq-go/rseq"
 	"github.com/rseq-go/rseq/internal/abi"
+	"github.com/rseq-go/rseq/internal/kernel"
 )
 
 // reading is what one thread's area says now; nil where nothing tells.
@@ -42,15 +41,15 @@ func read() (r reading) {
 	return r
 }
 
-func show(out io.Writer, asJSON bool) error {
+func show(out io.Writer, o options, _ []string) error {
 	info, err := rseq.Query()
 	r := read()
-	if asJSON {
+	if o.json {
 		if e := showJSON(out, info, r); e != nil {
 			return e
 		}
 	} else {
-		showText(out, info, r)
+		showText(out, info, r, o.verbose)
 	}
 	if err != nil {
 		return errNo{}
@@ -58,22 +57,10 @@ func show(out io.Writer, asJSON bool) error {
 	return nil
 }
 
-// fields lists the fields that may be read.
-func fields(i rseq.Info) []abi.Field {
-	all := []abi.Field{}
-	for _, f := range abi.Fields {
-		if i.Size >= f.Needs {
-			all = append(all, f)
-		}
-	}
-	return all
-}
-
-// showJSON prints one object: info's keys, the fields, then the reading's.
+// showJSON prints one object: the header's keys, info's, then the reading's.
 func showJSON(out io.Writer, info rseq.Info, r reading) error {
-	object := map[string]any{}
-	object["fields"] = fields(info)
-	for _, part := range []any{info, r} {
+	object := map[string]any{"pid": os.Getpid()}
+	for _, part := range []any{newHeader(), info, r} {
 		data, err := json.Marshal(part)
 		if err != nil {
 			return err
@@ -85,88 +72,86 @@ func showJSON(out io.Writer, info rseq.Info, r reading) error {
 	return printJSON(out, object)
 }
 
-func showText(out io.Writer, i rseq.Info, r reading) {
-	fmt.Fprintf(out, "The rseq area of this process: pid %d, %s, %s/%s\n\n",
-		os.Getpid(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
-	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
-	row := func(key string, value any, meaning, source string) {
-		fmt.Fprintf(w, "%s\t%v\t%s\t%s\n", key, value, meaning, source)
+func showText(out io.Writer, i rseq.Info, r reading, verbose bool) {
+	row := func(name, value, means, from string) {
+		fmt.Fprintf(out, "%-24s%s\n", name, value)
+		if verbose {
+			fmt.Fprint(out, wrap("      ", means+"; from "+from))
+		}
 	}
-	row("FIELD", "VALUE", "MEANING", "KNOWN FROM")
-	row("owner", i.Owner, owners[i.Owner], "via "+orDash(i.Via)+": "+vias[i.Via])
-	row("libc", orDash(i.Libc), "the C library of this program", "the C library")
-	row("offset", fmt.Sprintf("%+d", i.Offset), "bytes from the thread pointer to the area", vias[i.Via])
-	row("libc_size", i.LibcSize, "bytes of fields, as the C library says it", "__rseq_size")
-	row("size", i.Size, "bytes of fields that may be read", "libc_size; where it is 20 or 32, the kernel's up to 32")
-	row("features", orDash(i.Features.String()), "the fields that are there", "size")
-	row("flags", fmt.Sprintf("%#x", i.Flags), "flags of the registration", "__rseq_flags")
-	row("confirmed", i.Confirmed, "whether this thread is registered at that address", "rseq(2), asked without changing anything")
-	row("registered_len", i.RegisteredLen, "bytes that are registered", "rseq(2)")
-	row("signature", fmt.Sprintf("%#x", i.Signature), "stands before every abort handler", "rseq(2)")
-	row("mode", i.Mode, "how the kernel keeps the fields", "registered_len, AT_RSEQ_FEATURE_SIZE: v2 if both are more than 32")
-	row("critical_sections", yesNo(i.CriticalSections), "whether critical sections may run", "owner, signature; on arm64 a live check if the kernel may be faulty")
-	row("align_required", i.AlignRequired, "alignment that the kernel wants", "registered_len, AT_RSEQ_ALIGN")
-	row("align_actual", i.AlignActual, "alignment of this thread's area", "its address")
-	row("kernel_feature_size", i.KernelFeatureSize, "bytes of fields that the kernel knows; 0: not told, before Linux 6.3", "AT_RSEQ_FEATURE_SIZE")
-	row("kernel_align", i.KernelAlign, "alignment that the kernel advertises; 0: not told", "AT_RSEQ_ALIGN")
-	from := "the area"
-	if i.Owner == rseq.OwnerNone {
-		from = "getcpu(2)"
+	number := number[uint32]
+	now := func(n *int) string {
+		if n == nil {
+			return "-"
+		}
+		return fmt.Sprint(*n)
 	}
-	row("cpu", number(r.CPU), "the CPU that this thread just ran on", from)
-	row("node_id", number(r.NodeID), "its NUMA node", from)
-	row("mm_cid", number(r.MMCID), "concurrency id: small, unique among this process's running threads", "the area")
-	from = "prctl(2)"
-	if !r.Slice {
-		from = strings.TrimPrefix(r.noSlice.Error(), "rseq: ")
+	const aux = "the auxiliary vector, Linux 6.3"
+	row("Kernel", orDash(kernel.Release()), "the release of the kernel", "uname(2)")
+	row("  Bytes of fields", number("%d", i.KernelFeatureSize), "how much of struct rseq the kernel knows", "AT_RSEQ_FEATURE_SIZE in "+aux)
+	row("  Alignment", number("%d", i.KernelAlign), "what the kernel wants of a registration longer than 32 bytes", "AT_RSEQ_ALIGN in "+aux)
+	row("C library", orDash(i.Libc), "the C library of this program", "the library itself")
+	size := "-"
+	if i.Libc != "" {
+		size = fmt.Sprint(i.LibcSize)
 	}
-	row("slice_extension", yesNo(r.Slice), "whether a thread can ask for more time", from)
-	w.Flush()
-	var at []string
-	for _, f := range fields(i) {
-		at = append(at, fmt.Sprintf("%s %d", f.Name, f.Offset))
+	row("  Bytes of fields", size, "what the C library says; 0 if it registered nothing, 20 and 32 mean what the kernel has, up to 32", "__rseq_size")
+	row("Area of a thread", owners[i.Owner], "who registered it", "the C library, or the kernel where that registers none")
+	known := func(value string) string {
+		if i.Owner == rseq.OwnerNone {
+			return "-"
+		}
+		return value
 	}
-	if len(at) > 0 {
-		fmt.Fprintf(out, "\nWhere its fields are, in bytes: %s\n", strings.Join(at, ", "))
+	row("  Owner", i.Owner.String(), "libc, self (this package), foreign (another library), or none", "the same")
+	row("  Found", orDash(vias[i.Via]), "how the owner's area was found", "package rseq")
+	row("  Offset", known(fmt.Sprintf("%+d", i.Offset)), "bytes from the thread pointer to the area", "where it was found")
+	row("  Bytes of fields", number("%d", i.Size), "how many may be read", "the C library's, or what is registered, and the kernel's")
+	row("  Kernel's word", i.Confirmed.String(), "whether this thread is registered there", "rseq(2), asked without changing anything")
+	row("  Registered bytes", number("%d", i.RegisteredLen), "the length of the registration", "rseq(2)")
+	row("  Registered flags", known(fmt.Sprintf("%#x", i.Flags)), "the flags of the registration", "__rseq_flags")
+	row("  Signature", number("%#x", i.Signature), "what stands before every abort handler", "rseq(2)")
+	mode := "-"
+	if i.Mode != rseq.ModeUnknown {
+		mode = i.Mode.String()
 	}
+	row("  Mode", mode, "how the kernel keeps the fields: v2 if more than 32 bytes are registered and it knows more", "the length and the kernel's bytes")
+	row("  Alignment", number("%d", i.AlignActual), "of this thread's area", "its address")
+	row("  Alignment wanted", number("%d", i.AlignRequired), "by the kernel, for that length", "the length and the kernel's alignment")
+	where := func(name string) string {
+		for _, f := range abi.Fields {
+			if f.Name == name && i.Size >= f.Needs {
+				return fmt.Sprintf("the area, at byte %d", f.Offset)
+			}
+		}
+		return "getcpu(2)"
+	}
+	row("Features", orDash(i.Features.String()), "the fields that are there", "the area's bytes of fields")
+	row("  CPU", now(r.CPU), "the CPU that this thread just ran on", where("cpu_id"))
+	row("  NUMA node", now(r.NodeID), "the node of that CPU", where("node_id"))
+	row("  Concurrency id", now(r.MMCID), "small, and unique among this process's running threads", where("mm_cid"))
+	row("  Critical sections", yesNo(i.CriticalSections), "whether they may run", "the owner, the signature, and on arm64 a live check if the kernel may be faulty")
+	why := "prctl(2)"
+	if !r.Slice && r.noSlice != nil {
+		why += ", or not: " + strings.TrimPrefix(r.noSlice.Error(), "rseq: ")
+	}
+	row("  Slice extension", yesNo(r.Slice), "whether a thread can ask for more time", why)
 	if i.Reason != "" {
-		fmt.Fprintf(out, "\n%s\n", strings.TrimPrefix(i.Reason, "rseq: "))
+		fmt.Fprintf(out, "\n%s", wrap("", strings.TrimPrefix(i.Reason, "rseq: ")))
 	}
 }
 
 var owners = map[rseq.Owner]string{
-	rseq.OwnerNone:    "nobody registered one; CPU and node come from getcpu(2)",
-	rseq.OwnerLibc:    "the C library registered one for each thread",
-	rseq.OwnerSelf:    "nobody else did, so this package, for each thread that asks",
-	rseq.OwnerForeign: "another library of this program did",
+	rseq.OwnerNone:    "nobody registered one",
+	rseq.OwnerLibc:    "the C library registered one for each",
+	rseq.OwnerSelf:    "this package registers one for each that asks",
+	rseq.OwnerForeign: "another library registered one",
 }
 
 var vias = map[string]string{
-	"":       "no area was found",
-	"dlsym":  "__rseq_offset, found by dlsym",
-	"direct": "__rseq_offset, resolved by the static link",
-	"symbol": "the thread-local symbol __rseq_abi",
-	"kernel": "the kernel, asked along the thread's TLS",
+	"dlsym":  "by __rseq_offset, from dlsym",
+	"direct": "by __rseq_offset, linked statically",
+	"symbol": "by the symbol __rseq_abi",
+	"kernel": "by asking the kernel along the thread's TLS",
 	"own":    "it is this package's own",
-}
-
-func yesNo(yes bool) string {
-	if yes {
-		return "yes"
-	}
-	return "no"
-}
-
-func number(n *int) any {
-	if n == nil {
-		return "-"
-	}
-	return *n
-}
-
-func orDash(s string) string {
-	if s == "" {
-		return "-"
-	}
-	return s
 }

@@ -2,14 +2,14 @@
 // of the kernels; gen makes layouts.go.
 package abi
 
-// Field is a field of struct rseq; `rseq show --json` prints some of it.
+// Field is a field of struct rseq.
 type Field struct {
-	Name   string `json:"name"`
-	Type   string `json:"-"`
-	Offset uint32 `json:"offset"` // bytes
-	Size   uint32 `json:"size"`   // bytes
-	Needs  uint32 `json:"-"`      // how many bytes of fields an area has that has it
-	Linux  string `json:"linux"`  // the version that brought it
+	Name   string
+	Type   string
+	Offset uint32 // bytes
+	Size   uint32 // bytes
+	Needs  uint32 // how many bytes of fields an area has that has it
+	Linux  string // the version that brought it
 }
 
 // Layout is what the headers of one glibc, and of the Linux beside it, say.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path"
 	"runtime"
 	"slices"
 	"strconv"
@@ -41,13 +42,42 @@ type configuration struct {
 // interrupts one thread after the other and lets each go before it takes the next;
 // none receives a signal, but a system call that signals do not restart may return
 // EINTR. A thread that does not stop is left out. When ctx ends, the thread that is
-// held is let go and the error is ctx's.
-func Process(ctx context.Context, pid int) (r *Report, err error) {
+// held is let go and the error is ctx's. Progress, if it is not nil, is told how many
+// threads were looked at, of how many that are known.
+func Process(ctx context.Context, pid int, progress func(done, all int)) (r *Report, err error) {
 	onThread(func() {
 		p := process{ctx: ctx, pid: pid}
-		r, err = p.look()
+		if err = p.open(); err == nil {
+			defer p.close()
+			r, err = p.look(progress)
+		}
 	})
 	return r, err
+}
+
+// Processes returns the ids of all processes that there are, this one and the kernel's
+// among them.
+func Processes() ([]int, error) {
+	if err := sameNamespace(); err != nil {
+		return nil, err
+	}
+	return numbers("/proc")
+}
+
+// Named returns the ids of the processes that have that name, or whose program's file
+// has; not this one's.
+func Named(name string) (pids []int, err error) {
+	all, err := Processes()
+	for _, pid := range all {
+		comm, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
+		program, _ := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
+		program = path.Base(strings.TrimSuffix(program, deletedMark))
+		// The kernel keeps 15 bytes of a name.
+		if pid != os.Getpid() && (strings.TrimSuffix(string(comm), "\n") == name[:min(len(name), 15)] || program == name) {
+			pids = append(pids, pid)
+		}
+	}
+	return pids, err
 }
 
 // onThread calls f on a thread of its own, since ptrace requests must come from the
@@ -74,30 +104,69 @@ type process struct {
 	ctx   context.Context
 	pid   int
 	dir   *os.File // its folder of /proc, which never becomes another process's
+	fd    uintptr  // dir's
+	image *image   // nil: not read yet
+	anew  bool     // it was read a second time
+	none  string   // why a thread has no area; found out when one has none
 	aside []int    // threads that were seized and interrupted, and have not stopped
 }
 
 // path returns the path of a file of the process's folder. When the process has ended,
 // no other's is opened by it.
 func (p *process) path(name string) string {
-	return fmt.Sprintf("/proc/self/fd/%d/%s", p.dir.Fd(), name)
+	return fmt.Sprintf("/proc/self/fd/%d/%s", p.fd, name)
 }
 
-func (p *process) look() (*Report, error) {
+func (p *process) open() (err error) {
 	if err := sameNamespace(); err != nil {
-		return nil, err
+		return err
 	}
-	var err error
 	p.dir, err = os.Open(fmt.Sprintf("/proc/%d", p.pid))
 	if errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("there is no process %d", p.pid)
+		return because(ErrGone, "there is no process %d", p.pid)
 	}
+	if err == nil {
+		p.fd = p.dir.Fd()
+	}
+	return err
+}
+
+func (p *process) close() {
+	p.release()
+	p.forget()
+	p.dir.Close()
+}
+
+// forget has the image read anew.
+func (p *process) forget() {
+	if p.image != nil {
+		p.image.close()
+	}
+	p.image, p.none, p.anew = nil, "", false
+}
+
+// comm returns the name of the process or of one of its threads. (It is read for each
+// thread; os.ReadFile would make eight system calls more.)
+func (p *process) comm(dir string) (string, error) {
+	file, err := unix.Open(p.path(dir+"comm"), unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil, err
+		return "", err
 	}
-	defer p.dir.Close()
-	defer p.release()
-	r := &Report{PID: p.pid, Threads: []Thread{}}
+	defer unix.Close(file)
+	name := make([]byte, 64) // the kernel keeps 16 bytes, 64 of a kernel thread
+	n, err := unix.Read(file, name)
+	if err != nil {
+		return "", err
+	}
+	return string(bytes.TrimSuffix(name[:n], []byte("\n"))), nil
+}
+
+func (p *process) look(progress func(done, all int)) (*Report, error) {
+	// Before any thread is stopped, since it takes a while. If it may not be read, no
+	// thread may be seized.
+	p.image, _ = p.readImage()
+	name, _ := p.comm("")
+	r := &Report{PID: p.pid, Name: name, Threads: []Thread{}}
 	take := func(t Thread, err error) error {
 		if err == nil {
 			r.Threads = append(r.Threads, t)
@@ -120,7 +189,10 @@ func (p *process) look() (*Report, error) {
 			r.Missing = "it makes threads as fast as they can be looked at: the last are left out"
 			break
 		}
-		for _, tid := range tids {
+		for n, tid := range tids {
+			if progress != nil {
+				progress(len(seen), len(seen)+len(tids)-n)
+			}
 			seen[tid] = true
 			if err := take(p.thread(tid)); err != nil {
 				return nil, err
@@ -130,6 +202,9 @@ func (p *process) look() (*Report, error) {
 	for began := time.Now(); len(p.aside) > 0 && time.Since(began) < patience; time.Sleep(time.Millisecond) {
 		if err := p.ctx.Err(); err != nil {
 			return nil, err
+		}
+		if progress != nil {
+			progress(len(r.Threads), len(seen))
 		}
 		tids := p.aside
 		p.aside = nil
@@ -150,7 +225,7 @@ func (p *process) look() (*Report, error) {
 	case stuck != "":
 		return nil, fmt.Errorf("process %d: %s", p.pid, stuck)
 	default:
-		return nil, fmt.Errorf("process %d ended while it was looked at", p.pid)
+		return nil, because(ErrGone, "process %d ended while it was looked at", p.pid)
 	}
 	slices.SortFunc(r.Threads, func(a, b Thread) int { return a.TID - b.TID })
 	return r, nil
@@ -177,6 +252,18 @@ func sameNamespace() error {
 	return nil
 }
 
+// reason is an error with a text of its own that is one of those above.
+type reason struct {
+	error
+	is error
+}
+
+func (r reason) Is(target error) bool { return target == r.is }
+
+func because(is error, format string, args ...any) error {
+	return reason{fmt.Errorf(format, args...), is}
+}
+
 // plural is "1 thread", "2 threads".
 func plural(n int, thing string) string {
 	if n == 1 {
@@ -187,20 +274,26 @@ func plural(n int, thing string) string {
 
 // list returns the ids of the process's threads.
 func (p *process) list() ([]int, error) {
-	entries, err := os.ReadDir(p.path("task"))
+	tids, err := numbers(p.path("task"))
 	if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ESRCH) {
 		return nil, nil // it ended
 	}
 	if err != nil {
 		return nil, fmt.Errorf("cannot list the threads of process %d: %w", p.pid, err)
 	}
-	var tids []int
+	return tids, nil
+}
+
+// numbers returns the entries of a folder that are numbers.
+func numbers(dir string) (list []int, err error) {
+	entries, err := os.ReadDir(dir)
 	for _, e := range entries {
-		if tid, err := strconv.Atoi(e.Name()); err == nil {
-			tids = append(tids, tid)
+		if n, err := strconv.Atoi(e.Name()); err == nil {
+			list = append(list, n)
 		}
 	}
-	return tids, nil
+	slices.Sort(list)
+	return list, err
 }
 
 var (
@@ -226,7 +319,7 @@ func (p *process) thread(tid int) (Thread, error) {
 func (p *process) ask(tid int, limit time.Duration) (Thread, error) {
 	var pending unix.Signal
 	began := time.Now()
-	for pause := 20 * time.Microsecond; ; pause = min(2*pause, 10*time.Millisecond) {
+	for try, pause := 0, 20*time.Microsecond; ; try++ {
 		var stopped bool
 		var err error
 		if pending, stopped, err = wait(tid); err != nil {
@@ -238,12 +331,22 @@ func (p *process) ask(tid int, limit time.Duration) (Thread, error) {
 			p.aside = append(p.aside, tid)
 			return Thread{}, errAside
 		}
+		if try < 20 { // most stop as soon as they run
+			unix.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0)
+			continue
+		}
 		time.Sleep(pause)
+		pause = min(2*pause, 10*time.Millisecond)
 	}
 	defer detach(tid, pending)
+	return p.held(tid)
+}
+
+// held asks about a thread that stands still.
+func (p *process) held(tid int) (Thread, error) {
 	// Held, the thread keeps its id. It may be another process's that had the id by
 	// the time that it was seized.
-	name, err := os.ReadFile(p.path(fmt.Sprintf("task/%d/comm", tid)))
+	name, err := p.comm(fmt.Sprintf("task/%d/", tid))
 	if err != nil {
 		return Thread{}, errEnded
 	}
@@ -254,19 +357,68 @@ func (p *process) ask(tid int, limit time.Duration) (Thread, error) {
 	case errno == unix.ESRCH:
 		return Thread{}, errEnded // killed while it was held
 	case errno == unix.EIO:
-		return Thread{}, fmt.Errorf("the kernel (%s) does not tell another process's rseq registration: "+
-			"PTRACE_GET_RSEQ_CONFIGURATION needs Linux 5.13", kernel.Release())
+		return Thread{}, because(ErrTooOld, "the kernel (%s) does not tell another process's rseq registration: "+
+			"PTRACE_GET_RSEQ_CONFIGURATION needs Linux 5.13 and CONFIG_RSEQ", kernel.Release())
 	case errno != 0:
 		return Thread{}, fmt.Errorf("thread %d: PTRACE_GET_RSEQ_CONFIGURATION: %w", tid, errno)
 	case size < unsafe.Offsetof(c.flags)+unsafe.Sizeof(c.flags):
 		return Thread{}, fmt.Errorf("thread %d: PTRACE_GET_RSEQ_CONFIGURATION returned %d bytes, expected %d",
 			tid, size, unsafe.Sizeof(c))
 	}
-	t := Thread{TID: tid, Name: string(bytes.TrimSuffix(name, []byte("\n")))}
-	if c.address != 0 {
-		t.Address, t.Length, t.Signature, t.Flags = c.address, c.length, c.signature, c.flags
+	t := Thread{TID: tid, Name: name}
+	if p.image == nil {
+		p.image, err = p.readImage()
 	}
+	tp, tpErr := threadPointer(tid)
+	switch {
+	case c.address == 0:
+		t.Owner = None
+		if p.none == "" && p.image != nil {
+			p.none = p.image.whyNone(p)
+		}
+		t.Why = p.none
+		return t, nil
+	case p.image == nil:
+		t.Owner, t.Why = Unknown, fmt.Sprintf("its memory may not be read: %v", err)
+	case tpErr != nil:
+		t.Owner, t.Why = Unknown, tpErr.Error()
+	default:
+		var o *object
+		t.Owner, o = p.image.owner(c.address, tp)
+		if t.Owner == Unknown && !p.anew { // it may have loaded a library since
+			p.forget()
+			p.anew = true
+			if p.image, err = p.readImage(); err == nil {
+				t.Owner, o = p.image.owner(c.address, tp)
+			}
+		}
+		if t.Owner == Object {
+			t.Object = o.path
+		}
+	}
+	t.Address, t.Length, t.Signature, t.Flags = c.address, c.length, c.signature, c.flags
 	return t, nil
+}
+
+// threadPointer returns what a thread's thread-local storage is relative to.
+func threadPointer(tid int) (uint64, error) {
+	// FS base in struct user_regs_struct, TPIDR_EL0 alone in its set.
+	set, words, at := uintptr(unix.NT_PRSTATUS), 27, 21
+	if runtime.GOARCH == "arm64" {
+		set, words, at = unix.NT_ARM_TLS, 1, 0
+	}
+	registers := make([]uint64, words, 32) // arm64 with SME has one more
+	vector := unix.Iovec{Base: (*byte)(unsafe.Pointer(&registers[0]))}
+	vector.SetLen(8 * words)
+	_, _, e := unix.RawSyscall6(unix.SYS_PTRACE, unix.PTRACE_GETREGSET, uintptr(tid), set, uintptr(unsafe.Pointer(&vector)), 0, 0)
+	runtime.KeepAlive(registers)
+	if e != 0 {
+		return 0, fmt.Errorf("its registers may not be read: %w", e)
+	}
+	if vector.Len != uint64(8*words) {
+		return 0, errors.New("it is no program of 64 bits")
+	}
+	return registers[at], nil
 }
 
 // wait looks whether an interrupted thread stands still by now. If it stopped because a
@@ -319,7 +471,7 @@ func (p *process) seizeError(tid int, err error) error {
 		return fmt.Errorf("process %d is this one, and no process can trace itself: use `rseq show`", p.pid)
 	}
 	if p.isKernelThread() {
-		return fmt.Errorf("process %d is a kernel thread: it has no user memory, so no rseq area", p.pid)
+		return because(ErrKernel, "process %d is a kernel thread: it has no user memory, so no rseq area", p.pid)
 	}
 	if tracer, _ := field(status, "TracerPid"); tracer != "" && tracer != "0" {
 		return fmt.Errorf("process %d is traced already, by thread %s (a debugger, strace?): end that first", p.pid, tracer)
