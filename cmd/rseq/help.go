@@ -156,7 +156,7 @@ func man(out io.Writer, _ options, _ []string) error {
 	}
 	fmt.Fprintf(out, ".fi\n.SH COMMANDS\n")
 	for _, c := range commands {
-		fmt.Fprintf(out, ".SS %s\n%s.\n", text(c.name), text(c.does))
+		fmt.Fprintf(out, ".SS %s\n%s\n", text(c.name), text(c.does))
 		for _, f := range c.flags {
 			fmt.Fprintf(out, ".TP\n.B %s\n%s\n", text(f.dashed()), text(f.does))
 		}

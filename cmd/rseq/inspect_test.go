@@ -335,7 +335,7 @@ func TestInspectEnding(t *testing.T) {
 		if r.status != exitOK && r.status != exitNo {
 			t.Errorf("%+v", r)
 		}
-		if r.status == exitNo && !strings.Contains(r.stderr, "process") {
+		if r.status == exitNo && !strings.Contains(r.stderr, "process") && !strings.Contains(r.stdout, "\nnone: ") {
 			t.Errorf("%+v", r)
 		}
 	}

@@ -407,11 +407,11 @@ func (im *image) whyNone(p *process) string {
 	mode, _ := field(status, "Seccomp")
 	switch library := im.libc(); {
 	case does:
-		return "not a thread of the C library's, or at its begin or end"
+		return "not a thread of its C library's, or one that begins or ends"
 	case known && mode != "" && mode != "0":
 		return "its C library was refused, by its seccomp filter?"
 	case known:
-		return "its C library was refused, or told not to"
+		return "its C library was refused or told not to, or has not come to it yet"
 	case library == nil:
 		return im.whyNoLibrary(p)
 	case library.glibc > 0:
