@@ -616,6 +616,23 @@ func TestInspectOwner(t *testing.T) {
 	})
 }
 
+// TestInspectFirstGone: a process whose first thread has ended has nothing in its folder
+// of /proc, its other threads do.
+func TestInspectFirstGone(t *testing.T) {
+	pid := startC(t, "idle", "5", "leave")
+	waitState(t, pid, "Z")
+	p := inspectOne(t, pid)
+	info, _ := rseq.Query()
+	for _, th := range p.Threads {
+		if info.Owner == rseq.OwnerLibc && th.Owner != "libc" {
+			t.Errorf("%+v", th)
+		}
+	}
+	if len(p.Threads) != 4 {
+		t.Errorf("%d threads", len(p.Threads))
+	}
+}
+
 // TestInspectMany: threads that are alike are one line, 5,000 of them.
 func TestInspectMany(t *testing.T) {
 	const threads = 5000

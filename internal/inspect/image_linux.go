@@ -20,9 +20,11 @@ import (
 // read from the process's memory and not from the files, which may have been replaced,
 // or be another mount namespace's.
 type image struct {
+	dir     string // where /proc has the process
 	memory  *os.File
 	objects []*object // in the order of their addresses
 	program *object   // the main program; nil if it is not mapped as usual
+	none    string    // why a thread has no area
 }
 
 // object is a program or library that is mapped.
@@ -52,18 +54,19 @@ const (
 	deletedMark  = " (deleted)" // at the end of a path
 )
 
-// readImage reads what is mapped into p. Of what it does not understand it says nothing.
-func (p *process) readImage() (*image, error) {
-	maps, err := os.ReadFile(p.path("maps"))
+// readImage reads what is mapped into the process or thread whose folder of /proc is dir.
+// Of what it does not understand it says nothing.
+func readImage(dir string) (*image, error) {
+	maps, err := os.ReadFile(dir + "maps")
 	if err != nil {
 		return nil, err
 	}
-	memory, err := os.Open(p.path("mem"))
+	memory, err := os.Open(dir + "mem")
 	if err != nil {
 		return nil, err
 	}
-	im := &image{memory: memory}
-	entry := p.auxiliary(9)   // AT_ENTRY, in the main program
+	im := &image{dir: dir, memory: memory}
+	entry := im.auxiliary(9)  // AT_ENTRY, in the main program
 	code := map[string]bool{} // files of which something is executable
 	var list []mapping
 	for line := range strings.Lines(string(maps)) {
@@ -92,8 +95,9 @@ func (p *process) readImage() (*image, error) {
 		}
 	}
 	if im.libc() == nil {
-		im.addStatic(p)
+		im.addStatic()
 	}
+	im.none = im.whyNone()
 	return im, nil
 }
 
@@ -126,8 +130,8 @@ func parseMapping(line string) (m mapping, usable bool) {
 func (im *image) close() { im.memory.Close() }
 
 // auxiliary returns an entry of the auxiliary vector that the process began with.
-func (p *process) auxiliary(key uint64) uint64 {
-	data, _ := os.ReadFile(p.path("auxv"))
+func (im *image) auxiliary(key uint64) uint64 {
+	data, _ := os.ReadFile(im.dir + "auxv")
 	for ; len(data) >= 16; data = data[16:] {
 		if binary.NativeEndian.Uint64(data) == key {
 			return binary.NativeEndian.Uint64(data[8:])
@@ -290,11 +294,11 @@ func (im *image) sysvHash(table uint64, name string, take func(index uint32, nam
 
 // addStatic adds what the symbol table in the main program's file has, which is not
 // mapped. A static program has no other.
-func (im *image) addStatic(p *process) {
+func (im *image) addStatic() {
 	if im.program == nil {
 		return
 	}
-	file, err := elf.Open(p.path("exe"))
+	file, err := elf.Open(im.dir + "exe")
 	if err != nil {
 		return
 	}
@@ -315,7 +319,7 @@ func Claimants() (paths []string, err error) {
 		return nil, err
 	}
 	defer p.close()
-	if p.image, err = p.readImage(); err != nil {
+	if p.image, err = readImage(p.path("")); err != nil {
 		return nil, err
 	}
 	for _, o := range p.image.defines(rseqABI, elf.STT_TLS) {
@@ -394,16 +398,16 @@ func (im *image) programTLS(tp uint64) (from, to uint64) {
 }
 
 // whyNone says why the C library has not registered a thread's area: what is likely.
-func (im *image) whyNone(p *process) string {
+func (im *image) whyNone() string {
 	known, does := im.registers()
-	environment, _ := os.ReadFile(p.path("environ"))
+	environment, _ := os.ReadFile(im.dir + "environ")
 	for setting := range bytes.SplitSeq(environment, []byte{0}) {
 		if tunables, found := bytes.CutPrefix(setting, []byte("GLIBC_TUNABLES=")); found && !does &&
 			slices.Contains(strings.Split(string(tunables), ":"), "glibc.pthread.rseq=0") {
 			return "its environment has glibc.pthread.rseq=0"
 		}
 	}
-	status, _ := os.ReadFile(p.path("status"))
+	status, _ := os.ReadFile(im.dir + "status")
 	mode, _ := field(status, "Seccomp")
 	switch library := im.libc(); {
 	case does:
@@ -413,7 +417,7 @@ func (im *image) whyNone(p *process) string {
 	case known:
 		return "its C library was refused or told not to, or has not come to it yet"
 	case library == nil:
-		return im.whyNoLibrary(p)
+		return im.whyNoLibrary()
 	case library.glibc > 0:
 		return fmt.Sprintf("its C library, glibc 2.%d, does not register: 2.35 does", library.glibc)
 	case library == im.program:
@@ -433,9 +437,9 @@ func (im *image) libc() *object {
 	return nil
 }
 
-func (im *image) whyNoLibrary(p *process) string {
+func (im *image) whyNoLibrary() string {
 	if im.program != nil && im.program.symbols[startMain].Name == "" {
-		if _, err := buildinfo.ReadFile(p.path("exe")); err == nil {
+		if _, err := buildinfo.ReadFile(im.dir + "exe"); err == nil {
 			return "a program in Go, without a C library"
 		}
 	}

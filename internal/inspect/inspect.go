@@ -4,7 +4,6 @@
 package inspect
 
 import (
-	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -59,18 +58,21 @@ type Group struct {
 // Groups returns the threads of r, alike ones together, the largest group first.
 func (r *Report) Groups() (groups []Group) {
 	for _, t := range r.Threads {
-		groups = add(groups, t.Registration, 1)
+		groups = add(groups, t.Registration)
 	}
-	slices.SortStableFunc(groups, func(a, b Group) int { return cmp.Compare(b.Threads, a.Threads) })
 	return groups
 }
 
-func add(groups []Group, r Registration, n int) []Group {
+// add counts one more thread.
+func add(groups []Group, r Registration) []Group {
 	i := slices.IndexFunc(groups, func(g Group) bool { return g.Registration == r })
 	if i < 0 {
-		return append(groups, Group{r, n})
+		return append(groups, Group{r, 1})
 	}
-	groups[i].Threads += n
+	groups[i].Threads++
+	for ; i > 0 && groups[i].Threads > groups[i-1].Threads; i-- {
+		groups[i], groups[i-1] = groups[i-1], groups[i]
+	}
 	return groups
 }
 

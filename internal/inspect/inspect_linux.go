@@ -107,7 +107,6 @@ type process struct {
 	fd    uintptr  // dir's
 	image *image   // nil: not read yet
 	anew  bool     // it was read a second time
-	none  string   // why a thread has no area; found out when one has none
 	aside []int    // threads that were seized and interrupted, and have not stopped
 }
 
@@ -142,7 +141,22 @@ func (p *process) forget() {
 	if p.image != nil {
 		p.image.close()
 	}
-	p.image, p.none, p.anew = nil, "", false
+	p.image, p.anew = nil, false
+}
+
+// readAgain reads the image once more, of a thread that is held; an error if that is not
+// possible or was done before.
+func (p *process) readAgain(tid int) error {
+	if p.anew {
+		return errors.New("it was read a moment ago")
+	}
+	im, err := readImage(p.path(fmt.Sprintf("task/%d/", tid)))
+	if err == nil {
+		p.forget()
+		p.image = im
+	}
+	p.anew = true
+	return err
 }
 
 // comm returns the name of the process or of one of its threads. (It is read for each
@@ -164,7 +178,7 @@ func (p *process) comm(dir string) (string, error) {
 func (p *process) look(progress func(done, all int)) (*Report, error) {
 	// Before any thread is stopped, since it takes a while. If it may not be read, no
 	// thread may be seized.
-	p.image, _ = p.readImage()
+	p.image, _ = readImage(p.path(""))
 	name, _ := p.comm("")
 	r := &Report{PID: p.pid, Name: name, Threads: []Thread{}}
 	take := func(t Thread, err error) error {
@@ -366,17 +380,17 @@ func (p *process) held(tid int) (Thread, error) {
 			tid, size, unsafe.Sizeof(c))
 	}
 	t := Thread{TID: tid, Name: name}
-	if p.image == nil {
-		p.image, err = p.readImage()
-	}
 	tp, tpErr := threadPointer(tid)
+	// Of a process whose first thread has ended, that thread's folder has nothing.
+	if p.image == nil || len(p.image.objects) == 0 {
+		err = p.readAgain(tid)
+	}
 	switch {
 	case c.address == 0:
 		t.Owner = None
-		if p.none == "" && p.image != nil {
-			p.none = p.image.whyNone(p)
+		if p.image != nil {
+			t.Why = p.image.none
 		}
-		t.Why = p.none
 		return t, nil
 	case p.image == nil:
 		t.Owner, t.Why = Unknown, fmt.Sprintf("its memory may not be read: %v", err)
@@ -385,12 +399,8 @@ func (p *process) held(tid int) (Thread, error) {
 	default:
 		var o *object
 		t.Owner, o = p.image.owner(c.address, tp)
-		if t.Owner == Unknown && !p.anew { // it may have loaded a library since
-			p.forget()
-			p.anew = true
-			if p.image, err = p.readImage(); err == nil {
-				t.Owner, o = p.image.owner(c.address, tp)
-			}
+		if t.Owner == Unknown && p.readAgain(tid) == nil { // it may have loaded a library since
+			t.Owner, o = p.image.owner(c.address, tp)
 		}
 		if t.Owner == Object {
 			t.Object = o.path

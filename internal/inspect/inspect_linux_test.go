@@ -103,7 +103,8 @@ func TestWhyNone(t *testing.T) {
 		{image{objects: []*object{program}, program: program}, "its C library, linked statically, does not register: glibc 2.35 does"},
 		{image{}, "no C library was found in it"},
 	} {
-		if got := c.image.whyNone(&p); got != c.want {
+		c.image.dir = p.path("")
+		if got := c.image.whyNone(); got != c.want {
 			t.Errorf("%q, want %q", got, c.want)
 		}
 	}

@@ -174,9 +174,6 @@ func (r *run) stopped(tid int, status unix.WaitStatus) {
 
 // last asks about a thread that is about to end.
 func (r *run) last(tid int) {
-	if tid == r.pid {
-		r.forget() // there may be more libraries by now
-	}
 	t, err := r.held(tid)
 	if errors.Is(err, errEnded) {
 		return
@@ -188,7 +185,7 @@ func (r *run) last(tid int) {
 	if tid == r.pid {
 		r.ended.Name = t.Name
 	}
-	r.ended.Groups = add(r.ended.Groups, t.Registration, 1)
+	r.ended.Groups = add(r.ended.Groups, t.Registration)
 }
 
 // AtStart looks at a process that has just begun until it has registered something, or

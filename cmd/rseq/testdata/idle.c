@@ -1,4 +1,5 @@
-/* A program that does nothing, in so many threads: "idle [THREADS]". Says that it runs. */
+/* A program that does nothing, in so many threads: "idle [THREADS [leave]]". Says that it
+ * runs. With a second argument its first thread ends. */
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,6 +25,8 @@ int main(int argc, char **argv)
 			return 1;
 	puts("runs");
 	fflush(stdout);
+	if (argc > 2)
+		pthread_exit(NULL);
 	idle(NULL);
 	return 0;
 }
