@@ -406,11 +406,11 @@ func TestInspectEndless(t *testing.T) {
 	const threads = 400
 	pid := startC(t, "churn", fmt.Sprint(threads))
 	got := inspectOne(t, pid)
-	if len(got.Threads) < threads || !strings.Contains(got.missing(), "makes threads as fast") {
+	if len(got.Threads) < threads || !strings.Contains(got.missing(), "come and go as fast") {
 		t.Errorf("%d threads; missing: %q", len(got.Threads), got.missing())
 	}
 	r := rseqCommand(t, "inspect", fmt.Sprint(pid))
-	if !strings.Contains(r.stdout, "may not be all threads: it makes") {
+	if !strings.Contains(r.stdout, "may not be all threads: its threads come and go") {
 		t.Errorf("status %d, %s, %.100s", r.status, r.stderr, r.stdout)
 	}
 	fits(t, r.stdout)

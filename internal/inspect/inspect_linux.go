@@ -191,16 +191,16 @@ func (p *process) look(progress func(done, all int)) (*Report, error) {
 	}
 	seen := map[int]bool{}
 	for pass := 0; ; pass++ {
-		tids, err := p.list()
+		tids, all, err := p.list()
 		if err != nil {
 			return nil, err
 		}
 		tids = slices.DeleteFunc(tids, func(tid int) bool { return seen[tid] })
-		if len(tids) == 0 {
+		if len(tids) == 0 && all {
 			break // no thread came while the last ones were looked at
 		}
 		if pass == passes {
-			r.Missing = "it makes threads as fast as they can be looked at: the last are left out"
+			r.Missing = "its threads come and go as fast as they can be looked at"
 			break
 		}
 		for n, tid := range tids {
@@ -286,16 +286,21 @@ func plural(n int, thing string) string {
 	return fmt.Sprintf("%d %ss", n, thing)
 }
 
-// list returns the ids of the process's threads.
-func (p *process) list() ([]int, error) {
-	tids, err := numbers(p.path("task"))
+// list returns the ids of the process's threads, and says whether these are all: where
+// one ends that was just listed, /proc leaves others out.
+func (p *process) list() (tids []int, all bool, err error) {
+	tids, err = numbers(p.path("task"))
+	var now unix.Stat_t // it has a link for each thread, and two
+	if err == nil {
+		err = unix.Stat(p.path("task"), &now)
+	}
 	if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ESRCH) {
-		return nil, nil // it ended
+		return nil, true, nil // it ended
 	}
 	if err != nil {
-		return nil, fmt.Errorf("cannot list the threads of process %d: %w", p.pid, err)
+		return nil, false, fmt.Errorf("cannot list the threads of process %d: %w", p.pid, err)
 	}
-	return tids, nil
+	return tids, len(tids)+2 == int(now.Nlink), nil
 }
 
 // numbers returns the entries of a folder that are numbers.
