@@ -616,6 +616,33 @@ func TestInspectOwner(t *testing.T) {
 	})
 }
 
+// TestInspectThis: of this process the owner is what it says itself, on any C library and
+// architecture.
+func TestInspectThis(t *testing.T) {
+	info, err := rseq.Query()
+	if err != nil {
+		t.Skip(err)
+	}
+	want := map[rseq.Owner]string{rseq.OwnerLibc: "libc", rseq.OwnerSelf: "object"}[info.Owner]
+	if want == "" {
+		t.Skipf("the owner is %v", info.Owner)
+	}
+	registered := 0
+	for _, th := range inspectOne(t, os.Getpid()).Threads {
+		if th.Address == nil && info.Owner == rseq.OwnerSelf {
+			continue // it never asked for one
+		}
+		registered++
+		if th.Owner != want || want == "object" && filepath.Base(*th.Object) != filepath.Base(os.Args[0]) ||
+			*th.Length != int(info.RegisteredLen) || *th.Signature != fmt.Sprintf("%#x", info.Signature) {
+			t.Errorf("%+v, length %d, signature %s: expected %s, %+v", th, *th.Length, *th.Signature, want, info)
+		}
+	}
+	if registered == 0 {
+		t.Error("no thread is registered")
+	}
+}
+
 // TestInspectFirstGone: a process whose first thread has ended has nothing in its folder
 // of /proc, its other threads do.
 func TestInspectFirstGone(t *testing.T) {
