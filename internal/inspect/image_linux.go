@@ -45,13 +45,19 @@ const (
 	rseqABI      = "__rseq_abi"           // of a library that registers areas
 	glibcVersion = "gnu_get_libc_version" // glibc's own
 	startMain    = "__libc_start_main"    // a C library's
-	maxObjects   = 4096
-	limit        = 1 << 20      // of what a count in the process's memory may be
-	wordBytes    = 8            // the package reads programs of 64 bits
-	symbolBytes  = 24           // of elf.Sym64
-	dynBytes     = 16           // of elf.Dyn64
-	dynLimit     = 4096         // entries of a dynamic section
-	deletedMark  = " (deleted)" // at the end of a path
+
+	deletedMark = " (deleted)" // at the end of a path
+)
+
+// Sizes in bytes, of programs of 64 bits, and bounds for what a process may pretend.
+const (
+	wordBytes   = 8
+	symbolBytes = 24 // of elf.Sym64
+	dynBytes    = 16 // of elf.Dyn64
+
+	maxObjects = 4096
+	maxDynamic = 4096    // entries of a dynamic section
+	limit      = 1 << 20 // of any other count
 )
 
 // readImage reads what is mapped into the process or thread whose folder of /proc is dir.
@@ -200,7 +206,7 @@ func (im *image) half(at uint64) (v uint32) {
 
 // readDynamic looks the wanted symbols up in the tables that the loader uses.
 func (im *image) readDynamic(o *object, dynamic elf.Prog64) {
-	table := make([]elf.Dyn64, min(dynamic.Memsz/dynBytes, dynLimit))
+	table := make([]elf.Dyn64, min(dynamic.Memsz/dynBytes, maxDynamic))
 	if im.read(o.base+dynamic.Vaddr, table) != nil {
 		return
 	}
