@@ -1,4 +1,4 @@
-//go:build linux && cgo && (amd64 || arm64)
+//go:build linux && cgo && !purego && (amd64 || arm64)
 
 package rseq
 
@@ -15,7 +15,7 @@ import (
 	"unsafe"
 
 	"github.com/rseq-go/rseq/internal/abi"
-	"github.com/rseq-go/rseq/internal/tramp"
+	"github.com/rseq-go/rseq/internal/section"
 )
 
 var vias = map[C.enum_rseqgo_via]string{
@@ -102,7 +102,7 @@ func (i *Info) setRegisteredLen(n uint32) {
 // learned if it is an error.
 func confirm(k knowledge) knowledge {
 	i := &k.info
-	area := uintptr(tramp.ThreadPointer()) + uintptr(i.Offset)
+	area := uintptr(section.ThreadPointer()) + uintptr(i.Offset)
 	i.AlignActual = 1 << bits.TrailingZeros64(uint64(area))
 	// glibc 2.41 registers max(size, 32), earlier ones 32.
 	likely := max(i.RegisteredLen, i.LibcSize, abi.OriginalLen)
@@ -142,5 +142,5 @@ func confirm(k knowledge) knowledge {
 // field returns where in the calling thread's area the field at offset is. The
 // goroutine is locked to its thread.
 func field(offset int) *int32 {
-	return (*int32)(unsafe.Add(tramp.ThreadPointer(), known.Load().info.Offset+offset))
+	return (*int32)(unsafe.Add(section.ThreadPointer(), known.Load().info.Offset+offset))
 }

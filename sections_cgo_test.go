@@ -1,4 +1,4 @@
-//go:build linux && cgo && (amd64 || arm64)
+//go:build linux && cgo && !purego && (amd64 || arm64)
 
 package rseq_test
 
@@ -29,8 +29,8 @@ import (
 
 	"github.com/rseq-go/rseq"
 	"github.com/rseq-go/rseq/internal/abi"
+	"github.com/rseq-go/rseq/internal/section"
 	"github.com/rseq-go/rseq/internal/testutil"
-	"github.com/rseq-go/rseq/internal/tramp"
 	"github.com/rseq-go/rseq/percpu"
 )
 
@@ -40,7 +40,7 @@ func TestLiveCheck(t *testing.T) {
 	testutil.NeedSections(t, rseq.ByCPU)
 	for how, name := range []string{"preempted", "signalled", "migrated"} {
 		const rounds = 5
-		aborted, survived, err := tramp.LiveCheck(tramp.Disturbance(how), rounds, false)
+		aborted, survived, err := section.LiveCheck(section.Disturbance(how), rounds, false)
 		if errors.Is(err, unix.ENODEV) {
 			t.Logf("%s: one CPU", name)
 			continue
@@ -48,7 +48,7 @@ func TestLiveCheck(t *testing.T) {
 		if aborted != rounds || survived != 0 || err != nil {
 			t.Errorf("%s: aborted %d times of %d, ran on %d times, %v", name, aborted, rounds, survived, err)
 		}
-		aborted, survived, err = tramp.LiveCheck(tramp.Disturbance(how), rounds, true)
+		aborted, survived, err = section.LiveCheck(section.Disturbance(how), rounds, true)
 		if errors.Is(err, unix.ENODEV) {
 			// On one CPU the rounds above may all have been aborted by the disturber's
 			// own turns, before it looked.
@@ -165,7 +165,7 @@ func TestRestored(t *testing.T) {
 			return
 		}
 		const stale = 12345
-		atomic.StoreInt32((*int32)(unsafe.Add(tramp.ThreadPointer(), offset+abi.OffsetCPUID)), stale)
+		atomic.StoreInt32((*int32)(unsafe.Add(section.ThreadPointer(), offset+abi.OffsetCPUID)), stale)
 		if cpu, _ := rseq.CPU(); cpu != stale {
 			t.Errorf("CPU %d before anybody asked the kernel, want the area's %d", cpu, stale)
 		}
@@ -237,6 +237,139 @@ func TestHighestCPU(t *testing.T) {
 	if s := few.Add(1); s != rseq.OutOfRange {
 		t.Errorf("%v with -1 cells", s)
 	}
+}
+
+// TestConvention: if the compiler passed arguments in another way than the assembly
+// expects, which a build of its own pretends, no section and no reader runs, everything
+// works the portable way, and the reason names Go's version.
+func TestConvention(t *testing.T) {
+	testutil.NeedCompilers(t)
+	env := []string{testutil.WrongConvention}
+	out := testutil.Run(t, []string{"RSEQ_CHILD=1"}, testutil.GoTest(t, "convention", env[0]),
+		"-test.v", "-test.run", "^(TestConventionRefused|TestPinned)$")
+	if !strings.Contains(out, "--- PASS: TestConventionRefused") {
+		t.Error(out)
+	}
+	command := testutil.GoBuild(t, "./cmd/rseq", env)
+	out, _, err := testutil.Try(nil, command, "doctor")
+	if err == nil || !strings.Contains(out, runtime.Version()+" passes arguments") {
+		t.Errorf("doctor: %v\n%s", err, out)
+	}
+}
+
+func TestConventionRefused(t *testing.T) {
+	childOnly(t)
+	for _, x := range []rseq.Index{rseq.ByCPU, rseq.ByConcurrencyID} {
+		if err := rseq.CriticalSections(x); !errors.Is(err, rseq.ErrNotSupported) || !strings.Contains(err.Error(), runtime.Version()) {
+			t.Skipf("only where the convention check fails: %v", err)
+		}
+		for _, op := range ops() {
+			if s, changed := op.run(t, x, 0); s != rseq.NotRegistered || changed != 0 {
+				t.Errorf("%v %s: %v, changed by %d", x, op.name, s, changed)
+			}
+		}
+	}
+	if info, err := rseq.Query(); info.CriticalSections || err != nil || !strings.Contains(info.Reason, runtime.Version()) {
+		t.Errorf("%+v, %v", info, err)
+	}
+	testutil.OnThread(func() {
+		for _, want := range testutil.AllowedCPUs(t) {
+			testutil.Pin(t, want)
+			if cpu, err := rseq.CPU(); cpu != want || err != nil {
+				t.Errorf("on CPU %d: %d, %v", want, cpu, err)
+			}
+			th, err := rseq.LockThread()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if cpu, err := th.CPU(); cpu != want || err != nil {
+				t.Errorf("Thread on CPU %d: %d, %v", want, cpu, err)
+			}
+			th.Unlock()
+		}
+	})
+	if node, err := rseq.NodeID(); node < 0 || err != nil {
+		t.Error(node, err)
+	}
+	if _, err := rseq.ConcurrencyID(); err == nil || !strings.Contains(err.Error(), runtime.Version()) {
+		t.Error(err)
+	}
+	counter, list, pool := percpu.NewCounter(), percpu.NewFreeList(8), percpu.NewPool[int](4, nil)
+	counter.Add(1 << 40)
+	counter.Add(-3)
+	if n := counter.Load(); n != 1<<40-3 {
+		t.Error(n)
+	}
+	list.Push(1 << 50)
+	list.PushBatch([]uint64{2, 3})
+	some := make([]uint64, 2)
+	if n := list.PopBatch(some); n != 2 || some[0] != 3 || some[1] != 2 {
+		t.Error(n, some)
+	}
+	if h, ok := list.Pop(); h != 1<<50 || !ok {
+		t.Error(h, ok)
+	}
+	if _, ok := list.Pop(); ok {
+		t.Error("popped from an empty list")
+	}
+	v := pool.Get()
+	pool.Put(v)
+}
+
+// TestStackMoves: the data that sections work on is on stacks that grow and are moved
+// meanwhile, and so is what they are given pointers to.
+func TestStackMoves(t *testing.T) {
+	testutil.NeedSections(t, rseq.ByCPU)
+	defer debug.SetGCPercent(debug.SetGCPercent(1))
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for range testutil.Repeat(300) {
+				done := make(chan int64)
+				go func() { done <- onStack(t, 60) }()
+				if n := <-done; n != 60*2 {
+					t.Errorf("%d adds, want %d", n, 60*2)
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// onStack adds to words of its own frame before and after its stack has grown.
+func onStack(t *testing.T, depth int) (sum int64) {
+	if depth == 0 {
+		return 0
+	}
+	var word, item int64
+	cells := rseq.Cells{Base: &word, N: 1 << 30} // one word for all CPUs
+	add := func() {
+		for {
+			s := cells.Add(1)
+			if s == rseq.Done {
+				return
+			}
+			if err := rseq.CriticalSections(rseq.ByCPU); err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	}
+	add()
+	sum = onStack(t, depth-1)
+	add()
+	for i, err := rseq.CPU(); err == nil; i, err = rseq.CPU() {
+		if s := rseq.ByCPU.LoadCBNEStoreStore(&word, 2, &item, 7, 3, i); s == rseq.Done {
+			break
+		} else if s != rseq.Raced {
+			t.Error(s)
+			break
+		}
+	}
+	if item != 7 || word != 3 {
+		t.Errorf("item %d, word %d", item, word)
+	}
+	return sum + word - 1
 }
 
 // TestStatus: what an operation answers where nothing disturbs it.

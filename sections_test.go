@@ -15,8 +15,8 @@ import (
 
 	"github.com/rseq-go/rseq"
 	"github.com/rseq-go/rseq/internal/abi"
+	"github.com/rseq-go/rseq/internal/section"
 	"github.com/rseq-go/rseq/internal/testutil"
-	"github.com/rseq-go/rseq/internal/tramp"
 )
 
 // words returns n zeros outside Go's heap: critical sections store there, and
@@ -192,7 +192,7 @@ func (h *holdUp) try(offset int) (there, again bool) {
 		h.Error(err)
 		return false, false
 	}
-	h.tid, h.armed = unix.Gettid(), (*int64)(unsafe.Add(tramp.ThreadPointer(), offset+abi.OffsetRseqCS))
+	h.tid, h.armed = unix.Gettid(), (*int64)(unsafe.Add(section.ThreadPointer(), offset+abi.OffsetRseqCS))
 	h.disturbed, h.released = false, false
 	h.ended.Store(false)
 	atomic.StoreInt64(h.armed, 0)

@@ -5,39 +5,14 @@ package percpu
 import (
 	"fmt"
 	"math"
-	"os"
 	"runtime"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
-	"unsafe"
 
 	"github.com/rseq-go/rseq"
 )
-
-// TestLayout: the sections find things where they look.
-func TestLayout(t *testing.T) {
-	constants, err := os.ReadFile("../cs.h")
-	if err != nil {
-		t.Skip(err) // a guest
-	}
-	var c Counter
-	var l FreeList
-	var b block
-	for name, at := range map[string]uintptr{
-		"CELLS_BASE": unsafe.Offsetof(c.cells) + unsafe.Offsetof(c.cells.Base), "CELLS_STRIDE": unsafe.Offsetof(c.cells.Stride),
-		"OWN_N": unsafe.Offsetof(c.cells.N), "OWN_N_MM_CID": unsafe.Offsetof(c.ids), "LIST_BLOCKS": unsafe.Offsetof(l.blocks),
-		"BLOCK_COUNT": unsafe.Offsetof(b.count), "BLOCK_CAP": unsafe.Offsetof(b.cap), "BLOCK_ITEMS": unsafe.Sizeof(b),
-	} {
-		if line := fmt.Sprintf("\t.set\t%s, %d\n", name, at); !strings.Contains(string(constants), line) {
-			t.Errorf("cs.h has no line %q", line)
-		}
-	}
-	if unsafe.Offsetof(l.cpus) != unsafe.Offsetof(c.cells.N) || unsafe.Offsetof(l.ids) != unsafe.Offsetof(c.ids) {
-		t.Error("counters and lists have their numbers of indexes in different places")
-	}
-}
 
 func TestCounter(t *testing.T) {
 	for name, c := range map[string]*Counter{

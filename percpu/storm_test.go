@@ -253,7 +253,7 @@ func TestRoomAgain(t *testing.T) {
 	onOneCPU(t, func() {
 		l := NewFreeList(2)
 		for h, want := range []bool{true, true, false} {
-			if got := slowPush(unsafe.Pointer(l), uint64(h), uint32(rseq.CompareFailed)); got != want {
+			if got := slowPush(unsafe.Pointer(l), uint64(h), nil, uint32(rseq.CompareFailed)); got != want {
 				t.Errorf("push %d: %v", h, got)
 			}
 		}

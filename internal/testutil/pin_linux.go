@@ -8,7 +8,7 @@ import (
 
 	"github.com/rseq-go/rseq"
 	"github.com/rseq-go/rseq/internal/kernel"
-	"github.com/rseq-go/rseq/internal/tramp"
+	"github.com/rseq-go/rseq/internal/section"
 )
 
 // AllowedCPUs returns the CPUs that this thread may run on.
@@ -59,7 +59,7 @@ func Unregister(t testing.TB) {
 func UnregisterArea(t testing.TB, offset int, length, signature uint32) {
 	t.Helper()
 	const unregister = 1 // RSEQ_FLAG_UNREGISTER
-	area := uintptr(tramp.ThreadPointer()) + uintptr(offset)
+	area := uintptr(section.ThreadPointer()) + uintptr(offset)
 	if _, _, e := unix.RawSyscall6(unix.SYS_RSEQ, area, uintptr(length), unregister, uintptr(signature), 0, 0); e != 0 {
 		t.Errorf("unregistering: %v", e)
 	}

@@ -17,7 +17,7 @@ import (
 
 	"github.com/rseq-go/rseq"
 	"github.com/rseq-go/rseq/internal/kernel"
-	"github.com/rseq-go/rseq/internal/tramp"
+	"github.com/rseq-go/rseq/internal/section"
 )
 
 // The main goroutine stays on the main thread, so no other one runs there.
@@ -79,7 +79,7 @@ func thread(cpu int, info rseq.Info) {
 		}
 		area := uintptr(0)
 		if t.Confirm() == rseq.Confirmed {
-			area = uintptr(tramp.ThreadPointer()) + uintptr(info.Offset)
+			area = uintptr(section.ThreadPointer()) + uintptr(info.Offset)
 		}
 		sections(area != 0 && info.CriticalSections)
 		fmt.Println(unix.Gettid(), area)
