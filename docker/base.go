@@ -63,18 +63,18 @@ func (m *matrix) baseImage(ctx context.Context, r row, task *tool.Task) error {
 }
 
 // makeImage makes the row's image of the one that the row names, which is pulled if it
-// is not here, or else of Debian's packages. An error goes on after "row NAME".
+// is not here, or else of Debian's packages. An error goes on after "row NAME"; what it
+// says of this machine is not in its first line.
 func (m *matrix) makeImage(ctx context.Context, r row, task *tool.Task) error {
-	why := "no image is named"
+	why, said := "no image is named", "" // of this machine
 	if r.Image != none {
 		var err error
 		if haveImage(ctx, r.Image) {
 			task.Say("%s is here", r.Image)
 		} else {
 			task.Say("pulling %s", r.Image)
-			if _, err = docker(ctx, "pull", "--quiet", r.Image); err != nil {
-				why = fmt.Sprintf("%s is not here, and cannot be pulled: %s", r.Image, oneLine(err))
-			}
+			why = r.Image + " is not here, and cannot be pulled"
+			_, err = docker(ctx, "pull", "--quiet", r.Image)
 		}
 		if err == nil {
 			task.Say("installing a compiler in %s", r.Image)
@@ -84,25 +84,26 @@ func (m *matrix) makeImage(ctx context.Context, r row, task *tool.Task) error {
 			if r.Suite == none {
 				return fmt.Errorf(", installing a compiler: %w", err)
 			}
-			why = fmt.Sprintf("no compiler can be installed in %s: %s", r.Image, oneLine(err))
+			why = "no compiler can be installed in " + r.Image
 		}
+		said = "\n" + err.Error()
 	}
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
 	if r.Suite == none {
-		return fmt.Errorf(": %w: %s; and docker/rows names no Debian suite to build it of", errUnavailable, why)
+		return fmt.Errorf(": %w: %s, and docker/rows names no Debian suite to build it of%s", errUnavailable, why, said)
 	}
-	task.Say("building the base image of Debian's %s (%s)", r.Suite, why)
+	task.Say("building the base image of Debian's %s (%s)", r.Suite, oneLine(why+said))
 	if err := bootstrap(ctx, r); err != nil {
-		return fmt.Errorf(", base image: %w; before that: %s", err, why)
+		return fmt.Errorf(", base image: %w\nbefore that: %s%s", err, why, said)
 	}
 	return nil
 }
 
-// oneLine is an error's text without its line ends.
-func oneLine(err error) string {
-	return strings.Join(strings.FieldsFunc(err.Error(), func(r rune) bool { return r == '\n' || r == '\r' }), "; ")
+// oneLine is a text without its line ends.
+func oneLine(text string) string {
+	return strings.Join(strings.FieldsFunc(text, func(r rune) bool { return r == '\n' || r == '\r' }), "; ")
 }
 
 // setUp makes the row's base image of the one that was pulled.

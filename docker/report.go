@@ -168,7 +168,7 @@ func (r *report) passed(named, require []string, out io.Writer) bool {
 		if slices.Contains(named, c.Row) {
 			good = false
 		}
-		if line := tool.FirstLine(c.Detail); !slices.Contains(told, line) {
+		if line := oneLine(c.Detail); !slices.Contains(told, line) {
 			told = append(told, line)
 			fmt.Fprintln(out, line)
 		}
