@@ -33,13 +33,15 @@ func OnThread(f func()) {
 	<-done
 }
 
-// Pin moves the calling thread, to which the goroutine is locked, to cpu.
-func Pin(t testing.TB, cpu int) {
+// Pin moves the calling thread, to which the goroutine is locked, to one of cpus.
+func Pin(t testing.TB, cpus ...int) {
 	t.Helper()
 	var set unix.CPUSet
-	set.Set(cpu)
+	for _, cpu := range cpus {
+		set.Set(cpu)
+	}
 	if err := unix.SchedSetaffinity(0, &set); err != nil {
-		t.Errorf("pin to CPU %d: %v", cpu, err)
+		t.Errorf("pin to CPU %v: %v", cpus, err)
 	}
 }
 
