@@ -3,8 +3,10 @@
 package percpu
 
 import (
+	"errors"
 	"fmt"
 	"math"
+	"math/bits"
 	"os"
 	"runtime"
 	"slices"
@@ -18,6 +20,9 @@ import (
 
 // TestLayout: the sections find things where they look.
 func TestLayout(t *testing.T) {
+	if err := rseq.CriticalSections(rseq.ByCPU); bits.UintSize == 32 && errors.Is(err, rseq.ErrNotSupported) {
+		t.Skip("no sections for 32 bits: ", err)
+	}
 	constants, err := os.ReadFile("../cs.h")
 	if err != nil {
 		t.Skip(err) // a guest
@@ -223,6 +228,87 @@ func TestFreeList(t *testing.T) {
 	}
 }
 
+// TestLimits: a size that cannot be is an error or a panic that names the limit, and nothing
+// has changed.
+func TestLimits(t *testing.T) {
+	limit := sizeLimit(8)
+	room := fmt.Sprint("expected at least 1 and at most ", limit)
+	tooMany := []int{limit + 1, math.MaxInt/2 + 1, math.MaxInt, math.MinInt}
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	onOneCPU(t, func() {
+		for name, l := range lists() {
+			l.PushBatch([]uint64{1, 2, 3})
+			for _, n := range tooMany {
+				surplus, err := func() (surplus []uint64, err error) {
+					defer func() {
+						if e := recover(); e != nil {
+							err = fmt.Errorf("panic: %v", e)
+						}
+					}()
+					return l.Resize(n)
+				}()
+				if surplus != nil || err == nil || !strings.HasSuffix(err.Error(), room) {
+					t.Errorf("%s: resize to %d: %v, %v", name, n, surplus, err)
+				}
+			}
+			if h, ok := l.Pop(); h != 3 || !ok || l.Len() != 2 {
+				t.Errorf("%s: popped %d, %v, of 1, 2, 3; %d left", name, h, ok, l.Len())
+			}
+			if n := l.PushBatch([]uint64{3, 4, 5}); n != 2 {
+				t.Errorf("%s: room for %d more, want 2", name, n)
+			}
+		}
+	})
+	if l := NewFreeList(limit); l.room() != limit {
+		t.Error(l.room())
+	}
+	type huge [1 << (30 + 10*(^uint(0)>>63))]byte
+	for _, n := range tooMany[1:] {
+		for what, f := range map[string]func(){
+			"percpu.NewFreeList: room for %d handles per CPU: " + room:          func() { NewFreeList(n) },
+			"percpu.NewPool: %d values: expected at least 1 and at most ":       func() { NewPool[byte](n, nil) },
+			"percpu.NewCounters: %d counters: expected at least 0 and at most ": func() { NewCounters(n) },
+		} {
+			if message := panicOf(f); !strings.HasPrefix(message, fmt.Sprintf(what, n)) {
+				t.Error(message)
+			}
+		}
+	}
+	for what, f := range map[string]func(){
+		"percpu.NewPool: 1 values: expected at least 1 and at most 0 of percpu.huge": func() { NewPool[huge](1, nil) },
+		" values: expected at most 0 of percpu.huge":                                 func() { NewSlots[huge]() },
+	} {
+		if message := panicOf(f); !strings.HasSuffix(message, what) {
+			t.Error(message)
+		}
+	}
+}
+
+// TestNoWords: counters whose words cannot be had, or would be more than there are
+// addresses, count by atomics.
+func TestNoWords(t *testing.T) {
+	page := os.Getpagesize()
+	for _, c := range []struct{ n, cpus int }{
+		{1, math.MaxInt/page*2 + 3}, {300, math.MaxInt/page*2 + 3}, // some pages, if that overflows
+		{1, math.MaxInt}, {300, math.MaxInt},
+		{1, 1 << (bits.UintSize - 14)}, // no overflow, and no such memory where addresses have 64 bits
+	} {
+		list := makeCounters(new(arena), c.n, rseq.ByCPU, c.cpus)
+		list[c.n-1].Add(5)
+		words := list[0].cells != (rseq.Cells{})
+		if got := list[c.n-1].Load(); got != 5 || words && (bits.UintSize == 64 || c.cpus > math.MaxInt/page) {
+			t.Errorf("%d counters, %d CPUs: %d, want 5; has words: %v", c.n, c.cpus, got, words)
+		}
+	}
+	for _, n := range []int{math.MaxInt / 8, math.MaxInt} {
+		for _, cpus := range []int{1, 2, 8192} {
+			if s, _ := new(arena).get(cpus, n); s.base != nil {
+				t.Errorf("%d words for each of %d CPUs: at %p, %d bytes apart", n, cpus, s.base, s.stride)
+			}
+		}
+	}
+}
+
 // TestPopOnStack: handles go where the caller's are, though its stack moves. It is for
 // builds without inlining, where a closure would be on the heap.
 func TestPopOnStack(t *testing.T) {
@@ -290,6 +376,41 @@ func TestPool(t *testing.T) {
 	}
 	if v := NewPool[struct{}](1, nil).Get(); v == nil {
 		t.Error("no value of size 0")
+	}
+}
+
+// TestPoolInit: a value whose init panics, or ends its goroutine, stays in the pool as if
+// nobody had asked for it.
+func TestPoolInit(t *testing.T) {
+	fail := func() {}
+	p := NewPool(2, func(v *[2]int) {
+		if *v != [2]int{} {
+			t.Errorf("initialised again: %v", *v)
+		}
+		v[0] = 1
+		fail()
+		v[1] = 2
+	})
+	for _, fail = range []func(){func() { panic("as the test wants") }, runtime.Goexit} {
+		for range 3 {
+			done := make(chan string)
+			go func() {
+				var message string
+				defer func() { done <- message }()
+				message = panicOf(func() { p.Get() })
+			}()
+			if message := <-done; message != "as the test wants" && message != "" {
+				t.Error(message)
+			}
+		}
+	}
+	fail = func() {}
+	for range 2 {
+		if v := p.Get(); *v != [2]int{1, 2} {
+			t.Error(*v)
+		} else if _, mine := p.handle(v); !mine {
+			t.Error("a value was lost: another was allocated")
+		}
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -194,8 +195,9 @@ func TestSectionsLeft(t *testing.T) {
 // TestMemory measures what objects take, as if there were so many CPUs and each were
 // used, and as if one were. go test -v -run TestMemory ./percpu prints the table.
 func TestMemory(t *testing.T) {
-	if racing {
-		t.Skip("the race detector needs memory of its own")
+	build, _ := debug.ReadBuildInfo()
+	if racing || slices.Contains(build.Settings, debug.BuildSetting{Key: "-asan", Value: "true"}) {
+		t.Skip("the sanitizers need memory of their own")
 	}
 	const objects = 64 // so that what else allocates does not matter
 	page := os.Getpagesize()
