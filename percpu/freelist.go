@@ -76,8 +76,9 @@ type shared struct {
 const batch = 256
 
 // NewFreeList returns empty lists with room for perCPU handles each; less than one
-// panics, and so do more than the package's limits allow. Without sections the threads share as many lists as [runtime.GOMAXPROCS] says
-// may run at once, up to 64, each with the same room.
+// panics, and so do more than the package's limits allow. Without sections the threads
+// share as many lists as [runtime.GOMAXPROCS] says may run at once, up to 64, each with the
+// same room.
 func NewFreeList(perCPU int, options ...Option) *FreeList {
 	if err := checkRoom(perCPU); err != nil {
 		panic(fmt.Sprint("percpu.NewFreeList: ", err))

@@ -98,13 +98,16 @@ func panicOf(f func()) (message string) {
 	return ""
 }
 
-// TestReuse: words that a counter left behind serve the next, which begins at zero.
+// TestReuse: words that a counter left behind serve the next, which begins at zero; those of
+// one that is still used do not.
 func TestReuse(t *testing.T) {
 	index, cpus := indexes(nil)
 	if cpus == 0 {
 		t.Skip("no words: ", rseq.CriticalSections(index))
 	}
 	a := new(arena)
+	used := &makeCounters(a, 3, index, cpus)[2]
+	used.Add(5)
 	was := map[*int64]bool{}
 	reused := 0
 	for range 200 {
@@ -124,6 +127,9 @@ func TestReuse(t *testing.T) {
 		}
 		runtime.GC()
 		runtime.Gosched()
+	}
+	if got := used.Load(); got != 5 {
+		t.Errorf("a counter that is still used is %d, want 5", got)
 	}
 	t.Logf("%d of 200 times, %d places", reused, len(was))
 	if reused < 50 {
