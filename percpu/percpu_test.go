@@ -12,10 +12,12 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"unsafe"
 
 	"github.com/rseq-go/rseq"
+	"github.com/rseq-go/rseq/internal/testutil"
 )
 
 // TestLayout: the sections find things where they look.
@@ -424,9 +426,9 @@ func TestPoolInit(t *testing.T) {
 func TestPoolElsewhere(t *testing.T) {
 	const n = 100
 	p := NewPool[int](n, nil)
-	var wg sync.WaitGroup
-	for range 2 * runtime.NumCPU() {
-		wg.Go(func() {
+	for _, cpu := range testutil.AllowedCPUs(t) { // each CPU's list is filled
+		testutil.OnThread(func() {
+			testutil.Pin(t, cpu)
 			var held []*int
 			for range n {
 				held = append(held, p.Get())
@@ -436,7 +438,6 @@ func TestPoolElsewhere(t *testing.T) {
 			}
 		})
 	}
-	wg.Wait()
 	found := map[uint64]bool{}
 	onOneCPU(t, func() {
 		for range 20 * n {
@@ -447,6 +448,30 @@ func TestPoolElsewhere(t *testing.T) {
 	})
 	if len(found) != n {
 		t.Errorf("%d of %d values found", len(found), n)
+	}
+}
+
+// TestSharesOnce: those that need shares at the same moment get the same ones.
+func TestSharesOnce(t *testing.T) {
+	for range testutil.Repeat(2000) {
+		var s stripes[atomic.Int64]
+		var ready, wg sync.WaitGroup
+		ready.Add(4)
+		for range 4 {
+			wg.Go(func() {
+				ready.Done()
+				ready.Wait()
+				s.own().Add(1)
+			})
+		}
+		wg.Wait()
+		sum := int64(0)
+		for i := range s.all() {
+			sum += s.all()[i].v.Load()
+		}
+		if sum != 4 {
+			t.Fatalf("%d of 4 counted", sum)
+		}
 	}
 }
 
@@ -476,6 +501,19 @@ func TestSlots(t *testing.T) {
 		}
 		for range s.All() {
 			break
+		}
+	}
+	// On CPUs that there are no slots for.
+	for _, x := range []rseq.Index{rseq.ByCPU, rseq.ByConcurrencyID} {
+		s := newSlots[int](x, 1)
+		for _, cpu := range testutil.AllowedCPUs(t) {
+			testutil.OnThread(func() {
+				testutil.Pin(t, cpu)
+				*s.Here()++
+			})
+		}
+		if got := s.slots[0].v; got != len(testutil.AllowedCPUs(t)) {
+			t.Errorf("%d threads found the slot", got)
 		}
 	}
 }
