@@ -221,6 +221,10 @@ func TestFreeList(t *testing.T) {
 				t.Errorf("%s: drained %v", name, all)
 			}
 			pop()
+			if !l.Push(3) || l.Len() != 1 {
+				t.Errorf("%s: %d handles after a push", name, l.Len())
+			}
+			pop(3)
 			for _, bad := range []int{-1, l.Lists()} {
 				if _, err := l.Drain(bad); err == nil || !strings.Contains(err.Error(), fmt.Sprint("drain list ", bad, ": expected 0 to ", l.Lists()-1)) {
 					t.Errorf("%s: drain %d: %v", name, bad, err)
@@ -547,45 +551,77 @@ func TestNoAllocations(t *testing.T) {
 	}
 }
 
-// TestOrder: whoever pops a handle sees what was done before it was pushed, and so
-// with Drain, and with a pool's values. It is the race detector that looks.
+// TestOrder: whoever pops a handle sees what was done before it was pushed, however it is
+// pushed and popped. It is the race detector that looks.
 func TestOrder(t *testing.T) {
-	all := lists()
-	for name, l := range all {
-		t.Run(name, func(t *testing.T) {
-			const n = 8
-			var data [n]int
-			for h := range uint64(n) {
-				l.Push(h)
+	push := func(l *FreeList, handles []uint64) []uint64 {
+		for len(handles) > 0 && l.Push(handles[0]) {
+			handles = handles[1:]
+		}
+		return handles
+	}
+	pushBatch := func(l *FreeList, handles []uint64) []uint64 { return handles[l.PushBatch(handles):] }
+	for way, f := range map[string]struct {
+		push func(l *FreeList, handles []uint64) (left []uint64)
+		pop  func(l *FreeList) ([]uint64, error)
+	}{
+		"Push and Pop": {push, func(l *FreeList) (handles []uint64, err error) {
+			if h, ok := l.Pop(); ok {
+				handles = []uint64{h}
 			}
-			var wg sync.WaitGroup
-			for g := range 4 {
-				wg.Go(func() {
-					for round := range 1000 {
-						var some [2]uint64
-						handles := some[:l.PopBatch(some[:])]
-						if h, ok := l.Pop(); ok {
-							handles = append(handles, h)
-						}
-						if g == 0 && round%100 == 0 {
-							drained, err := l.DrainAll()
+			return handles, nil
+		}},
+		"PushBatch and PopBatch": {pushBatch, func(l *FreeList) ([]uint64, error) {
+			handles := make([]uint64, 2)
+			return handles[:l.PopBatch(handles)], nil
+		}},
+		"Push and DrainAll": {push, (*FreeList).DrainAll},
+		"PushBatch and Drain": {pushBatch, func(l *FreeList) (handles []uint64, err error) {
+			for i := 0; i < l.Lists() && err == nil && handles == nil; i++ {
+				handles, err = l.Drain(i)
+			}
+			return handles, err
+		}},
+		"Push and Resize": {push, func(l *FreeList) ([]uint64, error) {
+			handles, err := l.Resize(1)
+			more, again := l.Resize(4)
+			return append(handles, more...), errors.Join(err, again)
+		}},
+	} {
+		for name, l := range lists() {
+			t.Run(way+"/"+name, func(t *testing.T) {
+				const n = 8
+				var data [n]int
+				for h := range uint64(n) {
+					l.Push(h)
+				}
+				var wg sync.WaitGroup
+				for range 4 {
+					wg.Go(func() {
+						for range 500 {
+							handles, err := f.pop(l)
 							if err != nil {
 								t.Error(err)
+								return
 							}
-							handles = append(handles, drained...)
-						}
-						for _, h := range handles {
-							data[h]++
-						}
-						for _, h := range handles {
-							for !l.Push(h) {
+							for _, h := range handles {
+								data[h]++
+							}
+							for handles = f.push(l, handles); len(handles) > 0; handles = f.push(l, handles) {
 								runtime.Gosched()
 							}
 						}
-					}
-				})
-			}
-			wg.Wait()
-		})
+					})
+				}
+				wg.Wait()
+				sum := 0
+				for _, n := range data {
+					sum += n
+				}
+				if sum == 0 {
+					t.Error("nothing was popped")
+				}
+			})
+		}
 	}
 }
