@@ -457,6 +457,7 @@ func TestPoolElsewhere(t *testing.T) {
 
 // TestSharesOnce: those that need shares at the same moment get the same ones.
 func TestSharesOnce(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(64)) // many shares take long to make
 	for range testutil.Repeat(2000) {
 		var s stripes[atomic.Int64]
 		var ready, wg sync.WaitGroup
