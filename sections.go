@@ -112,7 +112,7 @@ func (x Index) Current() (int, error) {
 // Cells are words, one for each index, to which threads add.
 type Cells struct {
 	Base   *int64  // the word of index 0
-	N      int     // number of words, at most 1<<31-1
+	N      int     // number of words; none is used if it is more than 1<<31-1
 	Stride uintptr // bytes from one to the next; 128 keeps CPUs out of each other's way
 }
 
@@ -120,17 +120,25 @@ type Cells struct {
 // whichever that is:
 //
 //	i := current CPU
-//	if i >= c.N { return OutOfRange }
+//	if i >= c.N || c.N >= 1<<31 { return OutOfRange }
 //	word(i) += delta
 //
 // It is a critical section as [Index] describes them. It starts again where it is
 // interrupted, so Raced means that this happened 128 times in a row, as under a
 // debugger that steps. After NotRegistered call [CriticalSections] and try again, once;
 // if that fails, add to a word of another kind, by atomics.
-func (c *Cells) Add(delta int64) Status { return Status(tramp.Add(unsafe.Pointer(c), delta)) }
+func (c *Cells) Add(delta int64) Status {
+	if c.N > math.MaxInt32 { // then -1, of an unregistered thread, would be an index
+		return OutOfRange
+	}
+	return Status(tramp.Add(unsafe.Pointer(c), delta))
+}
 
 // AddByConcurrencyID is Add to the word of the thread's concurrency id.
 func (c *Cells) AddByConcurrencyID(delta int64) Status {
+	if c.N > math.MaxInt32 {
+		return OutOfRange
+	}
 	return Status(tramp.AddMMCID(unsafe.Pointer(c), delta))
 }
 

@@ -351,6 +351,11 @@ func TestUnregistered(t *testing.T) {
 							}
 						}
 						adds(rseq.NotRegistered)
+						// Its cpu_id is -1. As an index that is below 1<<32.
+						tooMany := rseq.Cells{Base: cells.Base, N: 1 << 40}
+						if s := add(x, &tooMany, 1); s != rseq.OutOfRange {
+							t.Errorf("add to %d cells: %v", tooMany.N, s)
+						}
 						testutil.RegisterAgain(t)
 					}
 					adds(rseq.Done)
