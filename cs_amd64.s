@@ -220,8 +220,12 @@
 	.endif
 .L\name\()_again:
 	movl	%fs:RSEQ_INDEX_\index(%rdx), %r8d
+	.ifc	\index, cpu_id		/* negative where the thread is not registered */
+	testl	%r8d, %r8d
+	js	.L\name\()_unregistered
+	.endif
 	movq	%r8, %r10
-	cmpq	\n(%rax), %r8		/* signed, and r8 is not negative */
+	cmpq	\n(%rax), %r8		/* signed: n may be negative */
 	jge	.L\name\()_beyond
 	.endm
 
@@ -247,8 +251,6 @@
 	cmpq	$0, OWN_N_MM_CID(%rax)
 	jne	\other
 	.endif
-	testl	%r8d, %r8d		/* the cpu_id of an unregistered area */
-	js	.L\name\()_unregistered
 	LEAVE	OUT_OF_RANGE, \result, \slow
 	CLOSED	\op, \name
 .L\name\()_unregistered:

@@ -223,8 +223,11 @@
 	.endif
 .L\name\()_again:
 	ldr	w8, [x16, #RSEQ_INDEX_\index]
+	.ifc	\index, cpu_id		/* negative where the thread is not registered */
+	tbnz	w8, #31, .L\name\()_unregistered
+	.endif
 	ldr	x9, [x0, #\n]
-	cmp	x8, x9			/* signed, and x8 is not negative */
+	cmp	x8, x9			/* signed: n may be negative */
 	b.ge	.L\name\()_beyond
 	ldr	x10, [x0]
 	.endm
@@ -251,7 +254,6 @@
 	ldr	x9, [x0, #OWN_N_MM_CID]
 	cbnz	x9, \other
 	.endif
-	tbnz	w8, #31, .L\name\()_unregistered /* the cpu_id of such an area */
 	LEAVE	OUT_OF_RANGE, \result, \slow
 	CLOSED	\op, \name
 .L\name\()_unregistered:
