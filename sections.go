@@ -127,10 +127,18 @@ type Cells struct {
 // interrupted, so Raced means that this happened 128 times in a row, as under a
 // debugger that steps. After NotRegistered call [CriticalSections] and try again, once;
 // if that fails, add to a word of another kind, by atomics.
-func (c *Cells) Add(delta int64) Status { return Status(section.Add(unsafe.Pointer(c), delta)) }
+func (c *Cells) Add(delta int64) Status {
+	if c.N > math.MaxInt32 { // then -1, of an unregistered thread, would be an index
+		return OutOfRange
+	}
+	return Status(section.Add(unsafe.Pointer(c), delta))
+}
 
 // AddByConcurrencyID is Add to the word of the thread's concurrency id.
 func (c *Cells) AddByConcurrencyID(delta int64) Status {
+	if c.N > math.MaxInt32 {
+		return OutOfRange
+	}
 	return Status(section.AddMMCID(unsafe.Pointer(c), delta))
 }
 
