@@ -1,8 +1,6 @@
 package rseq
 
 import (
-	"sync"
-
 	"github.com/rseq-go/rseq/internal/kernel"
 	"github.com/rseq-go/rseq/internal/section"
 )
@@ -49,9 +47,9 @@ func ConcurrencyID() (int, error) {
 
 // PossibleCPUs returns how many cells per-CPU data needs, one more than the
 // highest number that [CPU] and [ConcurrencyID] can return: what
-// /sys/devices/system/cpu/possible says, and where that is missing what
-// sched_getaffinity(2) has room for. It does not change while a process runs,
-// unlike [runtime.NumCPU], which counts the CPUs that it may use.
-func PossibleCPUs() int { return possibleCPUs() }
-
-var possibleCPUs = sync.OnceValue(kernel.PossibleCPUs)
+// /sys/devices/system/cpu/possible says, and where that cannot be read what
+// sched_getaffinity(2) wants room for, up to 63 more. It is never too small, and does
+// not change while a process runs, unlike [runtime.NumCPU], which counts the CPUs that
+// it may use. Where the process has too many files open at the first call, a child
+// process reads the file.
+func PossibleCPUs() int { return kernel.PossibleCPUs() }

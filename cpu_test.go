@@ -209,14 +209,12 @@ func TestTwoReads(t *testing.T) {
 		}
 		moved <- now
 	})
-	var set unix.CPUSet
-	set.Set(cpus[1])
 	thread, ok := <-tid
 	if !ok {
 		return
 	}
 	time.Sleep(10 * time.Millisecond) // it is in the loop
-	if err := unix.SchedSetaffinity(thread, &set); err != nil {
+	if err := kernel.Bind(thread, cpus[1]); err != nil {
 		t.Fatal(err)
 	}
 	select {

@@ -60,21 +60,30 @@ static void await(const uint32_t *counter, uint32_t round)
 		sched_yield();
 }
 
+/* More CPUs than any kernel can be built for; CPU_SETSIZE is 1,024. */
+enum { MASK_CPUS = 65536 };
+
+/* A set of CPUs. The kernel answers EINVAL to one that is shorter than its own. */
+struct cpus {
+	cpu_set_t sets[MASK_CPUS / CPU_SETSIZE];
+};
+
 /* pin binds a thread to one CPU; returns zero or an errno. */
 static int pin(pid_t tid, int cpu)
 {
-	cpu_set_t one;
+	struct cpus one = { 0 };
 
-	CPU_ZERO(&one);
-	CPU_SET(cpu, &one);
-	return sched_setaffinity(tid, sizeof(one), &one) ? errno : 0;
+	CPU_SET(cpu % CPU_SETSIZE, &one.sets[cpu / CPU_SETSIZE]);
+	return sched_setaffinity(tid, sizeof(one), one.sets) ? errno : 0;
 }
 
 /* other_cpu returns an allowed CPU that is not cpu, or -1. */
-static int other_cpu(const cpu_set_t *allowed, int cpu)
+static int other_cpu(const struct cpus *allowed, int cpu)
 {
-	for (int other = 0; other < CPU_SETSIZE; other++)
-		if (other != cpu && CPU_ISSET(other, allowed))
+	for (int other = 0; other < MASK_CPUS; other++)
+		if (other != cpu &&
+		    CPU_ISSET(other % CPU_SETSIZE,
+			      &allowed->sets[other / CPU_SETSIZE]))
 			return other;
 	return -1;
 }
@@ -115,11 +124,10 @@ static void *disturb(void *arg)
 {
 	struct live *l = arg;
 	struct timespec moment = { 0, 1000000 };
-	cpu_set_t allowed;
+	struct cpus allowed = { 0 };
 	int cpu, e;
 
-	CPU_ZERO(&allowed);
-	sched_getaffinity(0, sizeof(allowed), &allowed);
+	sched_getaffinity(0, sizeof(allowed), allowed.sets);
 	for (uint32_t round = 1; round <= (uint32_t)l->rounds; round++) {
 		e = 0;
 		if (!wait_for(l, round)) {

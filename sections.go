@@ -112,7 +112,7 @@ func (x Index) Current() (int, error) {
 // Cells are words, one for each index, to which threads add.
 type Cells struct {
 	Base   *int64  // the word of index 0
-	N      int     // number of words; none is used if it is more than 1<<31-1
+	N      int     // number of words, at most 1<<31-1
 	Stride uintptr // bytes from one to the next; 128 keeps CPUs out of each other's way
 }
 
@@ -120,7 +120,7 @@ type Cells struct {
 // whichever that is:
 //
 //	i := current CPU
-//	if i >= c.N || c.N >= 1<<31 { return OutOfRange }
+//	if i >= c.N { return OutOfRange }
 //	word(i) += delta
 //
 // It is a critical section as [Index] describes them. It starts again where it is

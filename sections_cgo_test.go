@@ -29,6 +29,7 @@ import (
 
 	"github.com/rseq-go/rseq"
 	"github.com/rseq-go/rseq/internal/abi"
+	"github.com/rseq-go/rseq/internal/kernel"
 	"github.com/rseq-go/rseq/internal/section"
 	"github.com/rseq-go/rseq/internal/testutil"
 	"github.com/rseq-go/rseq/percpu"
@@ -58,6 +59,24 @@ func TestLiveCheck(t *testing.T) {
 		if aborted != 0 || survived != rounds || err != nil {
 			t.Errorf("unarmed, %s: aborted %d times, ran on %d times of %d, %v", name, aborted, survived, rounds, err)
 		}
+	}
+}
+
+// TestManyCPUs: the live check moves threads also where the kernel answers EINVAL to a
+// mask with room for 1,024 CPUs only.
+func TestManyCPUs(t *testing.T) {
+	testutil.NeedSections(t, rseq.ByCPU)
+	if len(testutil.AllowedCPUs(t)) < 2 {
+		t.Skip("one CPU")
+	}
+	filter := testutil.GoBuild(t, "./testdata/filter", nil)
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := testutil.Run(t, nil, filter, "EINVAL:sched_getaffinity/1<256", self, "-test.run", "^TestLiveCheck$", "-test.v")
+	if !strings.Contains(out, "--- PASS: TestLiveCheck") || strings.Contains(out, "one CPU") {
+		t.Error(out)
 	}
 }
 
@@ -588,34 +607,34 @@ func TestBillion(t *testing.T) {
 		// Ahead of the others, where that is allowed. The thread ends here.
 		runtime.LockOSThread()
 		unix.SchedSetAttr(0, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_FIFO, Priority: 1}, 0)
-		var all unix.CPUSet
+		all := unix.NewCPUSet(rseq.PossibleCPUs())
 		for _, cpu := range cpus {
 			all.Set(cpu)
 		}
 		// set gives every n-th thread, from the first-th on, the mask.
-		set := func(mask *unix.CPUSet, first, n int) {
+		set := func(mask unix.CPUSetDynamic, first, n int) {
 			tasks, _ := os.ReadDir("/proc/self/task")
 			for i := first; i < len(tasks); i += n {
 				var tid int
 				fmt.Sscan(tasks[i].Name(), &tid)
 				if tid != unix.Gettid() {
-					unix.SchedSetaffinity(tid, mask)
+					unix.SchedSetaffinityDynamic(tid, mask)
 				}
 			}
 		}
-		defer set(&all, 0, 1)
+		defer set(all, 0, 1)
 		for ; ; moves++ {
 			select {
 			case <-stop:
 				return
 			default:
 				unix.Nanosleep(&unix.Timespec{Nsec: 1e6}, nil)
-				var mask unix.CPUSet
+				mask := unix.NewCPUSet(rseq.PossibleCPUs())
 				mask.Set(cpus[moves%len(cpus)])
 				if moves%3 == 0 {
 					mask = all
 				}
-				set(&mask, moves%16, 16)
+				set(mask, moves%16, 16)
 			}
 		}
 	})
@@ -817,9 +836,7 @@ func TestStepped(t *testing.T) {
 	cpus := testutil.AllowedCPUs(t)
 	testutil.Pin(t, cpus[0])
 	defer testutil.Pin(t, cpus...)
-	var one unix.CPUSet
-	one.Set(cpus[0])
-	if err := unix.SchedSetaffinity(tid, &one); err != nil {
+	if err := kernel.Bind(tid, cpus[0]); err != nil {
 		t.Fatal(err)
 	}
 	if err := unix.PtraceSeize(tid); err == unix.EPERM {

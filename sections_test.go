@@ -270,9 +270,7 @@ func (h *holdUp) disturb() {
 	case "signal":
 		err = unix.Tgkill(unix.Getpid(), h.tid, unix.SIGURG)
 	case "migration":
-		var other unix.CPUSet
-		other.Set(h.other)
-		err = unix.SchedSetaffinity(h.tid, &other)
+		err = kernel.Bind(h.tid, h.other)
 	default:
 		err = fences[h.disturbance](-1)
 	}

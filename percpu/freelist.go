@@ -210,28 +210,24 @@ func (l *FreeList) Resize(perCPU int) (surplus []uint64, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	// What may fail comes before the lists are taken apart. No CPU gets a block meanwhile.
-	fresh := make([]*block, l.n)
-	for i := range fresh {
-		if atomic.LoadPointer(l.entry(i)) != unsafe.Pointer(none) {
-			fresh[i] = newBlock(perCPU)
-		}
+	made := l.made(0, l.n, 0)
+	fresh := make([]*block, len(made))
+	for n := range fresh {
+		fresh[n] = newBlock(perCPU)
 	}
-	taken, err := l.take(0, l.n)
+	taken, err := l.take(made)
 	if err != nil {
 		return nil, err
 	}
 	l.perCPU.Store(int64(perCPU))
-	for i, old := range taken {
-		if old == none {
-			continue
-		}
+	for n, old := range taken {
 		handles := old.handles()
 		over := max(len(handles)-perCPU, 0)
 		surplus = append(surplus, handles[:over]...)
-		b := fresh[i]
+		b := fresh[n]
 		b.count = int64(len(handles) - over)
 		copy(b.handles(), handles[over:])
-		atomic.StorePointer(l.entry(i), unsafe.Pointer(b))
+		atomic.StorePointer(l.entry(made[n]), unsafe.Pointer(b))
 	}
 	lists := l.shared.all()
 	for i := range lists {
@@ -251,16 +247,15 @@ func (l *FreeList) Resize(perCPU int) (surplus []uint64, err error) {
 func (l *FreeList) drain(first, end int) (handles []uint64, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	taken, err := l.take(first, min(end, l.n))
+	filled := l.made(first, min(end, l.n), 1)
+	taken, err := l.take(filled)
 	if err != nil {
 		return nil, err
 	}
-	for i, b := range taken {
-		if b != none {
-			handles = append(handles, b.handles()...)
-			atomic.StoreInt64(&b.count, 0)
-			atomic.StorePointer(l.entry(first+i), unsafe.Pointer(b))
-		}
+	for n, b := range taken {
+		handles = append(handles, b.handles()...)
+		atomic.StoreInt64(&b.count, 0)
+		atomic.StorePointer(l.entry(filled[n]), unsafe.Pointer(b))
 	}
 	if end > l.n {
 		lists := l.shared.all()
@@ -285,27 +280,36 @@ func (l *FreeList) acquired(handles []uint64) {
 	}
 }
 
-// take takes the blocks from first up to end away from the sections: when it returns
-// none uses them. mu is held, so that no CPU gets another meanwhile. If that cannot be
-// had they are where they were: only the sections of one index ever use a block.
-func (l *FreeList) take(first, end int) ([]*block, error) {
-	taken := make([]*block, max(end-first, 0))
-	some := false
-	for i := range taken {
-		taken[i] = (*block)(atomic.SwapPointer(l.entry(first+i), unsafe.Pointer(none)))
-		some = some || taken[i] != none
+// made returns the indexes from first up to end that have a block with at least so many
+// handles. mu is held, so that no block comes or goes.
+func (l *FreeList) made(first, end int, least int64) (indexes []int) {
+	for i := first; i < end; i++ {
+		if b := (*block)(atomic.LoadPointer(l.entry(i))); b != none && atomic.LoadInt64(&b.count) >= least {
+			indexes = append(indexes, i)
+		}
 	}
-	if !some {
-		return taken, nil
+	return indexes
+}
+
+// take takes blocks away from the sections: when it returns none uses them. mu is held,
+// so that no CPU gets another meanwhile. If that cannot be had they are where they were:
+// only the sections of one index ever use a block.
+func (l *FreeList) take(indexes []int) ([]*block, error) {
+	taken := make([]*block, len(indexes))
+	for n, i := range indexes {
+		taken[n] = (*block)(atomic.SwapPointer(l.entry(i), unsafe.Pointer(none)))
 	}
-	which := -1
-	if len(taken) == 1 {
-		which = first
+	var err error
+	switch len(indexes) {
+	case 0:
+	case 1:
+		err = fence(l.index, indexes[0])
+	default:
+		err = fence(l.index, -1)
 	}
-	err := fence(l.index, which)
 	if err != nil {
-		for i, b := range taken {
-			atomic.StorePointer(l.entry(first+i), unsafe.Pointer(b))
+		for n, b := range taken {
+			atomic.StorePointer(l.entry(indexes[n]), unsafe.Pointer(b))
 		}
 	}
 	return taken, err

@@ -248,6 +248,41 @@ func TestFenceFails(t *testing.T) {
 	})
 }
 
+// TestFenced: only lists with handles are fenced.
+func TestFenced(t *testing.T) {
+	testutil.NeedSections(t, rseq.ByCPU)
+	defer func(before func(rseq.Index, int) error) { fence = before }(fence)
+	var fenced []int
+	fence = func(x rseq.Index, i int) error {
+		fenced = append(fenced, i)
+		return rseq.Index.Fence(x, i)
+	}
+	l := newFreeList(3, rseq.ByCPU, rseq.PossibleCPUs())
+	drained := func(want int, cpus ...int) {
+		t.Helper()
+		fenced = nil
+		handles, err := l.DrainAll()
+		if len(handles) != want || err != nil || !slices.Equal(fenced, cpus) {
+			t.Errorf("%v, %v, fenced %d; want %d handles and %d fenced", handles, err, fenced, want, cpus)
+		}
+	}
+	cpus := testutil.AllowedCPUs(t)
+	push := func(cpu int) {
+		testutil.OnThread(func() { testutil.Pin(t, cpu); l.Push(1) })
+	}
+	drained(0)
+	for _, cpu := range cpus {
+		push(cpu)
+		drained(1, cpu)
+	}
+	drained(0) // which have blocks now
+	if len(cpus) > 1 {
+		push(cpus[0])
+		push(cpus[1])
+		drained(2, -1)
+	}
+}
+
 // TestRoomAgain: a section that found a list being drained is tried again.
 func TestRoomAgain(t *testing.T) {
 	testutil.NeedSections(t, rseq.ByCPU)

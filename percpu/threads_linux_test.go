@@ -6,18 +6,22 @@ import (
 	"math"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/rseq-go/rseq"
+	"github.com/rseq-go/rseq/internal/kernel"
 	"github.com/rseq-go/rseq/internal/testutil"
 )
 
@@ -185,8 +189,6 @@ func TestOffAffinity(t *testing.T) {
 		})
 	}
 	// All threads that there are, and those that they make.
-	var last unix.CPUSet
-	last.Set(cpus[len(cpus)-1])
 	for range 2 {
 		tasks, err := os.ReadDir("/proc/self/task")
 		if err != nil {
@@ -195,7 +197,7 @@ func TestOffAffinity(t *testing.T) {
 		for _, task := range tasks {
 			var tid int
 			fmt.Sscan(task.Name(), &tid)
-			if err := unix.SchedSetaffinity(tid, &last); err != nil && !errors.Is(err, unix.ESRCH) {
+			if err := kernel.Bind(tid, cpus[len(cpus)-1]); err != nil && !errors.Is(err, unix.ESRCH) {
 				t.Error(err)
 			}
 		}
@@ -220,8 +222,98 @@ func TestOffAffinity(t *testing.T) {
 	}
 }
 
+// TestManyPossible: what a drain by visits costs does not grow with CPUs that may come
+// one day: 8,192 of them and 500 threads took seconds for each fence.
+func TestManyPossible(t *testing.T) {
+	const possible = 8192
+	if os.Getenv("RSEQ_CHILD") == "" {
+		testutil.NeedSections(t, rseq.ByCPU)
+		filter := testutil.GoBuild(t, "../testdata/filter", nil)
+		self, err := os.Executable()
+		if err != nil {
+			t.Fatal(err)
+		}
+		cmd := exec.Command(filter, "EPERM:membarrier", self, "-test.run", "^TestManyPossible$", "-test.v")
+		cmd.Env = append(os.Environ(), "RSEQ_CHILD=1")
+		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNS}
+		out, err := cmd.CombinedOutput()
+		if errors.Is(err, unix.EPERM) {
+			t.Skip("mounts over a file of /sys: ", err)
+		}
+		t.Logf("%s", out)
+		if err != nil || !strings.Contains(string(out), "--- PASS") {
+			t.Error(err)
+		}
+		return
+	}
+	file := filepath.Join(t.TempDir(), "possible")
+	err := os.WriteFile(file, fmt.Appendf(nil, "0-%d\n", possible-1), 0o444)
+	if err == nil {
+		err = unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "")
+	}
+	if err == nil {
+		err = unix.Mount(file, "/sys/devices/system/cpu/possible", "", unix.MS_BIND, "")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := rseq.PossibleCPUs(); n != possible {
+		t.Fatalf("%d possible CPUs", n)
+	}
+	testutil.NeedSections(t, rseq.ByCPU)
+	var ready sync.WaitGroup
+	for range 500 {
+		ready.Add(1)
+		go func() { runtime.LockOSThread(); ready.Done(); select {} }()
+	}
+	ready.Wait()
+	// The least of three, in multiples of what looking at each thread once takes.
+	least := func(f func()) time.Duration {
+		d := time.Duration(math.MaxInt64)
+		for range 3 {
+			begin := time.Now()
+			f()
+			d = min(d, time.Since(begin))
+		}
+		return d
+	}
+	once := least(func() {
+		paths, _ := filepath.Glob("/proc/self/task/*")
+		for _, path := range paths {
+			if _, err := os.ReadFile(filepath.Join(path, "stat")); err != nil && !errors.Is(err, os.ErrNotExist) {
+				t.Error(err)
+			}
+		}
+	})
+	var l *FreeList
+	made := least(func() {
+		canFence.Store(false)
+		l = NewFreeList(100)
+	})
+	if l.n != possible {
+		t.Fatalf("%d lists", l.n)
+	}
+	cpus := testutil.AllowedCPUs(t)
+	drained := least(func() {
+		for _, cpu := range cpus {
+			testutil.OnThread(func() {
+				testutil.Pin(t, cpu)
+				l.PushBatch([]uint64{uint64(cpu), uint64(cpu)})
+			})
+		}
+		if handles, err := l.DrainAll(); len(handles) != 2*len(cpus) || err != nil {
+			t.Errorf("%v, %v, want %d handles", handles, err, 2*len(cpus))
+		}
+	})
+	t.Logf("NewFreeList %v, DrainAll %v, looking at each thread %v", made, drained, once)
+	if limit := 40 * once; made > limit || drained > limit {
+		t.Error("that is more than forty times as long")
+	}
+}
+
 // TestFenceRefused: without membarrier the lists are drained by visiting their CPUs,
-// and where that is refused too, they are shared ones from the start.
+// and where that is refused too, they are shared ones from the start; the same where a
+// filter does not refuse but kills.
 func TestFenceRefused(t *testing.T) {
 	if testing.Short() {
 		t.Skip("builds a program; not with -short")
@@ -235,8 +327,13 @@ func TestFenceRefused(t *testing.T) {
 	for _, c := range []struct{ calls, tests, want string }{
 		{"membarrier", "TestStorm.*|TestFreeList|TestOffAffinity", "sections true"},
 		{"membarrier,sched_setaffinity", "TestReuse", "sections false"},
+		{"kill:membarrier", "TestStormFreeList", "sections true"},
+		{"kill:membarrier,sched_setaffinity", "TestReuse", "sections false"},
 	} {
-		out := testutil.Run(t, []string{"RSEQ_CHILD=1"}, filter, "EPERM:"+c.calls, self,
+		if !strings.Contains(c.calls, ":") {
+			c.calls = "EPERM:" + c.calls
+		}
+		out := testutil.Run(t, []string{"RSEQ_CHILD=1"}, filter, c.calls, self,
 			"-test.run", "^(TestSectionsLeft|TestConservation|TestPool|TestOrder|"+c.tests+")$", "-test.v", "-test.short")
 		if !strings.Contains(out, c.want) || !strings.Contains(out, "--- PASS: TestConservation") {
 			t.Errorf("without %s: want %s:\n%.2000s", c.calls, c.want, out)
@@ -250,6 +347,53 @@ func TestSectionsLeft(t *testing.T) {
 		t.Skip("run by TestFenceRefused, in a child process")
 	}
 	t.Log("sections", NewFreeList(1).n > 0)
+}
+
+// TestDropped: counters that are dropped among others that are not leave no gaps between
+// mappings, of which a process may have some 65,000, and no memory.
+func TestDropped(t *testing.T) {
+	mappings := func() int {
+		maps, err := os.ReadFile("/proc/self/maps")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.Count(string(maps), "\n")
+	}
+	const n, words, cpus = 2000, 1000, 16
+	a := new(arena)
+	var spans []span
+	for range n {
+		s, reused := a.get(cpus, words)
+		if s.base == nil || reused {
+			t.Fatalf("%+v, used before: %v", s, reused)
+		}
+		*s.base = 1
+		spans = append(spans, s)
+	}
+	before := mappings()
+	for i := 0; i < n; i += 2 {
+		a.put(spans[i])
+	}
+	if got := mappings(); got > before+n/10 {
+		t.Errorf("%d mappings, then %d", before, got)
+	}
+	for range n / 2 {
+		s, reused := a.get(cpus, words)
+		if s.base == nil || !reused && *s.base != 0 {
+			t.Fatalf("%+v, used before: %v", s, reused)
+		}
+		if reused {
+			t.Error("memory was not given back")
+		}
+	}
+	if got := mappings(); got > before+n/10 {
+		t.Errorf("%d mappings, then, with as many counters, %d", before, got)
+	}
+	for i := 1; i < n; i += 2 {
+		if *spans[i].base != 1 {
+			t.Fatal("the words of a counter that is there changed")
+		}
+	}
 }
 
 // TestMemory measures what objects take, as if there were so many CPUs and each were

@@ -2,7 +2,6 @@
 package kernel
 
 import (
-	"os"
 	"strconv"
 	"strings"
 	"unsafe"
@@ -18,44 +17,6 @@ func Getcpu() (cpu, node int, err error) {
 		return -1, -1, e
 	}
 	return int(c), int(n), nil
-}
-
-// PossibleCPUs returns one more than the highest number that a CPU may get:
-// what /sys says, or without it as many as sched_getaffinity(2) has bits for.
-func PossibleCPUs() int {
-	if data, err := os.ReadFile("/sys/devices/system/cpu/possible"); err == nil {
-		if n := lastOf(string(data)) + 1; n > 0 {
-			return n
-		}
-	}
-	var mask [1 << 13]byte // Linux allows 8192 CPUs
-	n, _, e := unix.RawSyscall(unix.SYS_SCHED_GETAFFINITY, 0, unsafe.Sizeof(mask), uintptr(unsafe.Pointer(&mask)))
-	if e != 0 {
-		return len(mask)
-	}
-	return int(n) * 8
-}
-
-// AllowedCPUs returns the CPUs that the calling thread may run on.
-func AllowedCPUs() (cpus []int, err error) {
-	var set unix.CPUSet
-	err = unix.SchedGetaffinity(0, &set)
-	for cpu := range len(set) * 64 {
-		if set.IsSet(cpu) {
-			cpus = append(cpus, cpu)
-		}
-	}
-	return cpus, err
-}
-
-// lastOf returns the last number of a list of CPUs ("0-3", "0,2-5"), or -1.
-func lastOf(list string) int {
-	list = strings.TrimSpace(list)
-	last, err := strconv.Atoi(list[strings.LastIndexAny(list, "-,")+1:])
-	if err != nil || last < 0 {
-		return -1
-	}
-	return last
 }
 
 // Release returns the kernel's release, "6.12.5-arm64", or "" if it is not told.
@@ -132,5 +93,7 @@ func Map(size int) []byte {
 	return memory
 }
 
-// Unmap gives back what Map returned.
-func Unmap(memory []byte) { unix.Munmap(memory) }
+// Discard gives the memory back of what Map returned, which is zero then and there
+// again when it is written, and reports whether it did: not, if the process locks all
+// memory (mlockall).
+func Discard(memory []byte) bool { return unix.Madvise(memory, unix.MADV_DONTNEED) == nil }

@@ -21,8 +21,9 @@ func AllowedCPUs(t testing.TB) []int {
 	return cpus
 }
 
-// OnThread runs f on a thread of its own, which ends with f. What f does to the
-// thread (its affinity, its signal mask) dies with it.
+// OnThread runs f on a thread of its own, which ends with f, or, if it is the main one,
+// is parked for ever. So what f does to the thread (its affinity, its signal mask, its
+// area) stays with it.
 func OnThread(f func()) {
 	done := make(chan struct{})
 	go func() {
@@ -36,11 +37,7 @@ func OnThread(f func()) {
 // Pin moves the calling thread, to which the goroutine is locked, to one of cpus.
 func Pin(t testing.TB, cpus ...int) {
 	t.Helper()
-	var set unix.CPUSet
-	for _, cpu := range cpus {
-		set.Set(cpu)
-	}
-	if err := unix.SchedSetaffinity(0, &set); err != nil {
+	if err := kernel.Bind(0, cpus...); err != nil {
 		t.Errorf("pin to CPU %v: %v", cpus, err)
 	}
 }

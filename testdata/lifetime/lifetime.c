@@ -96,17 +96,17 @@ static int right(int cpu)
 
 static int pin(int n)
 {
-	cpu_set_t allowed, one;
+	enum { SETS = 64 }; /* more CPUs than any kernel can be built for */
+	cpu_set_t allowed[SETS] = { 0 }, one[SETS] = { 0 };
 	int cpu = 0;
 
-	sched_getaffinity(0, sizeof(allowed), &allowed);
-	for (n %= CPU_COUNT(&allowed); n >= 0; cpu++)
-		if (CPU_ISSET(cpu, &allowed))
+	sched_getaffinity(0, sizeof(allowed), allowed);
+	for (n %= CPU_COUNT_S(sizeof(allowed), allowed); n >= 0; cpu++)
+		if (CPU_ISSET(cpu % CPU_SETSIZE, &allowed[cpu / CPU_SETSIZE]))
 			n--;
-	CPU_ZERO(&one);
 	cpu--;
-	CPU_SET(cpu, &one);
-	sched_setaffinity(0, sizeof(one), &one);
+	CPU_SET(cpu % CPU_SETSIZE, &one[cpu / CPU_SETSIZE]);
+	sched_setaffinity(0, sizeof(one), one);
 	return cpu;
 }
 

@@ -57,9 +57,7 @@ func thread(cpu int, info rseq.Info) {
 	started := make(chan struct{})
 	go func() {
 		runtime.LockOSThread()
-		var one unix.CPUSet
-		one.Set(cpu)
-		if err := unix.SchedSetaffinity(0, &one); err != nil {
+		if err := kernel.Bind(0, cpu); err != nil {
 			fatal(err)
 		}
 		t, err := rseq.LockThread()
