@@ -35,7 +35,7 @@ func init() {
 
 // slow returns the field at offset, negative if this thread has none even after
 // it asked for an area. A thread asks once; refused, it asks again only in
-// LockThread and Query.
+// LockThread, CriticalSections and Query.
 func slow(offset int, f Features) int32 {
 	if k := known.Load(); !k.mayRegister() || k.refused {
 		return tramp.Uninitialized
@@ -44,7 +44,7 @@ func slow(offset int, f Features) int32 {
 	defer runtime.UnlockOSThread()
 	cpu := atomic.LoadInt32(field(abi.OffsetCPUID))
 	if cpu == tramp.Uninitialized {
-		cpu = register()
+		cpu = register(false)
 	}
 	if cpu < 0 || !known.Load().info.Features.Has(f) {
 		return tramp.Uninitialized
