@@ -55,6 +55,7 @@ type show struct {
 	KernelFeatureSize uint32 `json:"kernel_feature_size"`
 	KernelAlign       uint32 `json:"kernel_align"`
 	Confirmed         bool
+	Confirmation      string
 	Features          []string
 	CriticalSections  bool `json:"critical_sections"`
 	Mode              string
