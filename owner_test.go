@@ -299,6 +299,29 @@ func TestEdges(t *testing.T) {
 	}
 }
 
+// TestLimited: what cannot be found out when it is asked for first is not remembered for
+// ever, and who asks meanwhile waits.
+func TestLimited(t *testing.T) {
+	testutil.NeedCompilers(t)
+	dir, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	program := testutil.GoBuild(t, "./testdata/limited", []string{"CGO_CFLAGS=-I" + dir})
+	if askTruth(t, tunableOff).registeredBy != rseq.OwnerSelf {
+		t.Skip("nobody can register here")
+	}
+	t.Run("meanwhile", func(t *testing.T) {
+		for range 50 {
+			testutil.Run(t, []string{tunableOff}, program, "meanwhile")
+		}
+	})
+	t.Run("processes", func(t *testing.T) {
+		filter := testutil.GoBuild(t, "./testdata/filter", nil)
+		testutil.Run(t, []string{tunableOff}, filter, "EPERM:swapoff", program, "processes")
+	})
+}
+
 // TestBesideLibrseq: a library that registers a thread when it is told to, and ends the
 // process where that fails, keeps its right to every thread, whoever asks first.
 func TestBesideLibrseq(t *testing.T) {
