@@ -169,6 +169,9 @@ func TestRestored(t *testing.T) {
 		if cpu, _ := rseq.CPU(); cpu != stale {
 			t.Errorf("CPU %d before anybody asked the kernel, want the area's %d", cpu, stale)
 		}
+		if cpu := testutil.CRegisterThread(); cpu != stale {
+			t.Errorf("C is told CPU %d before anybody asked the kernel, want the area's %d", cpu, stale)
+		}
 		if asked {
 			th, err := rseq.LockThread()
 			if err != nil {
@@ -204,6 +207,9 @@ func TestRestored(t *testing.T) {
 		t.Log(err)
 		if cpu, err := rseq.CPU(); cpu != cpus[len(cpus)-1] || err != nil {
 			t.Errorf("CPU %d, %v", cpu, err)
+		}
+		if cpu := testutil.CRegisterThread(); cpu >= 0 {
+			t.Errorf("C is told CPU %d", cpu)
 		}
 		if err := rseq.CriticalSections(rseq.ByCPU); err == nil {
 			t.Error("critical sections are said to work")
