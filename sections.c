@@ -37,7 +37,9 @@ void rseqgo_allow(ptrdiff_t cpu_id, ptrdiff_t mm_cid, uint64_t possible)
 
 /* Seconds after which the check gives up, if no round told anything meanwhile: a
  * machine may have much else to run. */
-enum { PATIENCE = 10 };
+#ifndef PATIENCE /* the tests have less */
+#define PATIENCE 10
+#endif
 /* How often spin looks for the flag before the round is given up: some 100 ms of the
  * victim's time, many slices of the scheduler, so that whatever its policy it ends. */
 #define SPINS (UINT64_C(1) << 27)
@@ -325,16 +327,18 @@ struct rseqgo_live rseqgo_live_check(enum rseqgo_disturbance how, int rounds,
 	struct live l = { .how = how, .rounds = rounds, .unarmed = unarmed };
 	sigset_t all, before;
 	pthread_t victim;
-	int cancel;
+	int cancel, e;
 
 	/* The threads have l. */
 	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
 	/* No signal but the one that is meant. */
 	sigfillset(&all);
 	pthread_sigmask(SIG_BLOCK, &all, &before);
-	l.result.error = pthread_create(&victim, NULL, suffer, &l);
+	e = pthread_create(&victim, NULL, suffer, &l);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	if (!l.result.error)
+	if (e)
+		l.result.error = e;
+	else
 		pthread_join(victim, NULL);
 	pthread_setcancelstate(cancel, NULL);
 	return l.result;

@@ -61,6 +61,60 @@ func TestLiveCheck(t *testing.T) {
 	}
 }
 
+// TestLiveCheckInconclusive: what could not be made to happen in a live check says
+// nothing of the kernel, and why it could not is told: testdata/live.c.
+func TestLiveCheckInconclusive(t *testing.T) {
+	testutil.NeedCompilers(t)
+	testutil.NeedSections(t, rseq.ByCPU)
+	program := testutil.CC(t, "-O2", "testdata/live.c", "glibc.c", "fallback.c", "cs_"+runtime.GOARCH+".s", "-ldl", "-lpthread")
+	for _, what := range []string{"right", "held", "no handler", "no proc", "pin", "descriptor", "exhausted"} {
+		t.Run(what, func(t *testing.T) { t.Log(testutil.Run(t, nil, program, what)) })
+	}
+}
+
+// TestLiveCheckOfOthers: the threads of a live check are registered by a library that
+// does so when a thread allocates; where one leaves them out that is said. And threads
+// of real-time priority come to an end.
+func TestLiveCheckOfOthers(t *testing.T) {
+	program := testutil.GoBuild(t, "./testdata/threads", nil)
+	testutil.NeedSections(t, rseq.ByCPU)
+	const aborted = "5 0 <nil>\n"
+	live := func(t *testing.T, want string, env []string, command ...string) {
+		t.Helper()
+		out := testutil.Run(t, env, command[0], append(command[1:], "live")...)
+		lines := strings.SplitAfter(out, "\n")
+		if len(testutil.AllowedCPUs(t)) == 1 && len(lines) == 4 {
+			lines[2] = "" // where there is one CPU nothing migrates
+		} else {
+			want += want[:strings.Index(want, "\n")+1]
+		}
+		if got := strings.Join(lines, ""); got != want {
+			t.Errorf("%s, want %s", out, want)
+		}
+	}
+	t.Run("real time", func(t *testing.T) {
+		if _, err := exec.LookPath("chrt"); err != nil {
+			t.Skip(err)
+		}
+		if _, why, err := testutil.Try(nil, "chrt", "-f", "10", "true"); err != nil {
+			t.Skipf("no real-time priority here: %s", why)
+		}
+		live(t, aborted+aborted, nil, "chrt", "-f", "10", program)
+	})
+	if !onGlibc() || testutil.Guest() {
+		return
+	}
+	foreign := func(flag string) []string {
+		return []string{tunableOff, "LD_PRELOAD=" + testutil.CC(t, "-DSIGNATURE=RSEQGO_SIG", "-DSYMBOL", flag, "-shared", "-fPIC", "testdata/foreign.c", "-ldl", "-lpthread")}
+	}
+	t.Run("when a thread allocates", func(t *testing.T) { live(t, aborted+aborted, foreign("-DLAZY"), program) })
+	t.Run("the main thread only", func(t *testing.T) {
+		const said = "0 0 rseq: live check: the thread made for it has no area: the library that owns the areas did not register it, " +
+			"though it allocated memory, or its registration was refused\n"
+		live(t, said+said, foreign("-DMAIN"), program)
+	})
+}
+
 // inChild runs one test of this program in a process of its own, on one CPU
 // unless that is negative.
 func inChild(t *testing.T, test string, cpu int, env ...string) string {
