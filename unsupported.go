@@ -1,4 +1,4 @@
-//go:build !(linux && cgo && (amd64 || arm64))
+//go:build !(linux && !android && cgo && (amd64 || arm64))
 
 package rseq
 
@@ -8,6 +8,8 @@ import "runtime"
 func discover() knowledge {
 	k := knowledge{final: true}
 	switch {
+	case runtime.GOOS == "android":
+		k.err = notSupportedError("this package does not know Android's C library")
 	case runtime.GOOS != "linux":
 		k.err = notLinux()
 	case runtime.GOARCH != "amd64" && runtime.GOARCH != "arm64":
