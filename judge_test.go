@@ -170,3 +170,17 @@ func TestWatchAgain(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestFeaturesOf: an area has the fields that its size reaches, and no more.
+func TestFeaturesOf(t *testing.T) {
+	const first = FeatureCPUID
+	for size, want := range map[uint32]Features{
+		0: 0, 19: 0, 20: first, 23: first, 24: first | FeatureNodeID, 27: first | FeatureNodeID,
+		28: first | FeatureNodeID | FeatureMMCID, 32: first | FeatureNodeID | FeatureMMCID,
+		33: first | FeatureNodeID | FeatureMMCID | FeatureSliceCtrl, 64: first | FeatureNodeID | FeatureMMCID | FeatureSliceCtrl,
+	} {
+		if got := featuresOf(size); got != want {
+			t.Errorf("%d bytes: %v, want %v", size, got, want)
+		}
+	}
+}

@@ -371,6 +371,57 @@ func TestStatus(t *testing.T) {
 	}
 }
 
+// TestUnregistered: on a thread without an area no operation does anything, whatever stands
+// where the area was: its mm_cid is 0 there, as that of a thread that runs may be. What they
+// left in the area does not hurt a registration that comes later.
+func TestUnregistered(t *testing.T) {
+	for _, x := range []rseq.Index{rseq.ByCPU, rseq.ByConcurrencyID} {
+		t.Run(x.String(), func(t *testing.T) {
+			testutil.NeedSections(t, x)
+			if info, _ := rseq.Query(); info.Owner != rseq.OwnerLibc {
+				t.Skipf("a thread of owner %v registers again", info.Owner)
+			}
+			// Every second thread has an area meanwhile.
+			const threads, rounds = 8, 20000
+			data := newShares(t)
+			cells := data.cells(0)
+			adds := func(want rseq.Status) {
+				for range rounds {
+					s := add(x, cells, 1)
+					for s == rseq.Raced {
+						s = add(x, cells, 1)
+					}
+					if s != want {
+						t.Errorf("add: %v, want %v", s, want)
+						return
+					}
+				}
+			}
+			var wg sync.WaitGroup
+			for n := range threads {
+				wg.Go(func() {
+					runtime.LockOSThread() // and never unlocked
+					if n%2 == 0 {
+						testutil.Unregister(t)
+						for _, i := range []int{0, rseq.PossibleCPUs() - 1} {
+							for _, op := range ops() {
+								if s, changed := op.run(t, x, i); s != rseq.NotRegistered || changed != 0 {
+									t.Errorf("%s, index %d: %v, changed by %d", op.name, i, s, changed)
+								}
+							}
+						}
+						adds(rseq.NotRegistered)
+						testutil.RegisterAgain(t)
+					}
+					adds(rseq.Done)
+				})
+			}
+			wg.Wait()
+			equal(t, "the cells", data.sum(0), threads*rounds)
+		})
+	}
+}
+
 func memcpy(op func(v *int64, expect int64, dst, src unsafe.Pointer, n uintptr, newv int64, i int) rseq.Status,
 	v *int64, expect int64, dst, src *int64, i int) rseq.Status {
 	return op(v, expect, unsafe.Pointer(dst), unsafe.Pointer(src), 8, 6, i)

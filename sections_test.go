@@ -3,8 +3,10 @@
 package rseq_test
 
 import (
+	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -15,6 +17,7 @@ import (
 
 	"github.com/rseq-go/rseq"
 	"github.com/rseq-go/rseq/internal/abi"
+	"github.com/rseq-go/rseq/internal/kernel"
 	"github.com/rseq-go/rseq/internal/testutil"
 	"github.com/rseq-go/rseq/internal/tramp"
 )
@@ -120,7 +123,7 @@ func ops() []op {
 }
 
 // TestAbortAtEachPoint holds each section up at each of its points, and there
-// sends its thread a signal, or moves it to another CPU: it must not take effect.
+// sends its thread a signal, or moves it to another CPU, or fences: it must not take effect.
 func TestAbortAtEachPoint(t *testing.T) {
 	inject := testutil.Inject()
 	if inject == nil {
@@ -128,15 +131,25 @@ func TestAbortAtEachPoint(t *testing.T) {
 	}
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(4)) // each thread of the test runs
 	for _, x := range []rseq.Index{rseq.ByCPU, rseq.ByConcurrencyID} {
-		for _, disturbance := range []string{"signal", "migration"} {
-			for _, op := range append(ops(), op{"add", nil}) {
+		for _, disturbance := range []string{"signal", "migration", "membarrier", "visit"} {
+			fence := fences[disturbance]
+			which, last := append(ops(), op{"add", nil}), 5
+			if fence != nil {
+				which, last = ops(), 3 // what has an end after a fence, whether it was aborted or not
+			}
+			for _, op := range which {
 				t.Run(fmt.Sprintf("%v/%s/%s", x, disturbance, op.name), func(t *testing.T) {
 					testutil.NeedSections(t, x)
 					if len(testutil.AllowedCPUs(t)) < 2 && disturbance == "migration" {
 						t.Skip("one CPU")
 					}
+					if fence != nil {
+						if err := fence(-1); disturbance == "membarrier" && errors.Is(err, unix.EINVAL) {
+							t.Skipf("membarrier for critical sections, Linux 5.10: %v", err)
+						}
+					}
 					held := 0
-					for point := 2; point <= 5; point++ {
+					for point := 2; point <= last; point++ {
 						h := holdUp{T: t, x: x, op: op, point: point, disturbance: disturbance, delay: &inject[point]}
 						if h.run() {
 							held++
@@ -151,6 +164,9 @@ func TestAbortAtEachPoint(t *testing.T) {
 	}
 }
 
+// fences end the sections on all CPUs.
+var fences = map[string]func(cpu int) error{"membarrier": kernel.Membarrier, "visit": kernel.Visit}
+
 // holdUp is one operation held up at one point.
 type holdUp struct {
 	*testing.T
@@ -161,6 +177,7 @@ type holdUp struct {
 	delay       *int32
 
 	tid       int
+	other     int    // the CPU that a migration is to
 	armed     *int64 // the thread's rseq_cs, which the section sets just before it starts
 	ended     atomic.Bool
 	disturbed bool // while the section ran, or too late
@@ -187,6 +204,7 @@ func (h *holdUp) run() (there bool) {
 // try runs the operation on a thread of its own, which the caller made.
 func (h *holdUp) try(offset int) (there, again bool) {
 	cpus := testutil.AllowedCPUs(h)
+	slices.Reverse(cpus) // a fence that forgets one forgets the last
 	testutil.Pin(h, cpus[0])
 	if err := rseq.CriticalSections(h.x); err != nil {
 		h.Error(err)
@@ -194,6 +212,7 @@ func (h *holdUp) try(offset int) (there, again bool) {
 	}
 	h.tid, h.armed = unix.Gettid(), (*int64)(unsafe.Add(tramp.ThreadPointer(), offset+abi.OffsetRseqCS))
 	h.disturbed, h.released = false, false
+	h.other = cpus[len(cpus)-1]
 	h.ended.Store(false)
 	atomic.StoreInt64(h.armed, 0)
 	atomic.StoreInt32(h.delay, 1<<30)
@@ -226,8 +245,8 @@ func (h *holdUp) try(offset int) (there, again bool) {
 		if s != rseq.Done || changed == 0 {
 			h.Errorf("point %d: %v, changed by %d, want done", h.point, s, changed)
 		}
-		if h.x == rseq.ByCPU && h.disturbance == "migration" && *data.at(cpus[1], 0) == 0 {
-			h.Errorf("point %d: moved to CPU %d, it added to another one's word", h.point, cpus[1])
+		if h.x == rseq.ByCPU && h.disturbance == "migration" && *data.at(h.other, 0) == 0 {
+			h.Errorf("point %d: moved to CPU %d, it added to another one's word", h.point, h.other)
 		}
 	case s != rseq.Raced || changed != 0:
 		h.Errorf("point %d: %v, changed by %d, want raced and nothing", h.point, s, changed)
@@ -244,15 +263,26 @@ func (h *holdUp) disturb() {
 		}
 		testutil.Yield()
 	}
-	if h.disturbance == "signal" {
-		unix.Tgkill(unix.Getpid(), h.tid, unix.SIGURG)
-	} else {
-		cpus := testutil.AllowedCPUs(h)
+	var err error
+	switch h.disturbance {
+	case "signal":
+		err = unix.Tgkill(unix.Getpid(), h.tid, unix.SIGURG)
+	case "migration":
 		var other unix.CPUSet
-		other.Set(cpus[1])
-		unix.SchedSetaffinity(h.tid, &other)
+		other.Set(h.other)
+		err = unix.SchedSetaffinity(h.tid, &other)
+	default:
+		err = fences[h.disturbance](-1)
+	}
+	if err != nil {
+		h.Error(err)
 	}
 	h.disturbed = true
+	if fences[h.disturbance] != nil { // what it did not abort takes effect now
+		h.released = true
+		atomic.StoreInt32(h.delay, 0)
+		return
+	}
 	patience := 2 * time.Second
 	if h.op.run == nil { // it does not end by itself
 		patience = 5 * time.Millisecond

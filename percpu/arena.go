@@ -1,6 +1,7 @@
 package percpu
 
 import (
+	"math"
 	"math/bits"
 	"os"
 	"sync"
@@ -37,6 +38,9 @@ func (a *arena) get(cpus, n int) (s span, reused bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	page := os.Getpagesize() / 8
+	if cpus > math.MaxInt/8/page || n > math.MaxInt/8/cpus-page {
+		return span{}, false // more than there are addresses
+	}
 	if n > page/2 {
 		stride := (n + page - 1) / page * page * 8
 		if memory := kernel.Map(cpus * stride); memory != nil {

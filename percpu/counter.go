@@ -84,10 +84,11 @@ func slowCount(counter unsafe.Pointer, delta int64) {
 // the same counters.
 type Counters struct{ list []Counter }
 
-// NewCounters returns n counters of zero. A negative n panics.
+// NewCounters returns n counters of zero. A negative n panics, and so does one beyond the
+// package's limits.
 func NewCounters(n int, options ...Option) *Counters {
-	if n < 0 {
-		panic(fmt.Sprintf("percpu.NewCounters: %d counters: expected at least 0", n))
+	if limit := sizeLimit(unsafe.Sizeof(Counter{})); n < 0 || n > limit {
+		panic(fmt.Sprintf("percpu.NewCounters: %d counters: expected at least 0 and at most %d", n, limit))
 	}
 	return &Counters{newCounters(n, options)}
 }

@@ -76,11 +76,12 @@ type shared struct {
 const batch = 256
 
 // NewFreeList returns empty lists with room for perCPU handles each; less than one
-// panics. Without sections the threads share as many lists as [runtime.GOMAXPROCS] says
-// may run at once, up to 64, each with the same room.
+// panics, and so do more than the package's limits allow. Without sections the threads
+// share as many lists as [runtime.GOMAXPROCS] says may run at once, up to 64, each with the
+// same room.
 func NewFreeList(perCPU int, options ...Option) *FreeList {
-	if perCPU < 1 {
-		panic(fmt.Sprintf("percpu.NewFreeList: room for %d handles per CPU: expected at least 1", perCPU))
+	if err := checkRoom(perCPU); err != nil {
+		panic(fmt.Sprint("percpu.NewFreeList: ", err))
 	}
 	index, cpus := indexes(options)
 	if cpus > 0 && !canFence.Load() {
@@ -91,6 +92,14 @@ func NewFreeList(perCPU int, options ...Option) *FreeList {
 		}
 	}
 	return newFreeList(perCPU, index, cpus)
+}
+
+// checkRoom says what is wrong with a number of handles that each list is to have room for.
+func checkRoom(perCPU int) error {
+	if limit := sizeLimit(8); perCPU < 1 || perCPU > limit {
+		return fmt.Errorf("room for %d handles per CPU: expected at least 1 and at most %d", perCPU, limit)
+	}
+	return nil
 }
 
 var canFence atomic.Bool
@@ -191,15 +200,22 @@ func (l *FreeList) Drain(i int) ([]uint64, error) {
 // DrainAll is Drain of all lists.
 func (l *FreeList) DrainAll() ([]uint64, error) { return l.drain(0, l.n+1) }
 
-// Resize makes room for perCPU handles on each list, at least one. It returns the
-// handles that no longer have room, those that were pushed first. Otherwise it is like
-// Drain.
+// Resize makes room for perCPU handles on each list, as many as [NewFreeList] takes. It
+// returns the handles that no longer have room, those that were pushed first. Otherwise
+// it is like Drain. After an error the lists are as they were.
 func (l *FreeList) Resize(perCPU int) (surplus []uint64, err error) {
-	if perCPU < 1 {
-		return nil, fmt.Errorf("percpu: room for %d handles per CPU: expected at least 1", perCPU)
+	if err := checkRoom(perCPU); err != nil {
+		return nil, fmt.Errorf("percpu: resize: %w", err)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	// What may fail comes before the lists are taken apart. No CPU gets a block meanwhile.
+	fresh := make([]*block, l.n)
+	for i := range fresh {
+		if atomic.LoadPointer(l.entry(i)) != unsafe.Pointer(none) {
+			fresh[i] = newBlock(perCPU)
+		}
+	}
 	taken, err := l.take(0, l.n)
 	if err != nil {
 		return nil, err
@@ -212,7 +228,7 @@ func (l *FreeList) Resize(perCPU int) (surplus []uint64, err error) {
 		handles := old.handles()
 		over := max(len(handles)-perCPU, 0)
 		surplus = append(surplus, handles[:over]...)
-		b := newBlock(perCPU)
+		b := fresh[i]
 		b.count = int64(len(handles) - over)
 		copy(b.handles(), handles[over:])
 		atomic.StorePointer(l.entry(i), unsafe.Pointer(b))

@@ -2,6 +2,7 @@ package percpu
 
 import (
 	"fmt"
+	"reflect"
 	"runtime"
 	"sync"
 	"unsafe"
@@ -43,11 +44,13 @@ const (
 	isOut
 )
 
-// NewPool returns a pool of n values of T, all allocated now; n below one panics. A value
-// is zero when Get first returns it, or what init, if not nil, made of it.
+// NewPool returns a pool of n values of T, all allocated now; n below one panics, and so does
+// one beyond the package's limits. A value is zero when Get first returns it, or what init, if
+// not nil, made of it. If init panics, so does Get; the value is zero again, and stays in the
+// pool.
 func NewPool[T any](n int, init func(*T), options ...Option) *Pool[T] {
-	if n < 1 {
-		panic(fmt.Sprintf("percpu.NewPool: %d values: expected at least 1", n))
+	if limit := sizeLimit(unsafe.Sizeof(value[T]{})); n < 1 || n > limit {
+		panic(fmt.Sprintf("percpu.NewPool: %d values: expected at least 1 and at most %d of %v", n, limit, reflect.TypeFor[T]()))
 	}
 	cpus := max(runtime.NumCPU(), runtime.GOMAXPROCS(0))
 	perCPU := min(max(n/(2*cpus), 1), 64)
@@ -87,6 +90,7 @@ func (p *Pool[T]) begin(handle uint64) {
 	done := false
 	defer func() {
 		if !done {
+			p.at(handle).v = *new(T)
 			p.mu.Lock()
 			defer p.mu.Unlock()
 			p.spare = append(p.spare, handle)

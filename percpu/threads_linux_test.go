@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -30,13 +31,25 @@ func onOneCPU(t *testing.T, f func()) {
 
 // TestMixed: threads with and without areas count together, and pass handles on.
 func TestMixed(t *testing.T) {
-	testutil.NeedSections(t, rseq.ByCPU)
-	info, _ := rseq.Query()
-	if info.Owner != rseq.OwnerLibc {
-		t.Skipf("a thread of owner %v registers again", info.Owner)
+	eachOption(t, mixed)
+}
+
+// eachOption runs test by CPU and by concurrency id, where threads can be without an area.
+func eachOption(t *testing.T, test func(t *testing.T, x rseq.Index, options ...Option)) {
+	for x, options := range map[rseq.Index][]Option{rseq.ByCPU: nil, rseq.ByConcurrencyID: {Compact}} {
+		t.Run(x.String(), func(t *testing.T) {
+			testutil.NeedSections(t, x)
+			if info, _ := rseq.Query(); info.Owner != rseq.OwnerLibc {
+				t.Skipf("a thread of owner %v registers again", info.Owner)
+			}
+			test(t, x, options...)
+		})
 	}
+}
+
+func mixed(t *testing.T, x rseq.Index, options ...Option) {
 	const threads, rounds = 8, 5000
-	c, l := NewCounter(), NewFreeList(100)
+	c, l := NewCounter(options...), NewFreeList(100, options...)
 	p := newPopulation(t, 4*threads)
 	var left [threads + 1][]uint64
 	var stop atomic.Bool
@@ -47,7 +60,7 @@ func TestMixed(t *testing.T) {
 			runtime.LockOSThread() // and never unlocked
 			if n%2 == 0 {
 				testutil.Unregister(t)
-				if err := rseq.CriticalSections(rseq.ByCPU); err == nil || errors.Is(err, rseq.ErrNotSupported) {
+				if err := rseq.CriticalSections(x); err == nil || errors.Is(err, rseq.ErrNotSupported) {
 					t.Error(err)
 				}
 			}
@@ -85,6 +98,54 @@ func TestMixed(t *testing.T) {
 		rest = append(rest, held...)
 	}
 	p.all(rest)
+}
+
+// TestUnregistered: a thread without an area leaves each CPU's words and lists alone. Its
+// mm_cid is 0, as that of a thread that runs may be.
+func TestUnregistered(t *testing.T) {
+	eachOption(t, func(t *testing.T, x rseq.Index, options ...Option) {
+		c, l := NewCounter(options...), NewFreeList(8, options...)
+		words := func() (all []int64) {
+			for i := range c.cells.N + c.ids {
+				word := (*int64)(unsafe.Add(unsafe.Pointer(c.cells.Base), uintptr(i)*c.cells.Stride))
+				all = append(all, atomic.LoadInt64(word))
+			}
+			return all
+		}
+		before := words()
+		for i := range l.n { // there are handles to pop, and room to push
+			b := newBlock(8)
+			b.count = 3
+			copy(b.handles(), []uint64{1, 2, 3})
+			atomic.StorePointer(l.entry(i), unsafe.Pointer(b))
+		}
+		testutil.OnThread(func() {
+			testutil.Unregister(t)
+			c.Add(1)
+			if !l.Push(10) || l.PushBatch([]uint64{11, 12}) != 2 {
+				t.Error("not pushed")
+			}
+			if h, ok := l.Pop(); h != 12 || !ok {
+				t.Errorf("popped %d, %v, want 12", h, ok)
+			}
+			var some [4]uint64
+			if n := l.PopBatch(some[:]); n != 2 || some[0] != 11 || some[1] != 10 {
+				t.Errorf("popped %d: %v, want 11 and 10", n, some)
+			}
+		})
+		if got := c.Load(); got != 1 {
+			t.Errorf("counted %d, want 1", got)
+		}
+		if after := words(); !slices.Equal(before, after) {
+			t.Errorf("the words were %v and are %v", before, after)
+		}
+		for i := range l.n {
+			b := (*block)(atomic.LoadPointer(l.entry(i)))
+			if !slices.Equal(b.handles(), []uint64{1, 2, 3}) {
+				t.Errorf("list %d has %v", i, b.handles())
+			}
+		}
+	})
 }
 
 // TestOffAffinity: what is on the list of a CPU that the process may no longer use
@@ -194,8 +255,9 @@ func TestSectionsLeft(t *testing.T) {
 // TestMemory measures what objects take, as if there were so many CPUs and each were
 // used, and as if one were. go test -v -run TestMemory ./percpu prints the table.
 func TestMemory(t *testing.T) {
-	if racing {
-		t.Skip("the race detector needs memory of its own")
+	build, _ := debug.ReadBuildInfo()
+	if racing || slices.Contains(build.Settings, debug.BuildSetting{Key: "-asan", Value: "true"}) {
+		t.Skip("the sanitizers need memory of their own")
 	}
 	const objects = 64 // so that what else allocates does not matter
 	page := os.Getpagesize()

@@ -55,6 +55,16 @@ func Unregister(t testing.TB) {
 	UnregisterArea(t, info.Offset, info.RegisteredLen, info.Signature)
 }
 
+// RegisterAgain undoes Unregister.
+func RegisterAgain(t testing.TB) {
+	t.Helper()
+	info, _ := rseq.Query()
+	area := uintptr(tramp.ThreadPointer()) + uintptr(info.Offset)
+	if _, _, e := unix.RawSyscall6(unix.SYS_RSEQ, area, uintptr(info.RegisteredLen), 0, uintptr(info.Signature), 0, 0); e != 0 {
+		t.Errorf("registering again: %v", e)
+	}
+}
+
 // UnregisterArea is Unregister for a process that was not asked yet what it has.
 func UnregisterArea(t testing.TB, offset int, length, signature uint32) {
 	t.Helper()
