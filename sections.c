@@ -282,8 +282,9 @@ static void *suffer(void *arg)
 	}
 	/* On an area with another signature the kernel would kill. */
 	if ((f->owner == RSEQGO_FOREIGN || f->via == RSEQGO_VIA_KERNEL) &&
-	    rseqgo_ask(f->offset, f->len ? f->len : RSEQGO_ORIGINAL_LEN)
-			    .signature != RSEQGO_SIG) {
+	    (f->len ? f->signature :
+		      rseqgo_ask(f->offset, RSEQGO_ORIGINAL_LEN).signature) !=
+		    RSEQGO_SIG) {
 		l->result.error = RSEQGO_LIVE_OTHER_SIGNATURE;
 		return NULL;
 	}

@@ -54,6 +54,12 @@ func sectionsRefused(i *Info) (why error, conclusive bool) {
 		return notSupportedError("critical sections: the areas are registered with another signature than %#x, the kernel would kill", C.RSEQGO_SIG), true
 	}
 	if mustWatch && !aborts {
+		if i.Confirmed != Confirmed {
+			// A filter: threads that are made here may end the process, since the C
+			// library registers them.
+			return fmt.Errorf("rseq: critical sections: the kernel could not be asked about the calling thread, "+
+				"and is not watched then (Linux %s)", kernel.Release()), false
+		}
 		why, conclusive = judge(liveCheck(tramp.Preempted, 3, false))
 		aborts = why == nil
 		return why, conclusive
