@@ -303,12 +303,15 @@ static void *suffer(void *arg)
 	if (l->how == RSEQGO_SIGNALLED)
 		pthread_sigmask(SIG_UNBLOCK, &urgent, NULL);
 	clock_gettime(CLOCK_MONOTONIC, &since);
-	for (uint32_t round = 1; l->result.aborted + l->result.survived < l->rounds; round++) {
+	for (uint32_t round = 1;; round++) {
+		int in_time, failed;
+
 		if (play(l, round))
 			clock_gettime(CLOCK_MONOTONIC, &since);
-		int in_time = await(&l->settled, round) && !late(&since);
-		int failed = __atomic_load_n(&l->failed, __ATOMIC_RELAXED);
-
+		if (l->result.aborted + l->result.survived >= l->rounds)
+			break;
+		in_time = await(&l->settled, round) && !late(&since);
+		failed = __atomic_load_n(&l->failed, __ATOMIC_RELAXED);
 		/* Moved by somebody else meanwhile: that passes. */
 		if (!in_time || (failed && failed != EBUSY)) {
 			l->result.error = ETIMEDOUT;
