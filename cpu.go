@@ -4,7 +4,7 @@ import (
 	"sync"
 
 	"github.com/rseq-go/rseq/internal/kernel"
-	"github.com/rseq-go/rseq/internal/tramp"
+	"github.com/rseq-go/rseq/internal/section"
 )
 
 // CPU returns the number of the CPU that the calling goroutine runs on, which
@@ -16,7 +16,7 @@ import (
 // The error is not nil only outside Linux and where a filter refuses getcpu(2);
 // the number is then -1.
 func CPU() (int, error) {
-	c := tramp.CPU()
+	c := section.CPUID(slowCPU)
 	if c < 0 {
 		return -1, errGetcpu
 	}
@@ -26,7 +26,7 @@ func CPU() (int, error) {
 // NodeID returns the NUMA node that the calling goroutine runs on, like [CPU]
 // already stale when it returns. Before Linux 6.3 it costs a system call.
 func NodeID() (int, error) {
-	n := tramp.NodeID()
+	n := section.NodeID(slowNodeID)
 	if n < 0 {
 		return -1, errGetcpu
 	}
@@ -40,7 +40,7 @@ func NodeID() (int, error) {
 // returns. Without a registered area, and before Linux 6.3, nothing tells it: the id is
 // -1 and the error matches [ErrNotSupported].
 func ConcurrencyID() (int, error) {
-	c := tramp.ConcurrencyID()
+	c := section.MMCID(slowConcurrencyID)
 	if c < 0 {
 		return -1, errConcurrencyID
 	}

@@ -1,4 +1,4 @@
-//go:build linux && !android && cgo && (amd64 || arm64)
+//go:build linux && !android && cgo && !purego && (amd64 || arm64)
 
 package rseq
 
@@ -16,7 +16,7 @@ import (
 	"unsafe"
 
 	"github.com/rseq-go/rseq/internal/abi"
-	"github.com/rseq-go/rseq/internal/tramp"
+	"github.com/rseq-go/rseq/internal/section"
 )
 
 var vias = map[C.enum_rseqgo_via]string{
@@ -81,7 +81,7 @@ func register(insist bool) int32 {
 		learning.Lock()
 		defer learning.Unlock()
 		if k := known.Load(); k.final || k.refused && !insist && !ownerAgain.due() {
-			return tramp.Uninitialized
+			return section.Uninitialized
 		}
 	}
 	cpu := int32(C.rseqgo_register(1))
@@ -120,7 +120,7 @@ func (i *Info) setRegisteredLen(n uint32) {
 // learned if it is an error.
 func confirm(k knowledge) knowledge {
 	i := &k.info
-	area := uintptr(tramp.ThreadPointer()) + uintptr(i.Offset)
+	area := uintptr(section.ThreadPointer()) + uintptr(i.Offset)
 	i.AlignActual = 1 << bits.TrailingZeros64(uint64(area))
 	// glibc 2.41 registers max(size, 32), earlier ones 32.
 	likely := max(i.RegisteredLen, i.LibcSize, abi.OriginalLen)
@@ -166,5 +166,5 @@ func confirm(k knowledge) knowledge {
 // field returns where in the calling thread's area the field at offset is. The
 // goroutine is locked to its thread.
 func field(offset int) *int32 {
-	return (*int32)(unsafe.Add(tramp.ThreadPointer(), known.Load().info.Offset+offset))
+	return (*int32)(unsafe.Add(section.ThreadPointer(), known.Load().info.Offset+offset))
 }

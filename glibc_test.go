@@ -1,4 +1,4 @@
-//go:build linux && !android && cgo && (amd64 || arm64)
+//go:build linux && !android && cgo && !purego && (amd64 || arm64)
 
 package rseq_test
 
@@ -209,7 +209,9 @@ func TestBuildModes(t *testing.T) {
 	run("no cgo", "none", command([]string{"CGO_ENABLED=0"}))
 	run("plugin", "", func(t *testing.T) string {
 		plugin := testutil.GoBuild(t, "./testdata/lib", nil, "-buildmode=plugin")
-		return testutil.Run(t, nil, testutil.GoBuild(t, "./testdata/pluginhost", nil), plugin)
+		host := testutil.GoBuild(t, "./testdata/pluginhost", nil)
+		testutil.Run(t, []string{tunableOff}, host, plugin)
+		return testutil.Run(t, nil, host, plugin)
 	})
 	run("c-archive", "", func(t *testing.T) string {
 		archive := testutil.GoBuild(t, "./testdata/lib", nil, "-buildmode=c-archive")

@@ -20,7 +20,6 @@
 #define rseqgo_own_offset rseqgo_v1_own_offset
 #define rseqgo_never_offset rseqgo_v1_never_offset
 #define rseqgo_kills rseqgo_v1_kills
-#define rseqgo_allow rseqgo_v1_allow
 #define rseqgo_live_check rseqgo_v1_live_check
 
 /* In the kernel's half of the address space, a multiple of every alignment:
@@ -97,12 +96,6 @@ enum { RSEQGO_BEING_FOUND_OUT = -5 };
 /* rseqgo_allocate allocates and frees memory of a few sizes: a library that replaces
  * malloc may register the thread then. */
 RSEQGO_HIDDEN void rseqgo_allocate(void);
-
-/* rseqgo_allow lets the critical sections of cs_<arch>.s run: where the thread's
- * area is for those indexed by cpu_id and by mm_cid, zero to refuse, and how
- * many indexes there can be, zero for as before. */
-RSEQGO_HIDDEN void rseqgo_allow(ptrdiff_t cpu_id, ptrdiff_t mm_cid,
-				uint64_t possible);
 
 /* What spin in cs_<arch>.s answers. */
 enum rseqgo_spin {

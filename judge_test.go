@@ -1,4 +1,4 @@
-//go:build linux && !android && cgo && (amd64 || arm64)
+//go:build linux && !android && cgo && !purego && (amd64 || arm64)
 
 package rseq
 
@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/rseq-go/rseq/internal/tramp"
+	"github.com/rseq-go/rseq/internal/section"
 )
 
 // TestJudge: what a live check means on kernels and machines that are not here.
@@ -64,7 +64,7 @@ func watching(t *testing.T, check func() (aborted, survived int, err error)) {
 	mustWatch, aborts = true, false
 	sectionsAgain.wait = 0
 	sectionsAgain.until.Store(0)
-	liveCheck = func(tramp.Disturbance, int, bool) (int, int, error) { return check() }
+	liveCheck = func(section.Disturbance, int, bool) (int, int, error) { return check() }
 }
 
 // TestWatch: a kernel that has to be watched is, whatever its version, and what was seen

@@ -7,9 +7,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/rseq-go/rseq/internal/abi"
-	"github.com/rseq-go/rseq/internal/tramp"
 )
 
 // knowledge is what is known of the process's areas at one moment.
@@ -40,7 +37,7 @@ var ownerAgain, sectionsAgain backoff
 
 func init() { learn(discover()) }
 
-// learn makes k known and tells the assembly where the fields are.
+// learn makes k known and sets the gates to it.
 func learn(k knowledge) {
 	i := &k.info
 	if k.err != nil {
@@ -48,15 +45,7 @@ func learn(k knowledge) {
 	} else {
 		i.Features = featuresOf(i.Size)
 	}
-	field := func(f Features, offset int) uintptr {
-		if !i.Features.Has(f) {
-			return 0
-		}
-		return uintptr(i.Offset + offset)
-	}
-	tramp.SetOffsets(uintptr(i.Offset+abi.OffsetCPUID),
-		field(FeatureNodeID, abi.OffsetNodeID), field(FeatureMMCID, abi.OffsetMMCID))
-	allowSections(i)
+	setGates(i)
 	known.Store(&k)
 }
 

@@ -1,10 +1,9 @@
-//go:build linux && !android && cgo && (amd64 || arm64)
+//go:build linux && !android && cgo && !purego && (amd64 || arm64)
 
 /* SPDX-License-Identifier: MIT
  *
- * Whether the critical sections of cs_<arch>.s may run, and the live check:
- * threads that are disturbed inside a section, to see whether the kernel aborts
- * it. See internal.h.
+ * The live check: threads that are disturbed inside a critical section, to see
+ * whether the kernel aborts it. See internal.h.
  */
 #define _GNU_SOURCE
 #include "internal.h"
@@ -19,21 +18,6 @@
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
-
-/* What the sections read before they start. An offset of zero, where the thread
- * control block is, means refused: the section answers "not registered". */
-ptrdiff_t rseqgo_v1_cs_offset_cpu_id RSEQGO_HIDDEN;
-ptrdiff_t rseqgo_v1_cs_offset_mm_cid RSEQGO_HIDDEN;
-uint64_t rseqgo_v1_cs_possible RSEQGO_HIDDEN;
-
-void rseqgo_allow(ptrdiff_t cpu_id, ptrdiff_t mm_cid, uint64_t possible)
-{
-	if (possible) /* first, and it stays: see _range in cs_arm64.s */
-		__atomic_store_n(&rseqgo_v1_cs_possible, possible,
-				 __ATOMIC_RELEASE);
-	__atomic_store_n(&rseqgo_v1_cs_offset_cpu_id, cpu_id, __ATOMIC_RELEASE);
-	__atomic_store_n(&rseqgo_v1_cs_offset_mm_cid, mm_cid, __ATOMIC_RELEASE);
-}
 
 /* Seconds after which the check gives up, if no round told anything meanwhile: a
  * machine may have much else to run. */

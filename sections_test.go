@@ -18,8 +18,8 @@ import (
 	"github.com/rseq-go/rseq"
 	"github.com/rseq-go/rseq/internal/abi"
 	"github.com/rseq-go/rseq/internal/kernel"
+	"github.com/rseq-go/rseq/internal/section"
 	"github.com/rseq-go/rseq/internal/testutil"
-	"github.com/rseq-go/rseq/internal/tramp"
 )
 
 // words returns n zeros outside Go's heap: critical sections store there, and
@@ -131,7 +131,7 @@ func TestAbortAtEachPoint(t *testing.T) {
 	}
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(4)) // each thread of the test runs
 	for _, x := range []rseq.Index{rseq.ByCPU, rseq.ByConcurrencyID} {
-		for _, disturbance := range []string{"signal", "migration", "membarrier", "visit"} {
+		for _, disturbance := range []string{"signal", "migration", "membarrier", "visit", "Fence"} {
 			fence := fences[disturbance]
 			which, last := append(ops(), op{"add", nil}), 5
 			if fence != nil {
@@ -164,8 +164,10 @@ func TestAbortAtEachPoint(t *testing.T) {
 	}
 }
 
-// fences end the sections on all CPUs.
-var fences = map[string]func(cpu int) error{"membarrier": kernel.Membarrier, "visit": kernel.Visit}
+// fences end the sections on all CPUs. A concurrency id may be on any, so that a fence of one
+// is for all as well.
+var fences = map[string]func(cpu int) error{"membarrier": kernel.Membarrier, "visit": kernel.Visit,
+	"Fence": func(int) error { return rseq.ByConcurrencyID.Fence(0) }}
 
 // holdUp is one operation held up at one point.
 type holdUp struct {
@@ -210,7 +212,7 @@ func (h *holdUp) try(offset int) (there, again bool) {
 		h.Error(err)
 		return false, false
 	}
-	h.tid, h.armed = unix.Gettid(), (*int64)(unsafe.Add(tramp.ThreadPointer(), offset+abi.OffsetRseqCS))
+	h.tid, h.armed = unix.Gettid(), (*int64)(unsafe.Add(section.ThreadPointer(), offset+abi.OffsetRseqCS))
 	h.disturbed, h.released = false, false
 	h.other = cpus[len(cpus)-1]
 	h.ended.Store(false)

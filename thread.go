@@ -7,7 +7,7 @@ import (
 
 	"github.com/rseq-go/rseq/internal/abi"
 	"github.com/rseq-go/rseq/internal/kernel"
-	"github.com/rseq-go/rseq/internal/tramp"
+	"github.com/rseq-go/rseq/internal/section"
 )
 
 // Thread reads the rseq area of the thread that a goroutine is locked to. Its
@@ -27,7 +27,7 @@ type Thread struct {
 }
 
 // absent stands for a field that the area does not have.
-var absent int32 = tramp.Uninitialized
+var absent int32 = section.Uninitialized
 
 var errUnlocked = errors.New("rseq: this Thread was unlocked")
 

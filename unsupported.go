@@ -1,8 +1,12 @@
-//go:build !(linux && !android && cgo && (amd64 || arm64))
+//go:build !(linux && !android && cgo && !purego && (amd64 || arm64))
 
 package rseq
 
-import "runtime"
+import (
+	"runtime"
+
+	"github.com/rseq-go/rseq/internal/section"
+)
 
 // discover says why there is and will be no area.
 func discover() knowledge {
@@ -15,8 +19,8 @@ func discover() knowledge {
 	case runtime.GOARCH != "amd64" && runtime.GOARCH != "arm64":
 		k.err = notSupportedError("this package reads the area on amd64 and arm64, this is %s", runtime.GOARCH)
 	default:
-		k.err = notSupportedError("built without cgo, so no C library registered an area: " +
-			"build with CGO_ENABLED=1 and a C compiler")
+		k.err = notSupportedError("built without cgo or with the tag purego, so no C library registered an area: " +
+			"build with CGO_ENABLED=1, a C compiler and without that tag")
 	}
 	return k
 }
@@ -28,4 +32,5 @@ func confirm(k knowledge) knowledge       { return k }
 func field(int) *int32                    { return &absent }
 func mayAsk() error                       { return nil }
 func sectionsRefused(*Info) (error, bool) { return nil, false }
-func allowSections(*Info)                 {}
+func setGates(*Info)                      {}
+func adopt(*section.Gate)                 {}

@@ -7,7 +7,7 @@ import (
 	"unsafe"
 
 	"github.com/rseq-go/rseq"
-	"github.com/rseq-go/rseq/internal/tramp"
+	"github.com/rseq-go/rseq/internal/section"
 )
 
 // FreeList is a bounded stack of handles for each CPU. A handle is any 64-bit number:
@@ -122,14 +122,14 @@ func (l *FreeList) Push(handle uint64) bool {
 	if racing {
 		release(l.raceKeys.of(handle))
 	}
-	return tramp.Push(unsafe.Pointer(l), handle, 0)
+	return section.Push(unsafe.Pointer(l), handle, slowPush, 0)
 }
 
 // Pop takes the handle that was pushed last off the list of the CPU that the goroutine
 // runs on, or, if there is none, one that a thread without sections pushed; it returns
 // false if there is neither.
 func (l *FreeList) Pop() (handle uint64, ok bool) {
-	handle, ok = tramp.Pop(unsafe.Pointer(l), 0)
+	handle, ok = section.Pop(unsafe.Pointer(l), slowPop, 0)
 	if racing && ok {
 		acquire(l.raceKeys.of(handle))
 	}
@@ -145,7 +145,7 @@ func (l *FreeList) PushBatch(handles []uint64) (n int) {
 		}
 	}
 	for n < len(handles) {
-		some := tramp.PushBatch(unsafe.Pointer(l), &handles[n], min(len(handles)-n, batch), 0)
+		some := section.PushBatch(unsafe.Pointer(l), &handles[n], min(len(handles)-n, batch), slowPushBatch, 0)
 		if some == 0 {
 			break
 		}
@@ -159,7 +159,7 @@ func (l *FreeList) PushBatch(handles []uint64) (n int) {
 // them in the slice may have been written too.
 func (l *FreeList) PopBatch(handles []uint64) (n int) {
 	for n < len(handles) {
-		some := tramp.PopBatch(unsafe.Pointer(l), &handles[n], min(len(handles)-n, batch), 0)
+		some := section.PopBatch(unsafe.Pointer(l), &handles[n], min(len(handles)-n, batch), slowPopBatch, 0)
 		if some == 0 {
 			break
 		}
@@ -340,53 +340,47 @@ func (l *FreeList) grow() bool {
 	return true
 }
 
-func init() {
-	tramp.Slow.Push = slowPush
-	tramp.Slow.Pop = slowPop
-	tramp.Slow.PushBatch = slowPushBatch
-	tramp.Slow.PopBatch = slowPopBatch
-}
-
 // again reports whether a section that did not push or pop may be tried again, and
 // portable whether the shared lists have to do instead.
-func (l *FreeList) again(status uint32, push bool) (again, portable bool) {
+func (l *FreeList) again(gate *section.Gate, status uint32, push bool) (again, portable bool) {
+	section.Adopt(gate)
 	if rseq.Status(status) == rseq.CompareFailed {
 		return push && l.grow(), false
 	}
 	return l.n > 0 && retry(status, l.index), true
 }
 
-func slowPush(list unsafe.Pointer, v uint64, status uint32) bool {
+func slowPush(list unsafe.Pointer, v uint64, gate *section.Gate, status uint32) bool {
 	l := (*FreeList)(list)
-	again, portable := l.again(status, true)
-	return again && tramp.Push(list, v, 0) || !again && portable && l.pushShared(unsafe.Slice(&v, 1)) == 1
+	again, portable := l.again(gate, status, true)
+	return again && section.Push(list, v, slowPush, 0) || !again && portable && l.pushShared(unsafe.Slice(&v, 1)) == 1
 }
 
-func slowPushBatch(list unsafe.Pointer, v *uint64, n int, status uint32) int {
+func slowPushBatch(list unsafe.Pointer, v *uint64, n int, gate *section.Gate, status uint32) int {
 	l := (*FreeList)(list)
-	again, portable := l.again(status, true)
+	again, portable := l.again(gate, status, true)
 	switch {
 	case again:
-		return tramp.PushBatch(list, v, n, 0)
+		return section.PushBatch(list, v, n, slowPushBatch, 0)
 	case portable:
 		return l.pushShared(unsafe.Slice(v, n))
 	}
 	return 0
 }
 
-func slowPop(list unsafe.Pointer, status uint32) (v uint64, ok bool) {
+func slowPop(list unsafe.Pointer, gate *section.Gate, status uint32) (v uint64, ok bool) {
 	l := (*FreeList)(list)
-	if again, _ := l.again(status, false); again {
-		return tramp.Pop(list, 0)
+	if again, _ := l.again(gate, status, false); again {
+		return section.Pop(list, slowPop, 0)
 	}
 	n := l.popShared(unsafe.Slice(&v, 1))
 	return v, n == 1
 }
 
-func slowPopBatch(list unsafe.Pointer, v *uint64, n int, status uint32) int {
+func slowPopBatch(list unsafe.Pointer, v *uint64, n int, gate *section.Gate, status uint32) int {
 	l := (*FreeList)(list)
-	if again, _ := l.again(status, false); again {
-		return tramp.PopBatch(list, v, n, 0)
+	if again, _ := l.again(gate, status, false); again {
+		return section.PopBatch(list, v, n, slowPopBatch, 0)
 	}
 	return l.popShared(unsafe.Slice(v, n))
 }
@@ -404,7 +398,7 @@ func (l *FreeList) pushShared(handles []uint64) int {
 
 // popShared pops from the goroutine's shared list, or else from another. (By no closure:
 // it might escape, with handles, which may be on the caller's stack; see PopBatch in
-// internal/tramp.)
+// internal/section.)
 func (l *FreeList) popShared(handles []uint64) int {
 	lists := l.shared.all()
 	if lists == nil {

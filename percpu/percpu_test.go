@@ -14,37 +14,10 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"unsafe"
 
 	"github.com/rseq-go/rseq"
 	"github.com/rseq-go/rseq/internal/testutil"
 )
-
-// TestLayout: the sections find things where they look.
-func TestLayout(t *testing.T) {
-	if err := rseq.CriticalSections(rseq.ByCPU); bits.UintSize == 32 && errors.Is(err, rseq.ErrNotSupported) {
-		t.Skip("no sections for 32 bits: ", err)
-	}
-	constants, err := os.ReadFile("../cs.h")
-	if err != nil {
-		t.Skip(err) // a guest
-	}
-	var c Counter
-	var l FreeList
-	var b block
-	for name, at := range map[string]uintptr{
-		"CELLS_BASE": unsafe.Offsetof(c.cells) + unsafe.Offsetof(c.cells.Base), "CELLS_STRIDE": unsafe.Offsetof(c.cells.Stride),
-		"OWN_N": unsafe.Offsetof(c.cells.N), "OWN_N_MM_CID": unsafe.Offsetof(c.ids), "LIST_BLOCKS": unsafe.Offsetof(l.blocks),
-		"BLOCK_COUNT": unsafe.Offsetof(b.count), "BLOCK_CAP": unsafe.Offsetof(b.cap), "BLOCK_ITEMS": unsafe.Sizeof(b),
-	} {
-		if line := fmt.Sprintf("\t.set\t%s, %d\n", name, at); !strings.Contains(string(constants), line) {
-			t.Errorf("cs.h has no line %q", line)
-		}
-	}
-	if unsafe.Offsetof(l.cpus) != unsafe.Offsetof(c.cells.N) || unsafe.Offsetof(l.ids) != unsafe.Offsetof(c.ids) {
-		t.Error("counters and lists have their numbers of indexes in different places")
-	}
-}
 
 func TestCounter(t *testing.T) {
 	for name, c := range map[string]*Counter{
@@ -457,6 +430,7 @@ func TestPoolElsewhere(t *testing.T) {
 
 // TestSharesOnce: those that need shares at the same moment get the same ones.
 func TestSharesOnce(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(64)) // many shares take long to make
 	for range testutil.Repeat(2000) {
 		var s stripes[atomic.Int64]
 		var ready, wg sync.WaitGroup

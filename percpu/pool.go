@@ -68,16 +68,34 @@ func newPool[T any](n int, init func(*T), list *FreeList) *Pool[T] {
 func (p *Pool[T]) Get() *T {
 	handle, ok := p.list.Pop()
 	if !ok {
-		if handle, ok = p.refill(); !ok {
-			v := new(T)
-			if p.init != nil {
-				p.init(v)
-			}
-			return v
-		}
+		return p.miss()
 	}
 	value := p.at(handle)
 	acquire(unsafe.Pointer(&value.state))
+	if value.state != isFree {
+		return p.first(handle)
+	}
+	value.state = isOut
+	return &value.v
+}
+
+// miss returns a value where the CPU's list has none.
+func (p *Pool[T]) miss() *T {
+	if handle, ok := p.refill(); ok {
+		value := p.at(handle)
+		acquire(unsafe.Pointer(&value.state))
+		return p.first(handle)
+	}
+	v := new(T)
+	if p.init != nil {
+		p.init(v)
+	}
+	return v
+}
+
+// first returns a value, initialised if this is the first time.
+func (p *Pool[T]) first(handle uint64) *T {
+	value := p.at(handle)
 	if value.state == isFresh && p.init != nil {
 		p.begin(handle)
 	}
@@ -122,8 +140,8 @@ func (p *Pool[T]) Put(v *T) {
 // handle returns a value's, if it is one of the pool's.
 func (p *Pool[T]) handle(v *T) (handle uint64, mine bool) {
 	distance := uintptr(unsafe.Pointer(v)) - uintptr(unsafe.Pointer(unsafe.SliceData(p.values)))
-	size := unsafe.Sizeof(p.values[0])
-	return uint64(distance), distance < size*uintptr(len(p.values)) && distance%size == 0
+	// There is no T inside a T, so what is among the values is one of them.
+	return uint64(distance), distance < unsafe.Sizeof(p.values[0])*uintptr(len(p.values))
 }
 
 // at returns the value that has a handle.

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 	"unsafe"
 
 	"github.com/rseq-go/rseq"
@@ -253,11 +254,34 @@ func TestRoomAgain(t *testing.T) {
 	onOneCPU(t, func() {
 		l := NewFreeList(2)
 		for h, want := range []bool{true, true, false} {
-			if got := slowPush(unsafe.Pointer(l), uint64(h), uint32(rseq.CompareFailed)); got != want {
+			if got := slowPush(unsafe.Pointer(l), uint64(h), nil, uint32(rseq.CompareFailed)); got != want {
 				t.Errorf("push %d: %v", h, got)
 			}
 		}
 	})
+}
+
+// TestGrownOnce: who is to make a CPU's list, and waits while another makes it, keeps that.
+func TestGrownOnce(t *testing.T) {
+	testutil.NeedSections(t, rseq.ByCPU)
+	for range 5 {
+		l := NewFreeList(2)
+		l.mu.Lock()
+		cpu, grown := make(chan int), make(chan bool)
+		go onOneCPU(t, func() {
+			now, _ := rseq.CPU()
+			cpu <- now
+			grown <- l.grow()
+		})
+		now := <-cpu
+		time.Sleep(5 * time.Millisecond) // it waits for mu by then; if not, that tells nothing
+		b := newBlock(2)
+		atomic.StorePointer(l.entry(now), unsafe.Pointer(b))
+		l.mu.Unlock()
+		if !<-grown || atomic.LoadPointer(l.entry(now)) != unsafe.Pointer(b) {
+			t.Error("the list was made twice")
+		}
+	}
 }
 
 // thing is what TestStormPool's pools have.

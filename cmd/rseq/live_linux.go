@@ -15,7 +15,7 @@ import (
 
 	"github.com/rseq-go/rseq"
 	"github.com/rseq-go/rseq/internal/kernel"
-	"github.com/rseq-go/rseq/internal/tramp"
+	"github.com/rseq-go/rseq/internal/section"
 )
 
 const sectionAdvice = "use atomic operations or locks here; on arm64 a kernel with the fix 411c1cf43039 (Linux 7.0.14, 7.1) may help"
@@ -43,7 +43,7 @@ func checkAborts() check {
 	const name, rounds = "sections are aborted when disturbed", 20
 	var found, problems []string
 	for how, what := range []string{"preempted", "signalled", "migrated"} {
-		aborted, survived, err := tramp.LiveCheck(tramp.Disturbance(how), rounds, false)
+		aborted, survived, err := section.LiveCheck(section.Disturbance(how), rounds, false)
 		said := fmt.Sprintf("%s %d of %d", what, aborted, rounds)
 		switch {
 		case errors.Is(err, syscall.ENODEV):

@@ -8,7 +8,7 @@ import (
 
 	"github.com/rseq-go/rseq"
 	"github.com/rseq-go/rseq/internal/kernel"
-	"github.com/rseq-go/rseq/internal/tramp"
+	"github.com/rseq-go/rseq/internal/section"
 )
 
 // AllowedCPUs returns the CPUs that this thread may run on.
@@ -33,13 +33,15 @@ func OnThread(f func()) {
 	<-done
 }
 
-// Pin moves the calling thread, to which the goroutine is locked, to cpu.
-func Pin(t testing.TB, cpu int) {
+// Pin moves the calling thread, to which the goroutine is locked, to one of cpus.
+func Pin(t testing.TB, cpus ...int) {
 	t.Helper()
 	var set unix.CPUSet
-	set.Set(cpu)
+	for _, cpu := range cpus {
+		set.Set(cpu)
+	}
 	if err := unix.SchedSetaffinity(0, &set); err != nil {
-		t.Errorf("pin to CPU %d: %v", cpu, err)
+		t.Errorf("pin to CPU %v: %v", cpus, err)
 	}
 }
 
@@ -59,7 +61,7 @@ func Unregister(t testing.TB) {
 func RegisterAgain(t testing.TB) {
 	t.Helper()
 	info, _ := rseq.Query()
-	area := uintptr(tramp.ThreadPointer()) + uintptr(info.Offset)
+	area := uintptr(section.ThreadPointer()) + uintptr(info.Offset)
 	if _, _, e := unix.RawSyscall6(unix.SYS_RSEQ, area, uintptr(info.RegisteredLen), 0, uintptr(info.Signature), 0, 0); e != 0 {
 		t.Errorf("registering again: %v", e)
 	}
@@ -69,7 +71,7 @@ func RegisterAgain(t testing.TB) {
 func UnregisterArea(t testing.TB, offset int, length, signature uint32) {
 	t.Helper()
 	const unregister = 1 // RSEQ_FLAG_UNREGISTER
-	area := uintptr(tramp.ThreadPointer()) + uintptr(offset)
+	area := uintptr(section.ThreadPointer()) + uintptr(offset)
 	if _, _, e := unix.RawSyscall6(unix.SYS_RSEQ, area, uintptr(length), unregister, uintptr(signature), 0, 0); e != 0 {
 		t.Errorf("unregistering: %v", e)
 	}

@@ -18,7 +18,7 @@ import (
 
 	"github.com/rseq-go/rseq"
 	"github.com/rseq-go/rseq/internal/kernel"
-	"github.com/rseq-go/rseq/internal/tramp"
+	"github.com/rseq-go/rseq/internal/section"
 )
 
 // The main goroutine stays on the main thread, so no other one runs there.
@@ -85,7 +85,7 @@ func thread(cpu int) {
 		area, length, work := uintptr(0), uint32(0), false
 		if t.Confirm() == rseq.Confirmed {
 			info, _ := rseq.Query()
-			area = uintptr(tramp.ThreadPointer()) + uintptr(info.Offset)
+			area = uintptr(section.ThreadPointer()) + uintptr(info.Offset)
 			length, work = info.RegisteredLen, info.CriticalSections
 		}
 		sections(work)
@@ -100,8 +100,8 @@ func thread(cpu int) {
 // told nothing, for each disturbance.
 func live() {
 	rseq.Query()
-	for how := tramp.Preempted; how <= tramp.Migrated; how++ {
-		aborted, survived, err := tramp.LiveCheck(how, 5, false)
+	for how := section.Preempted; how <= section.Migrated; how++ {
+		aborted, survived, err := section.LiveCheck(how, 5, false)
 		fmt.Println(aborted, survived, err)
 	}
 }
