@@ -1,4 +1,4 @@
-//go:build linux && cgo && !purego
+//go:build linux && !android && cgo && !purego
 /* SPDX-License-Identifier: MIT
  *
  * Critical sections for amd64, in the order of cs_arm64.s. docs/architecture.md

@@ -1,4 +1,4 @@
-//go:build linux && cgo && !purego
+//go:build linux && !android && cgo && !purego
 /* SPDX-License-Identifier: MIT
  *
  * Critical sections for arm64, in the order of cs_amd64.s, which has the story.

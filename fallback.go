@@ -37,7 +37,7 @@ func slowConcurrencyID(gate *section.Gate) int32 {
 
 // slow returns the field at offset, negative if this thread has none even after
 // it asked for an area. A thread asks once; refused, it asks again only in
-// LockThread and Query.
+// LockThread, CriticalSections and Query.
 func slow(gate *section.Gate, offset int, f Features) int32 {
 	adopt(gate)
 	k := known.Load()
@@ -51,7 +51,7 @@ func slow(gate *section.Gate, offset int, f Features) int32 {
 	defer runtime.UnlockOSThread()
 	cpu := atomic.LoadInt32(field(abi.OffsetCPUID))
 	if cpu == section.Uninitialized && k.mayRegister() {
-		cpu = register()
+		cpu = register(false)
 	}
 	if cpu < 0 || !known.Load().info.Features.Has(f) {
 		return section.Uninitialized

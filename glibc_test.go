@@ -1,4 +1,4 @@
-//go:build linux && cgo && !purego && (amd64 || arm64)
+//go:build linux && !android && cgo && !purego && (amd64 || arm64)
 
 package rseq_test
 
@@ -55,6 +55,7 @@ type show struct {
 	KernelFeatureSize uint32 `json:"kernel_feature_size"`
 	KernelAlign       uint32 `json:"kernel_align"`
 	Confirmed         bool
+	Confirmation      string
 	Features          []string
 	CriticalSections  bool `json:"critical_sections"`
 	Mode              string
@@ -225,9 +226,17 @@ func TestBuildModes(t *testing.T) {
 // TestCrossBuilds: everything compiles where there are only portable answers.
 func TestCrossBuilds(t *testing.T) {
 	testutil.NeedCompilers(t)
-	for _, target := range []string{"darwin/arm64", "windows/amd64", "linux/riscv64", "linux/arm64", "linux/386"} {
+	for _, target := range []string{"darwin/arm64", "windows/amd64", "linux/riscv64", "linux/arm64", "linux/386", "android/arm64"} {
 		os, arch, _ := strings.Cut(target, "/")
 		testutil.Run(t, []string{"CGO_ENABLED=0", "GOOS=" + os, "GOARCH=" + arch}, "go", "build", ".", "./percpu", "./internal/...", "./cmd/...")
+	}
+	// Android satisfies the tag linux. Its C library is not known: nothing of C is built.
+	const parts = "{{range .CgoFiles}}{{.}} {{end}}{{range .CFiles}}{{.}} {{end}}{{range .SFiles}}{{.}} {{end}}"
+	for _, arch := range []string{"arm64", "amd64"} {
+		out := testutil.Run(t, []string{"CGO_ENABLED=1", "GOOS=android", "GOARCH=" + arch, "CC=gcc"}, "go", "list", "-f", parts, "./...")
+		if out = strings.TrimSpace(out); out != "" {
+			t.Errorf("android/%s builds %s", arch, out)
+		}
 	}
 }
 

@@ -229,11 +229,12 @@ func (x Index) LoadCBNEMemcpyStoreRelease(v *int64, expect int64, dst, src unsaf
 // does that.
 //
 // On arm64, Linux 6.19 to 7.0.13 do not abort a section when its thread is preempted
-// or migrated, so updates would be lost. Where the kernel may be one of those, the
-// first call watches, for some milliseconds, what it does.
+// or migrated, so updates would be lost. There the first call watches, for some
+// milliseconds, what the kernel does, whatever its version is said to be.
 //
 // The error matches [ErrNotSupported] where nothing can be done about it; any other
-// may go away. A debugger that steps a thread through a section aborts it at each
+// may go away. What could not be found out is remembered, and tried again after 50 ms at
+// first and a minute at most. A debugger that steps a thread through a section aborts it at each
 // step; then the error says so.
 func CriticalSections(x Index) error { return criticalSections(x, &section.Own) }
 
@@ -241,14 +242,18 @@ func CriticalSections(x Index) error { return criticalSections(x, &section.Own) 
 // inlined into a plugin, the plugin's.
 func criticalSections(x Index, gate *section.Gate) error {
 	adopt(gate)
-	if k := known.Load(); k.err != nil && (k.final || k.refused) {
+	if k := known.Load(); k.err != nil && (k.final || k.refused && !ownerAgain.due()) {
 		return k.err
 	}
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	k := known.Load()
 	if k.info.Owner == OwnerNone || k.mayRegister() && atomic.LoadInt32(field(abi.OffsetCPUID)) == section.Uninitialized {
-		register()
+		register(false)
+		k = known.Load()
+	}
+	if k.err == nil && !k.decided && atomic.LoadInt32(field(abi.OffsetCPUID)) < 0 {
+		return errNotRegistered // this thread can decide nothing
 	}
 	k = decide()
 	switch {
@@ -276,20 +281,24 @@ func criticalSections(x Index, gate *section.Gate) error {
 	}
 }
 
-var errNotRegistered = errors.New("rseq: critical sections: the calling thread is not registered: it was refused, or its library left it out, or it is ending")
+var errNotRegistered = errors.New("rseq: critical sections: the calling thread is not registered: it was refused, or it is ending, " +
+	"or it is for another library of the program to register it (with librseq, call rseq_register_current_thread on it)")
 
-// decide finds out whether critical sections may run, if there is an owner; once,
-// but for what may be another time. The goroutine is locked to its thread.
+// decide finds out whether critical sections may run, if there is an owner: once, and
+// after a while again where that could not be seen. The goroutine is locked to its
+// thread.
 func decide() *knowledge {
-	if k := known.Load(); k.decided || k.err != nil {
+	stands := func(k *knowledge) bool {
+		return k.decided || k.err != nil || k.sections != nil && !sectionsAgain.due()
+	}
+	if k := known.Load(); stands(k) {
 		return k
 	}
 	learning.Lock()
 	defer learning.Unlock()
-	k := *known.Load()
-	if k.decided || k.err != nil {
-		return &k
+	if k := known.Load(); stands(k) {
+		return k
 	}
-	k, _ = k.settle()
+	k, _ := known.Load().settle()
 	return &k
 }

@@ -1,4 +1,4 @@
-//go:build linux && cgo && !purego && (amd64 || arm64)
+//go:build linux && !android && cgo && !purego && (amd64 || arm64)
 
 package rseq_test
 
@@ -78,6 +78,60 @@ func TestManyCPUs(t *testing.T) {
 	if !strings.Contains(out, "--- PASS: TestLiveCheck") || strings.Contains(out, "one CPU") {
 		t.Error(out)
 	}
+}
+
+// TestLiveCheckInconclusive: what could not be made to happen in a live check says
+// nothing of the kernel, and why it could not is told: testdata/live.c.
+func TestLiveCheckInconclusive(t *testing.T) {
+	testutil.NeedCompilers(t)
+	testutil.NeedSections(t, rseq.ByCPU)
+	program := testutil.CC(t, "-O2", "testdata/live.c", "glibc.c", "fallback.c", "cs_"+runtime.GOARCH+".s", "-ldl", "-lpthread")
+	for _, what := range []string{"right", "held", "no handler", "no proc", "pin", "descriptor", "exhausted"} {
+		t.Run(what, func(t *testing.T) { t.Log(testutil.Run(t, nil, program, what)) })
+	}
+}
+
+// TestLiveCheckOfOthers: the threads of a live check are registered by a library that
+// does so when a thread allocates; where one leaves them out that is said. And threads
+// of real-time priority come to an end.
+func TestLiveCheckOfOthers(t *testing.T) {
+	program := testutil.GoBuild(t, "./testdata/threads", nil)
+	testutil.NeedSections(t, rseq.ByCPU)
+	const aborted = "5 0 <nil>\n"
+	live := func(t *testing.T, want string, env []string, command ...string) {
+		t.Helper()
+		out := testutil.Run(t, env, command[0], append(command[1:], "live")...)
+		lines := strings.SplitAfter(out, "\n")
+		if len(testutil.AllowedCPUs(t)) == 1 && len(lines) == 4 {
+			lines[2] = "" // where there is one CPU nothing migrates
+		} else {
+			want += want[:strings.Index(want, "\n")+1]
+		}
+		if got := strings.Join(lines, ""); got != want {
+			t.Errorf("%s, want %s", out, want)
+		}
+	}
+	t.Run("real time", func(t *testing.T) {
+		if _, err := exec.LookPath("chrt"); err != nil {
+			t.Skip(err)
+		}
+		if _, why, err := testutil.Try(nil, "chrt", "-f", "10", "true"); err != nil {
+			t.Skipf("no real-time priority here: %s", why)
+		}
+		live(t, aborted+aborted, nil, "chrt", "-f", "10", program)
+	})
+	if !onGlibc() || testutil.Guest() {
+		return
+	}
+	foreign := func(flag string) []string {
+		return []string{tunableOff, "LD_PRELOAD=" + testutil.CC(t, "-DSIGNATURE=RSEQGO_SIG", "-DSYMBOL", flag, "-shared", "-fPIC", "testdata/foreign.c", "-ldl", "-lpthread")}
+	}
+	t.Run("when a thread allocates", func(t *testing.T) { live(t, aborted+aborted, foreign("-DLAZY"), program) })
+	t.Run("the main thread only", func(t *testing.T) {
+		const said = "0 0 rseq: live check: the thread made for it has no area: the library that owns the areas did not register it, " +
+			"though it allocated memory, or its registration was refused\n"
+		live(t, said+said, foreign("-DMAIN"), program)
+	})
 }
 
 // inChild runs one test of this program in a process of its own, on one CPU
@@ -188,6 +242,9 @@ func TestRestored(t *testing.T) {
 		if cpu, _ := rseq.CPU(); cpu != stale {
 			t.Errorf("CPU %d before anybody asked the kernel, want the area's %d", cpu, stale)
 		}
+		if cpu := testutil.CRegisterThread(); cpu != stale {
+			t.Errorf("C is told CPU %d before anybody asked the kernel, want the area's %d", cpu, stale)
+		}
 		if asked {
 			th, err := rseq.LockThread()
 			if err != nil {
@@ -223,6 +280,9 @@ func TestRestored(t *testing.T) {
 		t.Log(err)
 		if cpu, err := rseq.CPU(); cpu != cpus[len(cpus)-1] || err != nil {
 			t.Errorf("CPU %d, %v", cpu, err)
+		}
+		if cpu := testutil.CRegisterThread(); cpu >= 0 {
+			t.Errorf("C is told CPU %d", cpu)
 		}
 		if err := rseq.CriticalSections(rseq.ByCPU); err == nil {
 			t.Error("critical sections are said to work")

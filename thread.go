@@ -44,7 +44,7 @@ func LockThread() (*Thread, error) {
 	}
 	t := &Thread{cpuID: &absent, nodeID: &absent, mmCID: &absent}
 	if known.Load().mayRegister() && atomic.LoadInt32(field(abi.OffsetCPUID)) < 0 {
-		register()
+		register(false)
 	}
 	if info := &known.Load().info; info.Owner != OwnerNone && atomic.LoadInt32(field(abi.OffsetCPUID)) >= 0 {
 		t.cpuID = field(abi.OffsetCPUID)

@@ -1,4 +1,4 @@
-//go:build !(linux && cgo && !purego && (amd64 || arm64))
+//go:build !(linux && !android && cgo && !purego && (amd64 || arm64))
 
 package rseq
 
@@ -12,6 +12,8 @@ import (
 func discover() knowledge {
 	k := knowledge{final: true}
 	switch {
+	case runtime.GOOS == "android":
+		k.err = notSupportedError("this package does not know Android's C library")
 	case runtime.GOOS != "linux":
 		k.err = notLinux()
 	case runtime.GOARCH != "amd64" && runtime.GOARCH != "arm64":
@@ -25,10 +27,10 @@ func discover() knowledge {
 
 // None of these is reached: what discover says is final.
 
-func register() int32                     { return -1 }
+func register(bool) int32                 { return -1 }
 func confirm(k knowledge) knowledge       { return k }
 func field(int) *int32                    { return &absent }
-func mayAsk() bool                        { return false }
+func mayAsk() error                       { return nil }
 func sectionsRefused(*Info) (error, bool) { return nil, false }
 func setGates(*Info)                      {}
 func adopt(*section.Gate)                 {}

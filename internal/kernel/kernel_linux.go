@@ -2,8 +2,6 @@
 package kernel
 
 import (
-	"strconv"
-	"strings"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -26,26 +24,6 @@ func Release() string {
 		return ""
 	}
 	return unix.ByteSliceToString(u.Release[:])
-}
-
-// MayKeepSections says whether an arm64 kernel of that release may be one that
-// lets a critical section run on after its thread was preempted or migrated: Linux
-// 6.19 up to 7.0.13 (39a167560a61, fixed by 411c1cf43039), and with room for
-// backports. A release that tells nothing may be one.
-func MayKeepSections(release string) bool {
-	major, rest, _ := strings.Cut(release, ".")
-	digits := strings.IndexFunc(rest, func(r rune) bool { return r < '0' || r > '9' })
-	if digits >= 0 {
-		rest = rest[:digits]
-	}
-	x, errX := strconv.Atoi(major)
-	y, errY := strconv.Atoi(rest)
-	if errX != nil || errY != nil {
-		return true
-	}
-	// Before 4.18 there is no rseq(2): the release is made up (setarch).
-	madeUp := x < 4 || x == 4 && y < 18
-	return x == 6 && y >= 19 || x == 7 && y < 2 || madeUp || strings.Contains(release, "-rc")
 }
 
 // ENOTSUPP is what the kernel answers where something is switched off or not

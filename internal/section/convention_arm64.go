@@ -1,4 +1,4 @@
-//go:build linux && cgo && !purego
+//go:build linux && !android && cgo && !purego
 
 package section
 
