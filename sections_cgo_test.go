@@ -779,7 +779,10 @@ func TestObserved(t *testing.T) {
 			unix.Kill(unix.Getpid(), unix.SIGURG)
 		}
 	})
-	time.Sleep(duration)
+	// Samples are taken by the time that the process runs.
+	for begin := ran(t); ran(t)-begin < duration; {
+		time.Sleep(10 * time.Millisecond)
+	}
 	stop.Store(true)
 	wg.Wait()
 	watchers.Wait()
@@ -799,6 +802,16 @@ func TestObserved(t *testing.T) {
 			t.Errorf("the profile does not show %s:\n%s", name, top)
 		}
 	}
+}
+
+// ran returns how long the process's threads have run on CPUs.
+func ran(t *testing.T) time.Duration {
+	t.Helper()
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_PROCESS_CPUTIME_ID, &ts); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(ts.Nano())
 }
 
 // grow makes the goroutine's stack move.

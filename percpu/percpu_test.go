@@ -14,6 +14,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/rseq-go/rseq"
 	"github.com/rseq-go/rseq/internal/testutil"
@@ -100,14 +101,21 @@ func TestReuse(t *testing.T) {
 				t.Fatalf("it is %d, want 7", got)
 			}
 		}
-		runtime.GC()
-		runtime.Gosched()
+		// The cleanups run in a goroutine of their own, some time after a collection.
+		list = nil
+		for left, begin := 0, time.Now(); left == 0 && time.Since(begin) < testutil.Patience(); {
+			runtime.GC()
+			runtime.Gosched()
+			a.mu.Lock()
+			left = len(a.free[4])
+			a.mu.Unlock()
+		}
 	}
 	if got := used.Load(); got != 5 {
 		t.Errorf("a counter that is still used is %d, want 5", got)
 	}
 	t.Logf("%d of 200 times, %d places", reused, len(was))
-	if reused < 50 {
+	if reused < 199 { // all but the first
 		t.Errorf("only %d of 200 counters use what others left", reused)
 	}
 }

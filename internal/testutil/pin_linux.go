@@ -3,6 +3,7 @@ package testutil
 import (
 	"runtime"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -72,4 +73,16 @@ func UnregisterArea(t testing.TB, offset int, length, signature uint32) {
 	if _, _, e := unix.RawSyscall6(unix.SYS_RSEQ, area, uintptr(length), unregister, uintptr(signature), 0, 0); e != 0 {
 		t.Errorf("unregistering: %v", e)
 	}
+}
+
+// ThreadTime returns how long a thread of this process has run on a CPU. What a thread
+// does while it runs is judged by that, since a machine may let it run late.
+func ThreadTime(t testing.TB, tid int) time.Duration {
+	t.Helper()
+	const perThread, sched = 4, 2 // linux/posix-timers.h
+	var ts unix.Timespec
+	if err := unix.ClockGettime(int32(^tid<<3|perThread|sched), &ts); err != nil {
+		t.Error(err)
+	}
+	return time.Duration(ts.Nano())
 }

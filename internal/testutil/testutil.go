@@ -108,10 +108,10 @@ func cameAlong(t testing.TB, name string, flags []string) string {
 // started is when the tests' time began, or a moment later.
 var started = time.Now()
 
-// patience is how long a program may run: an hour, or half of the time that the tests
-// have left, so that there is time to say what happened. It ends a program that hangs,
-// and not one that a slow machine runs.
-func patience() time.Duration {
+// Patience is how long a program may run, or something may take that must happen at last:
+// an hour, or half of the time that the tests have left, so that there is time to say what
+// happened. It ends what hangs, and not what a slow machine does slowly.
+func Patience() time.Duration {
 	if f := flag.Lookup("test.timeout"); f != nil {
 		if limit := f.Value.(flag.Getter).Get().(time.Duration); limit > 0 {
 			return max((limit-time.Since(started))/2, 2*time.Minute)
@@ -135,7 +135,7 @@ func Run(t testing.TB, env []string, name string, args ...string) string {
 
 // Try is Run for a program that may fail.
 func Try(env []string, name string, args ...string) (stdout, stderr string, err error) {
-	limit := patience()
+	limit := Patience()
 	ctx, cancel := context.WithTimeoutCause(context.Background(), limit, fmt.Errorf("it did not end within %v", limit.Round(time.Second)))
 	defer cancel()
 	cmd := exec.CommandContext(ctx, name, args...)

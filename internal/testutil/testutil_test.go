@@ -25,7 +25,7 @@ func TestPatience(t *testing.T) {
 		if err := flag.Set("test.timeout", c.limit); err != nil {
 			t.Fatal(err)
 		}
-		if got := patience(); got < c.least || got > c.most {
+		if got := Patience(); got < c.least || got > c.most {
 			t.Errorf("%s after the start of %s: %v, want %v to %v", c.since, c.limit, got, c.least, c.most)
 		}
 	}
