@@ -1,4 +1,4 @@
-//go:build linux && cgo && (amd64 || arm64)
+//go:build linux && !android && cgo && !purego && (amd64 || arm64)
 
 package rseq_test
 
@@ -14,8 +14,8 @@ import (
 
 	"github.com/rseq-go/rseq"
 	"github.com/rseq-go/rseq/internal/kernel"
+	"github.com/rseq-go/rseq/internal/section"
 	"github.com/rseq-go/rseq/internal/testutil"
-	"github.com/rseq-go/rseq/internal/tramp"
 )
 
 // bench runs loop(b.N) on one goroutine, then split over one for each CPU.
@@ -37,12 +37,16 @@ func bench(b *testing.B, loop func(b *testing.B, n int) (sum int)) {
 
 var sink int
 
-// BenchmarkEmptyCall is the yardstick: an empty Go assembly function with the
-// result of the one behind rseq.CPU.
+// empty is the yardstick for the price of a function call.
+//
+//go:noinline
+func empty(c *rseq.Cells, delta int64) rseq.Status { return rseq.Done }
+
+// BenchmarkEmptyCall is the yardstick.
 func BenchmarkEmptyCall(b *testing.B) {
 	bench(b, func(b *testing.B, n int) (sum int) {
 		for range n {
-			sum += int(tramp.Empty())
+			sum += int(empty(nil, 1))
 		}
 		return sum
 	})
@@ -178,7 +182,7 @@ func rivals(t testing.TB) []rival {
 			runtime.LockOSThread()
 			defer runtime.UnlockOSThread()
 			info, _ := rseq.Query()
-			testutil.CLoop(what, unsafe.Add(tramp.ThreadPointer(), info.Offset), cells, nodes, n)
+			testutil.CLoop(what, unsafe.Add(section.ThreadPointer(), info.Offset), cells, nodes, n)
 		}
 	}
 	heads := words(t, 3)
@@ -191,14 +195,14 @@ func rivals(t testing.TB) []rival {
 	return []rival{
 		{"EmptyCall", func(n int) {
 			for range n / 8 {
-				tramp.Empty()
-				tramp.Empty()
-				tramp.Empty()
-				tramp.Empty()
-				tramp.Empty()
-				tramp.Empty()
-				tramp.Empty()
-				tramp.Empty()
+				empty(cells, 1)
+				empty(cells, 1)
+				empty(cells, 1)
+				empty(cells, 1)
+				empty(cells, 1)
+				empty(cells, 1)
+				empty(cells, 1)
+				empty(cells, 1)
 			}
 		}},
 		{"Add", func(n int) {

@@ -1,10 +1,8 @@
 package rseq
 
 import (
-	"sync"
-
 	"github.com/rseq-go/rseq/internal/kernel"
-	"github.com/rseq-go/rseq/internal/tramp"
+	"github.com/rseq-go/rseq/internal/section"
 )
 
 // CPU returns the number of the CPU that the calling goroutine runs on, which
@@ -16,7 +14,7 @@ import (
 // The error is not nil only outside Linux and where a filter refuses getcpu(2);
 // the number is then -1.
 func CPU() (int, error) {
-	c := tramp.CPU()
+	c := section.CPUID(slowCPU)
 	if c < 0 {
 		return -1, errGetcpu
 	}
@@ -26,7 +24,7 @@ func CPU() (int, error) {
 // NodeID returns the NUMA node that the calling goroutine runs on, like [CPU]
 // already stale when it returns. Before Linux 6.3 it costs a system call.
 func NodeID() (int, error) {
-	n := tramp.NodeID()
+	n := section.NodeID(slowNodeID)
 	if n < 0 {
 		return -1, errGetcpu
 	}
@@ -40,7 +38,7 @@ func NodeID() (int, error) {
 // returns. Without a registered area, and before Linux 6.3, nothing tells it: the id is
 // -1 and the error matches [ErrNotSupported].
 func ConcurrencyID() (int, error) {
-	c := tramp.ConcurrencyID()
+	c := section.MMCID(slowConcurrencyID)
 	if c < 0 {
 		return -1, errConcurrencyID
 	}
@@ -49,9 +47,9 @@ func ConcurrencyID() (int, error) {
 
 // PossibleCPUs returns how many cells per-CPU data needs, one more than the
 // highest number that [CPU] and [ConcurrencyID] can return: what
-// /sys/devices/system/cpu/possible says, and where that is missing what
-// sched_getaffinity(2) has room for. It does not change while a process runs,
-// unlike [runtime.NumCPU], which counts the CPUs that it may use.
-func PossibleCPUs() int { return possibleCPUs() }
-
-var possibleCPUs = sync.OnceValue(kernel.PossibleCPUs)
+// /sys/devices/system/cpu/possible says, and where that cannot be read what
+// sched_getaffinity(2) wants room for, up to 63 more. It is never too small, and does
+// not change while a process runs, unlike [runtime.NumCPU], which counts the CPUs that
+// it may use. Where the process has too many files open at the first call, a child
+// process reads the file.
+func PossibleCPUs() int { return kernel.PossibleCPUs() }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -152,17 +153,18 @@ func TestConcurrencyIDsDiffer(t *testing.T) {
 
 func idsOfTwo(t *testing.T, cpus []int) (a, b int) {
 	var ids [2]int
-	var wg, ready sync.WaitGroup
-	ready.Add(2)
+	var rounds [2]atomic.Int64
+	var wg sync.WaitGroup
 	for i := range ids {
 		wg.Go(func() {
 			testutil.OnThread(func() {
 				testutil.Pin(t, cpus[i])
-				ready.Done()
-				ready.Wait()
-				for end := time.Now().Add(2 * time.Millisecond); time.Now().Before(end); {
+				// Each runs until it has seen the other one run beside it for some rounds.
+				for begin := rounds[1-i].Load(); rounds[1-i].Load() < begin+1000; {
 					ids[i], _ = rseq.ConcurrencyID()
+					rounds[i].Add(1)
 				}
+				rounds[i].Add(1000) // the other may be behind
 			})
 		})
 	}
@@ -209,14 +211,15 @@ func TestTwoReads(t *testing.T) {
 		}
 		moved <- now
 	})
-	var set unix.CPUSet
-	set.Set(cpus[1])
 	thread, ok := <-tid
 	if !ok {
 		return
 	}
-	time.Sleep(10 * time.Millisecond) // it is in the loop
-	if err := unix.SchedSetaffinity(thread, &set); err != nil {
+	// It has run for so long since, so it is in the loop.
+	for begin := testutil.ThreadTime(t, thread); testutil.ThreadTime(t, thread) < begin+5*time.Millisecond; {
+		runtime.Gosched()
+	}
+	if err := kernel.Bind(thread, cpus[1]); err != nil {
 		t.Fatal(err)
 	}
 	select {
@@ -224,7 +227,7 @@ func TestTwoReads(t *testing.T) {
 		if cpu != cpus[1] {
 			t.Errorf("CPU %d after a move to %d", cpu, cpus[1])
 		}
-	case <-time.After(20 * time.Second):
+	case <-time.After(testutil.Patience()):
 		t.Error("the loop does not see that its thread has moved")
 	}
 }

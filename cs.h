@@ -4,37 +4,17 @@
  * of their architecture, GNU as reads it. It is named .h so that the go command
  * sees when it changes. */
 
-/* Results: type Status in sections.go. */
-	.set	DONE, 0
-	.set	COMPARE_FAILED, 1
-	.set	RACED, 2
-	.set	OUT_OF_RANGE, 3
-	.set	NOT_REGISTERED, 4
-
-/* Fields of type Cells in sections.go, which type Counter of percpu begins with. */
-	.set	CELLS_BASE, 0
-	.set	CELLS_STRIDE, 16
-
-/* Fields of type FreeList in percpu, and of its blocks. */
-	.set	LIST_BLOCKS, 0
-	.set	BLOCK_COUNT, 0
-	.set	BLOCK_CAP, 8
-	.set	BLOCK_ITEMS, 16
-
 /* The fields that the kinds of index are named after. */
 	.set	RSEQ_INDEX_cpu_id, RSEQ_CPU_ID
 	.set	RSEQ_INDEX_mm_cid, RSEQ_MM_CID
 
-/* What these types have in common: the number of CPUs that they have something for,
- * and, but for Cells, of concurrency ids instead. */
-	.set	OWN_N, 8
-	.set	OWN_N_MM_CID, 24
-
-/* BOTH_OWN makes the two functions of an operation on the thread's own index; the
- * first leaves for the second. */
-	.macro	BOTH_OWN macro, op
-	\macro	rseqgo_v1_cs_\op\()_cpu_id, cpu_id, rseqgo_v1_cs_\op\()_mm_cid, OWN_N
-	\macro	rseqgo_v1_cs_\op\()_mm_cid, mm_cid
+/* BOTH makes an operation's two functions, rseqgo_v1_cs_<op>_cpu_id and
+ * rseqgo_v1_cs_<op>_mm_cid, and its PORTABLE word. Go calls the first, which jumps to
+ * the second where the index is mm_cid. */
+	.macro	BOTH macro, op
+	PORTABLE \op
+	\macro	\op, rseqgo_v1_cs_\op\()_cpu_id, cpu_id, rseqgo_v1_cs_\op\()_mm_cid
+	\macro	\op, rseqgo_v1_cs_\op\()_mm_cid, mm_cid
 	.endm
 
 /* How often an operation on the thread's own index tries before it says RACED. A
@@ -45,6 +25,29 @@
 	.set	SPIN_ABORTED, 0
 	.set	SPIN_SAW_FLAG, 1
 	.set	SPIN_EXHAUSTED, 2
+
+/* PORTABLE defines rseqgo_v1_portable_<op>: zero, or the Go function with the
+ * operation's own signature that the section jumps to before it looks at an argument.
+ * Package rseq sets it where the convention check failed. */
+	.macro	PORTABLE op
+	.pushsection .bss
+	.balign	8
+	.type	rseqgo_v1_portable_\op, STT_OBJECT
+	HIDDEN	rseqgo_v1_portable_\op
+	.zero	8
+	.size	rseqgo_v1_portable_\op, 8
+	.popsection
+	.endm
+
+/* The gate of this program or library, type Gate of internal/section. */
+	.bss
+	.balign	8
+	.type	rseqgo_v1_gate, STT_OBJECT
+	.globl	rseqgo_v1_gate
+	.hidden	rseqgo_v1_gate
+rseqgo_v1_gate:
+	.zero	GATE_SIZE
+	.size	rseqgo_v1_gate, GATE_SIZE
 
 /* DESCRIPTOR defines the struct rseq_cs of the section name, which the kernel
  * reads, and enters it in the array that debuggers and emulators read. */

@@ -24,3 +24,25 @@
 	.set	RSEQ_CS_START_IP, 8
 	.set	RSEQ_CS_POST_COMMIT_OFFSET, 16
 	.set	RSEQ_CS_ABORT_IP, 24
+
+/* What Go shares: internal/abi/sections.go. */
+	.set	DONE, 0
+	.set	COMPARE_FAILED, 1
+	.set	RACED, 2
+	.set	OUT_OF_RANGE, 3
+	.set	NOT_REGISTERED, 4
+	.set	CELLS_BASE, 0
+	.set	CELLS_STRIDE, 16
+	.set	OWN_N, 8
+	.set	OWN_N_MM_CID, 24
+	.set	LIST_BLOCKS, 0
+	.set	BLOCK_COUNT, 0
+	.set	BLOCK_CAP, 8
+	.set	BLOCK_ITEMS, 16
+	.set	GATE_READ_cpu_id, 0
+	.set	GATE_READ_node_id, 8
+	.set	GATE_READ_mm_cid, 16
+	.set	GATE_CS_cpu_id, 24
+	.set	GATE_CS_mm_cid, 32
+	.set	GATE_POSSIBLE, 40
+	.set	GATE_SIZE, 48

@@ -1,17 +1,19 @@
-//go:build linux && cgo
+//go:build linux && !android && cgo && !purego
 /* SPDX-License-Identifier: MIT
  *
  * Critical sections for amd64, in the order of cs_arm64.s. docs/architecture.md
  * tells how Go gets here and what an abort does.
  *
- * Calling convention: Go's ABI0, so the arguments are on the caller's stack from
- * 8(%rsp) on, the result behind them, and every register but rsp and rbp is
- * free. A section reads its arguments before it starts, writes their slots and
- * nothing else on the stack, and never calls. The first argument, but for those on
- * the thread's own index, is the index: 0 for cpu_id, 1 for mm_cid; each operation is
- * written once, as a macro, and made for both.
+ * Calling convention: Go's ABIInternal, since Go calls these functions itself, from the
+ * declarations in internal/section. The arguments are in rax, rbx, rcx, rdi, rsi, r8,
+ * r9, r10, r11 and the results in the same, in this order. rdx is the context of a
+ * closure call. r14 (Go's g), r15, xmm15, rsp and rbp stay as they are, and the stack
+ * is neither written nor read. That convention is not promised, so convention, below,
+ * asks for it before Go calls anything else; see PORTABLE in cs.h for the answer no.
  *
- *	<name>:		arguments, refusals, rseq_cs = descriptor
+ * Each operation is written once, as a macro, and made for both kinds of index.
+ *
+ *	<name>:		refusals, rseq_cs = descriptor
  *	<name>_start:	the thread's index is compared, loads, compares
  *	<name>_commit:	right behind the one store that does it
  *			exits: compare failed, raced, not registered, ...
@@ -19,62 +21,132 @@
  *	<name>_abort:	the kernel continues here if the thread was preempted,
  *			migrated or sent a signal between start and commit
  *
- * r10 is the distance from the thread pointer to the area, r8 the index that the
- * caller expects or that the thread had, rax scratch.
+ * rdx is the distance from the thread pointer to the area, r11 scratch. Arguments stay
+ * in their registers until the operation is committed, for another try and for the
+ * slow path.
  */
 	.include "cs_amd64.h"
 	.include "cs.h"
 
-/* DISPATCH leaves for other if the first argument says mm_cid. */
-	.macro	DISPATCH other
-	.ifnb	\other
-	cmpb	$0, 8(%rsp)
-	jne	\other
+/* convention(a, b, c, d, e, f, g, h, i) returns (b+1, c+2, d+3, e+4, f+5, g+6, h+7,
+ * i+8, a+9): all nine argument and result registers. Nothing else is touched, so that
+ * calling it is safe under any convention. */
+	FUNCTION rseqgo_v1_convention
+	movq	%rax, %rdx
+	leaq	1(%rbx), %rax
+	leaq	2(%rcx), %rbx
+	leaq	3(%rdi), %rcx
+	leaq	4(%rsi), %rdi
+	leaq	5(%r8), %rsi
+	leaq	6(%r9), %r8
+	leaq	7(%r10), %r9
+	leaq	8(%r11), %r10
+	leaq	9(%rdx), %r11
+	.ifdef	RSEQGO_WRONG_CONVENTION	/* for a test */
+	xchgq	%rax, %rbx
 	.endif
+	ret
+	END_FUNCTION rseqgo_v1_convention
+
+/* OPEN loads a word of the gate into rdx, the distance from the thread pointer to the
+ * area, or leaves if it is zero. No register but rdx has changed then: it is the context
+ * of closure calls, which a call by name does not pass, so CLOSED finds the arguments
+ * where the caller has put them under whatever convention. */
+	.macro	OPEN name, word
+	movq	rseqgo_v1_gate + \word(%rip), %rdx
+	testq	%rdx, %rdx
+	jz	.L\name\()_closed
 	.endm
 
+/* CLOSED is where OPEN leaves for: to the portable function, or to the slow path. */
+	.macro	CLOSED op, name
+.L\name\()_closed:
+	cmpq	$0, rseqgo_v1_portable_\op(%rip)
+	je	.L\name\()_unregistered
+	jmp	*rseqgo_v1_portable_\op(%rip)
+	.endm
+
+/* SLOW calls the function value slow, an argument, in place of this operation and with
+ * its arguments, but for slow itself: that is now this program's or library's gate. */
+	.macro	SLOW slow
+	movq	\slow, %rdx
+	leaq	rseqgo_v1_gate(%rip), \slow
+	jmp	*(%rdx)
+	.endm
+
+/* int32_t <field>(slow), the readers: rseqgo_v1_read_cpu_id, rseqgo_v1_read_node_id and
+ * rseqgo_v1_read_mm_cid.
+ *
+ *	if (area->cpu_id < 0) return slow()
+ *	return area-><field>
+ *
+ * The last two are right only in the area of a registered thread. in: slow rax. */
+	.macro	READER field, offset
+	PORTABLE read_\field
+	FUNCTION rseqgo_v1_read_\field
+	OPEN	read_\field, GATE_READ_\field
+	movl	%fs:RSEQ_CPU_ID(%rdx), %ecx
+	testl	%ecx, %ecx
+	js	.Lread_\field\()_unregistered
+	.ifnc	\field, cpu_id
+	movl	%fs:\offset(%rdx), %ecx
+	.endif
+	movl	%ecx, %eax
+	ret
+	CLOSED	read_\field, read_\field
+.Lread_\field\()_unregistered:
+	SLOW	%rax
+	END_FUNCTION rseqgo_v1_read_\field
+	.endm
+	READER	cpu_id, RSEQ_CPU_ID
+	READER	node_id, RSEQ_NODE_ID
+	READER	mm_cid, RSEQ_MM_CID
+
 /* INJECT is a delay loop for the tests, nothing in a normal build: so many rounds
- * as a word says, or until that turns zero. It clobbers r11 and the flags. */
+ * as a word says, or until that turns zero. It clobbers r12 and the flags. */
 	.macro	INJECT point
 	.ifdef	RSEQGO_INJECT
-	movl	rseqgo_v1_inject + 4 * \point(%rip), %r11d
+	movl	rseqgo_v1_inject + 4 * \point(%rip), %r12d
 881:	cmpl	$0, rseqgo_v1_inject + 4 * \point(%rip)
 	je	882f
-	decl	%r11d
+	decl	%r12d
 	jnz	881b
 882:
 	.endif
 	.endm
 
-/* START starts the section; a thread whose index is not r8 leaves for elsewhere. */
-	.macro	START name, index, elsewhere
-	leaq	\name\()_descriptor(%rip), %rax
+/* START starts the section; a thread whose index is not i leaves for elsewhere. */
+	.macro	START name, index, i, elsewhere
+	leaq	\name\()_descriptor(%rip), %r11
 	INJECT	1
-	movq	%rax, %fs:RSEQ_RSEQ_CS(%r10)
+	movq	%r11, %fs:RSEQ_RSEQ_CS(%rdx)
 	HIDDEN	\name\()_start
 	INJECT	2
 	.ifc	\index, mm_cid
 	/* An unregistered area's mm_cid is 0, as CPU 0's thread's may be. */
-	cmpl	$0, %fs:RSEQ_CPU_ID(%r10)
+	cmpl	$0, %fs:RSEQ_CPU_ID(%rdx)
 	js	.L\name\()_unregistered
 	EXIT_POINT \name, .L\name\()_unregistered
 	.endif
-	cmpl	%r8d, %fs:RSEQ_INDEX_\index(%r10)
+	cmpl	\i, %fs:RSEQ_INDEX_\index(%rdx)
 	jne	\elsewhere
 	EXIT_POINT \name, \elsewhere
 	INJECT	3
 	.endm
 
-/* ENTER starts the section of an operation that names its index, argument
- * at(%rsp): refused, or an index that cannot be, leave before. */
-	.macro	ENTER name, index, at
-	movq	rseqgo_v1_cs_offset_\index(%rip), %r10
-	movq	\at(%rsp), %r8
-	testq	%r10, %r10
-	jz	.L\name\()_unregistered
-	cmpq	rseqgo_v1_cs_possible(%rip), %r8
+/* ENTER begins an operation that names its index, in the 64 bits of i and the 32 of
+ * i32, and whose first argument, al, says which kind that is: 0 for cpu_id, 1 for
+ * mm_cid. An index that cannot be leaves before the section starts. */
+	.macro	ENTER name, index, other, i, i32
+	FUNCTION \name
+	OPEN	\name, GATE_CS_\index
+	.ifnb	\other
+	testb	%al, %al
+	jne	\other
+	.endif
+	cmpq	rseqgo_v1_gate + GATE_POSSIBLE(%rip), \i
 	jae	.L\name\()_range
-	START	\name, \index, .L\name\()_elsewhere
+	START	\name, \index, \i32, .L\name\()_elsewhere
 	.endm
 
 /* COMPARE_FAILS is the exit of the branches just before it. */
@@ -83,34 +155,35 @@
 	.set	.L\name\()_compares, 1
 	.endm
 
-/* COMMIT stands behind the committing store and ends the function; result is
- * where the status goes. */
-	.macro	COMMIT name, index, result
+/* COMMIT stands behind the committing store and ends the function; the status goes to
+ * the register result. */
+	.macro	COMMIT op, name, index, result=%eax
 	HIDDEN	\name\()_commit
 	INJECT	6
-	movl	$DONE, \result(%rsp)
+	movl	$DONE, \result
 	ret
 	.ifdef	.L\name\()_compares
 .L\name\()_compare_failed:
-	movl	$COMPARE_FAILED, \result(%rsp)
+	movl	$COMPARE_FAILED, \result
 	ret
 	.endif
 .L\name\()_elsewhere:
 	.ifc	\index, cpu_id
-	cmpl	$0, %fs:RSEQ_CPU_ID(%r10)
+	cmpl	$0, %fs:RSEQ_CPU_ID(%rdx)
 	js	.L\name\()_unregistered
 	.endif
-	movl	$RACED, \result(%rsp)
+	movl	$RACED, \result
 	ret
+	CLOSED	\op, \name
 .L\name\()_unregistered:
-	movl	$NOT_REGISTERED, \result(%rsp)
+	movl	$NOT_REGISTERED, \result
 	ret
 .L\name\()_range:
-	movl	$OUT_OF_RANGE, \result(%rsp)
+	movl	$OUT_OF_RANGE, \result
 	ret
 	SIGNATURE
 	HIDDEN	\name\()_abort
-	movl	$RACED, \result(%rsp)
+	movl	$RACED, \result
 	ret
 	END_FUNCTION \name
 	DESCRIPTOR \name
@@ -123,291 +196,284 @@
 	.long	RSEQ_SIG
 	.endm
 
-/* BOTH makes an operation's two functions. */
-	.macro	BOTH macro, op
-	\macro	rseqgo_v1_cs_\op\()_cpu_id, cpu_id, rseqgo_v1_cs_\op\()_mm_cid
-	\macro	rseqgo_v1_cs_\op\()_mm_cid, mm_cid
-	.endm
-
 /* RELEASES names an operation's releasing variant: on x86 every store releases. */
 	.macro	RELEASES op
-	.irp	index, cpu_id, mm_cid
-	.globl	rseqgo_v1_cs_\op\()_release_\index
-	.hidden	rseqgo_v1_cs_\op\()_release_\index
-	.set	rseqgo_v1_cs_\op\()_release_\index, rseqgo_v1_cs_\op\()_\index
-	.endr
+	ALIAS	rseqgo_v1_cs_\op\()_release_cpu_id, rseqgo_v1_cs_\op\()_cpu_id
+	ALIAS	rseqgo_v1_cs_\op\()_release_mm_cid, rseqgo_v1_cs_\op\()_mm_cid
+	ALIAS	rseqgo_v1_portable_\op\()_release, rseqgo_v1_portable_\op
+	.endm
+	.macro	ALIAS name, of
+	.globl	\name
+	.hidden	\name
+	.set	\name, \of
 	.endm
 
-/* OWN begins an operation on the thread's own index: rdi is a struct that has its
+/* OWN begins an operation on the thread's own index: rax is a struct that has its
  * number of indexes at n. Refused, or beyond that number, it leaves. Where it is
- * interrupted it starts again, at _again, so rdi, rsi, r10 and rbx stay. */
-	.macro	OWN name, index, n
+ * interrupted it starts again, at _again. r8 is the index, in r10 too; tries, if no
+ * argument counts the tries, is a register for that. */
+	.macro	OWN name, index, n, tries
 	FUNCTION \name
-	movq	8(%rsp), %rdi
-	movq	rseqgo_v1_cs_offset_\index(%rip), %r10
-	movq	16(%rsp), %rsi
-	testq	%r10, %r10
-	jz	.L\name\()_unregistered
+	OPEN	\name, GATE_CS_\index
+	.ifnb	\tries
+	xorl	\tries, \tries
+	.endif
 .L\name\()_again:
-	movl	%fs:RSEQ_INDEX_\index(%r10), %r8d
-	movq	%r8, %rdx
-	cmpq	\n(%rdi), %r8		/* signed, and r8 is not negative */
+	movl	%fs:RSEQ_INDEX_\index(%rdx), %r8d
+	.ifc	\index, cpu_id		/* negative where the thread is not registered */
+	testl	%r8d, %r8d
+	js	.L\name\()_unregistered
+	.endif
+	movq	%r8, %r10
+	cmpq	\n(%rax), %r8		/* signed: n may be negative */
 	jge	.L\name\()_beyond
 	.endm
 
-/* SAY stores a status, if there is a slot for it. */
-	.macro	SAY status, at
-	.ifnb	\at
-	movl	$\status, \at(%rsp)
+/* LEAVE ends an operation on the thread's own index that did not happen: with a status
+ * if there is a register for it, by the slow path if there is one. */
+	.macro	LEAVE status, result, slow
+	.ifnb	\result
+	movl	$\status, \result
+	.endif
+	.ifnb	\slow
+	SLOW	\slow
+	.else
+	ret
 	.endif
 	.endm
 
-/* OTHERWISE has the ways out of an operation on the thread's own index, for the
- * status at(%rsp), and ends the function. A struct without indexes may have some for
- * the other function. try counts the tries and leaves for _again, or falls through.
- * leave is "ret", or "jmp *%rbx": what the entry in Go assembly put there does the
- * rest, with the same arguments. */
-	.macro	OTHERWISE name, at, leave, other, try:vararg
+/* LEAVES has the ways out of an operation on the thread's own index, and ends the
+ * function. A struct without indexes may have some for the other function. tries counts
+ * the tries. */
+	.macro	LEAVES op, name, tries, result, slow, other
 .L\name\()_beyond:
-	testl	%r8d, %r8d		/* the cpu_id of an unregistered area */
-	js	.L\name\()_unregistered
 	.ifnb	\other
-	cmpq	$0, OWN_N_MM_CID(%rdi)
+	cmpq	$0, OWN_N_MM_CID(%rax)
 	jne	\other
 	.endif
-	SAY	OUT_OF_RANGE, \at
-	\leave
+	LEAVE	OUT_OF_RANGE, \result, \slow
+	CLOSED	\op, \name
 .L\name\()_unregistered:
-	SAY	NOT_REGISTERED, \at
-	\leave
+	LEAVE	NOT_REGISTERED, \result, \slow
 	SIGNATURE
 	HIDDEN	\name\()_abort
-	\try
-	SAY	RACED, \at
-	\leave
+	incl	\tries
+	cmpl	$TRIES, \tries
+	jb	.L\name\()_again
+	LEAVE	RACED, \result, \slow
 	END_FUNCTION \name
 	DESCRIPTOR \name
 	.endm
 
-/* Status add(struct cells *cells, int64_t delta)
+/* Status add(struct cells *cells, int64_t delta), for which Go has a function for each
+ * index: rseqgo_v1_cs_add_cpu_id and rseqgo_v1_cs_add_mm_cid.
  *
  *	i = current index
  *	if (i >= cells->n) return OUT_OF_RANGE
  *	*(cells->base + i * cells->stride) += delta, if i is still the index
  *
- * and void count(struct counter *cells, int64_t delta), which is done otherwise where
- * it cannot be.
+ * and void count(struct counter *cells, int64_t delta, slow), which takes the slow path
+ * where it cannot: rseqgo_v1_cs_count_cpu_id and rseqgo_v1_cs_count_mm_cid.
  *
- * in: cells rdi, delta rsi; r8d the index, rdx the word's address: computed before
- * the section starts, since a load right behind the store of rseq_cs beside it is
- * slow, and only the comparison, which is predicted, waits for that. The addq
- * commits. It tries 128 times: counted in the slot of the argument delta, which rsi
- * remembers, so that a first try needs no counter. */
+ * in: cells rax, delta rbx, slow rcx; r10 the word's address: computed before the
+ * section starts, since a load right behind the store of rseq_cs beside it is slow, and
+ * only the comparison, which is predicted, waits for that. edi counts the tries. The
+ * addq commits. */
 	.macro	ADD_OWN name, index, n
-	OWN	\name, \index, \n
-	imulq	CELLS_STRIDE(%rdi), %rdx
-	addq	CELLS_BASE(%rdi), %rdx
-	START	\name, \index, \name\()_abort
-	addq	%rsi, (%rdx)
+	OWN	\name, \index, \n, %edi
+	imulq	CELLS_STRIDE(%rax), %r10
+	addq	CELLS_BASE(%rax), %r10
+	START	\name, \index, %r8d, \name\()_abort
+	addq	%rbx, (%r10)
 	HIDDEN	\name\()_commit
 	INJECT	6
 	.endm
-	.macro	TRY_ADD name
-	incq	16(%rsp)
-	movq	16(%rsp), %rcx
-	subq	%rsi, %rcx
-	cmpq	$TRIES, %rcx
-	jb	.L\name\()_again
-	.endm
-	.macro	OP_ADD name, index
+	.macro	OP_ADD op, name, index, other
 	ADD_OWN	\name, \index, OWN_N
-	movl	$DONE, 24(%rsp)
+	movl	$DONE, %eax
 	ret
-	OTHERWISE \name, 24, ret, , TRY_ADD \name
+	LEAVES	\op, \name, %edi, %eax
 	.endm
-	OP_ADD	rseqgo_v1_cs_add_cpu_id, cpu_id
-	OP_ADD	rseqgo_v1_cs_add_mm_cid, mm_cid
+	BOTH	OP_ADD, add
 
-/* The slot of delta is as it was, and what the entry in Go assembly put in rbx goes on. */
-	.macro	COUNT_OTHERWISE
-	movq	%rsi, 16(%rsp)
-	jmp	*%rbx
-	.endm
-	.macro	OP_COUNT name, index, other, n=OWN_N_MM_CID
-	ADD_OWN	\name, \index, \n
+	.macro	OP_COUNT op, name, index, other
+	.ifnb	\other
+	ADD_OWN	\name, \index, OWN_N
+	.else
+	ADD_OWN	\name, \index, OWN_N_MM_CID
+	.endif
 	ret
-	OTHERWISE \name, , COUNT_OTHERWISE, \other, TRY_ADD \name
+	LEAVES	\op, \name, %edi, , %rcx, \other
 	.endm
-	BOTH_OWN OP_COUNT, count
+	BOTH	OP_COUNT, count
 
-/* LIST starts an operation on a list: rax becomes the block of the thread's own
- * index and rcx its count, loaded inside the section, so that who publishes
- * another block and fences has the old one alone. */
-	.macro	LIST name, index, n
-	OWN	\name, \index, \n
-	shlq	$3, %rdx
-	addq	LIST_BLOCKS(%rdi), %rdx
-	START	\name, \index, \name\()_abort
-	movq	(%rdx), %rax
-	movq	BLOCK_COUNT(%rax), %rcx
+/* LIST starts an operation on a list: r9 becomes the block of the thread's own index
+ * and r11 its count. Both are loaded inside the section: after another block was
+ * published and the CPU fenced no section uses the old one. */
+	.macro	LIST name, index, other
+	.ifnb	\other
+	OWN	\name, \index, OWN_N
+	.else
+	OWN	\name, \index, OWN_N_MM_CID
+	.endif
+	shlq	$3, %r10
+	addq	LIST_BLOCKS(%rax), %r10
+	START	\name, \index, %r8d, \name\()_abort
+	movq	(%r10), %r9
+	movq	BLOCK_COUNT(%r9), %r11
 	.endm
 
-/* LISTED stands behind the committing store: status at(%rsp), where the tries are
- * counted too: the caller stored zero there. */
-	.macro	LISTED name, at, other
+/* LISTED stands behind the result of an operation on a list and ends the function. Its
+ * arguments slow and status: status is zero in a call, counts the tries, and says to the
+ * slow path why. */
+	.macro	LISTED op, name, slow, status, other
 	ret
 .L\name\()_compare_failed:
-	movl	$COMPARE_FAILED, \at(%rsp)
-	jmp	*%rbx
-	OTHERWISE \name, \at, "jmp *%rbx", \other, TRY_LIST \name, \at
-	.endm
-	.macro	TRY_LIST name, at
-	incl	\at(%rsp)
-	cmpl	$TRIES, \at(%rsp)
-	jb	.L\name\()_again
+	LEAVE	COMPARE_FAILED, \status, \slow
+	LEAVES	\op, \name, \status, \status, \slow, \other
 	.endm
 
-/* bool push(struct list *list, uint64_t v, uint32_t status)
+/* bool push(struct list *list, uint64_t v, slow, uint32_t status)
  *
  *	b = list->blocks[i]
- *	if (b->count == b->cap) return otherwise(COMPARE_FAILED)
+ *	if (b->count == b->cap) return slow(COMPARE_FAILED)
  *	b->items[b->count] = v
  *	b->count++
+ *	return true
  *
- * in: list rdi, v rsi. The movq to count commits. */
-	.macro	OP_PUSH name, index, other, n=OWN_N_MM_CID
-	LIST	\name, \index, \n
-	cmpq	BLOCK_CAP(%rax), %rcx
+ * in: list rax, v rbx, slow rcx, status edi. The movq to count commits. */
+	.macro	OP_PUSH op, name, index, other
+	LIST	\name, \index, \other
+	cmpq	BLOCK_CAP(%r9), %r11
 	jae	.L\name\()_compare_failed
 	COMPARE_FAILS \name
 	INJECT	4
-	movq	%rsi, BLOCK_ITEMS(%rax,%rcx,8)
-	incq	%rcx
+	movq	%rbx, BLOCK_ITEMS(%r9,%r11,8)
+	incq	%r11
 	INJECT	5
-	movq	%rcx, BLOCK_COUNT(%rax)
+	movq	%r11, BLOCK_COUNT(%r9)
 	HIDDEN	\name\()_commit
 	INJECT	6
-	movb	$1, 32(%rsp)
-	LISTED	\name, 24, \other
+	movl	$1, %eax
+	LISTED	\op, \name, %rcx, %edi, \other
 	.endm
-	BOTH_OWN OP_PUSH, push
+	BOTH	OP_PUSH, push
 
-/* (uint64_t v, bool) pop(struct list *list, uint32_t status)
+/* (uint64_t v, bool) pop(struct list *list, slow, uint32_t status)
  *
  *	b = list->blocks[i]
- *	if (b->count == 0) return otherwise(COMPARE_FAILED)
+ *	if (b->count == 0) return slow(COMPARE_FAILED)
  *	v = b->items[b->count - 1]
  *	b->count--
+ *	return v, true
  *
- * in: list rdi; out: v r9. The movq to count commits. */
-	.macro	OP_POP name, index, other, n=OWN_N_MM_CID
-	LIST	\name, \index, \n
-	subq	$1, %rcx
+ * in: list rax, slow rbx, status ecx; v r8. The movq to count commits. */
+	.macro	OP_POP op, name, index, other
+	LIST	\name, \index, \other
+	subq	$1, %r11
 	jb	.L\name\()_compare_failed
 	COMPARE_FAILS \name
 	INJECT	4
-	movq	BLOCK_ITEMS(%rax,%rcx,8), %r9
+	movq	BLOCK_ITEMS(%r9,%r11,8), %r8
 	INJECT	5
-	movq	%rcx, BLOCK_COUNT(%rax)
+	movq	%r11, BLOCK_COUNT(%r9)
 	HIDDEN	\name\()_commit
 	INJECT	6
-	movq	%r9, 24(%rsp)
-	movb	$1, 32(%rsp)
-	LISTED	\name, 16, \other
+	movq	%r8, %rax
+	movl	$1, %ebx
+	LISTED	\op, \name, %rbx, %ecx, \other
 	.endm
-	BOTH_OWN OP_POP, pop
+	BOTH	OP_POP, pop
 
-/* size_t push_batch(struct list *list, const uint64_t *v, size_t n, uint32_t status)
+/* size_t push_batch(struct list *list, const uint64_t *v, size_t n, slow,
+ *	uint32_t status)
  *
  *	b = list->blocks[i]
  *	n = min(n, b->cap - b->count)
- *	if (n == 0) return otherwise(COMPARE_FAILED)
+ *	if (n == 0) return slow(COMPARE_FAILED)
  *	memcpy(b->items + b->count, v, n * 8)
  *	b->count += n
  *	return n
  *
- * in: list rdi, v rsi; out: n r8. The addq to count commits. */
-	.macro	OP_PUSH_BATCH name, index, other, n=OWN_N_MM_CID
-	LIST	\name, \index, \n
-	movq	BLOCK_CAP(%rax), %r8
-	leaq	BLOCK_ITEMS(%rax,%rcx,8), %r9
-	subq	%rcx, %r8
-	cmpq	24(%rsp), %r8
-	cmovaq	24(%rsp), %r8
-	xorl	%ecx, %ecx
+ * in: list rax, v rbx, n rcx, slow rdi, status esi; the new n r8, r10 where it copies to,
+ * r13 scratch. v is read inside the section. The addq to count commits. */
+	.macro	OP_PUSH_BATCH op, name, index, other
+	LIST	\name, \index, \other
+	movq	BLOCK_CAP(%r9), %r8
+	leaq	BLOCK_ITEMS(%r9,%r11,8), %r10
+	subq	%r11, %r8
+	cmpq	%rcx, %r8
+	cmovaq	%rcx, %r8
+	xorl	%r11d, %r11d
 	testq	%r8, %r8
 	jz	.L\name\()_compare_failed
 	COMPARE_FAILS \name
 	INJECT	4
-1:	movq	(%rsi,%rcx,8), %rdx
-	movq	%rdx, (%r9,%rcx,8)
-	incq	%rcx
-	cmpq	%r8, %rcx
+1:	movq	(%rbx,%r11,8), %r13
+	movq	%r13, (%r10,%r11,8)
+	incq	%r11
+	cmpq	%r8, %r11
 	jb	1b
 	INJECT	5
-	addq	%r8, BLOCK_COUNT(%rax)
+	addq	%r8, BLOCK_COUNT(%r9)
 	HIDDEN	\name\()_commit
 	INJECT	6
-	movq	%r8, 40(%rsp)
-	LISTED	\name, 32, \other
+	movq	%r8, %rax
+	LISTED	\op, \name, %rdi, %esi, \other
 	.endm
-	BOTH_OWN OP_PUSH_BATCH, push_batch
+	BOTH	OP_PUSH_BATCH, push_batch
 
-/* size_t pop_batch(struct list *list, uint64_t *v, size_t n, uint32_t status)
+/* size_t pop_batch(struct list *list, uint64_t *v, size_t n, slow, uint32_t status)
  *
  *	b = list->blocks[i]
  *	n = min(n, b->count)
- *	if (n == 0) return otherwise(COMPARE_FAILED)
+ *	if (n == 0) return slow(COMPARE_FAILED)
  *	for (k = 0; k < n; k++) v[k] = b->items[b->count - 1 - k]
  *	b->count -= n
  *	return n
  *
- * in: list rdi, v rsi; out: n r8. The subq from count commits. */
-	.macro	OP_POP_BATCH name, index, other, n=OWN_N_MM_CID
-	LIST	\name, \index, \n
-	leaq	BLOCK_ITEMS - 8(%rax,%rcx,8), %r9
-	cmpq	24(%rsp), %rcx
-	cmovaq	24(%rsp), %rcx
-	movq	%rcx, %r8
-	xorl	%ecx, %ecx
+ * in: list rax, v rbx, n rcx, slow rdi, status esi; the new n r8, r10 where it copies
+ * from, r13 scratch. v is written inside the section. The subq from count commits. */
+	.macro	OP_POP_BATCH op, name, index, other
+	LIST	\name, \index, \other
+	leaq	BLOCK_ITEMS - 8(%r9,%r11,8), %r10
+	cmpq	%rcx, %r11
+	cmovaq	%rcx, %r11
+	movq	%r11, %r8
+	xorl	%r11d, %r11d
 	testq	%r8, %r8
 	jz	.L\name\()_compare_failed
 	COMPARE_FAILS \name
 	INJECT	4
-1:	movq	(%r9), %rdx
-	movq	%rdx, (%rsi,%rcx,8)
-	subq	$8, %r9
-	incq	%rcx
-	cmpq	%r8, %rcx
+1:	movq	(%r10), %r13
+	movq	%r13, (%rbx,%r11,8)
+	subq	$8, %r10
+	incq	%r11
+	cmpq	%r8, %r11
 	jb	1b
 	INJECT	5
-	subq	%r8, BLOCK_COUNT(%rax)
+	subq	%r8, BLOCK_COUNT(%r9)
 	HIDDEN	\name\()_commit
 	INJECT	6
-	movq	%r8, 40(%rsp)
-	LISTED	\name, 32, \other
+	movq	%r8, %rax
+	LISTED	\op, \name, %rdi, %esi, \other
 	.endm
-	BOTH_OWN OP_POP_BATCH, pop_batch
+	BOTH	OP_POP_BATCH, pop_batch
 
 /* Status load_cbne_store(index, int64_t *v, expect, newv, int i)
  *
  *	if (*v != expect) return COMPARE_FAILED
  *	*v = newv
  *
- * in: v rdi, expect rsi, newv rdx. The movq to v commits. */
-	.macro	OP_LOAD_CBNE_STORE name, index, other
-	FUNCTION \name
-	DISPATCH \other
-	movq	16(%rsp), %rdi
-	movq	24(%rsp), %rsi
-	movq	32(%rsp), %rdx
-	ENTER	\name, \index, 40
-	cmpq	%rsi, (%rdi)
+ * in: index al, v rbx, expect rcx, newv rdi, i rsi. The movq to v commits. */
+	.macro	OP_LOAD_CBNE_STORE op, name, index, other
+	ENTER	\name, \index, \other, %rsi, %esi
+	cmpq	%rcx, (%rbx)
 	jne	.L\name\()_compare_failed
 	COMPARE_FAILS \name
 	INJECT	4
-	movq	%rdx, (%rdi)
-	COMMIT	\name, \index, 48
+	movq	%rdi, (%rbx)
+	COMMIT	\op, \name, \index
 	.endm
 	BOTH	OP_LOAD_CBNE_STORE, load_cbne_store
 
@@ -415,15 +481,11 @@
  *
  *	*v += count
  *
- * in: v rdi, count rsi. The addq commits. */
-	.macro	OP_LOAD_ADD_STORE name, index, other
-	FUNCTION \name
-	DISPATCH \other
-	movq	16(%rsp), %rdi
-	movq	24(%rsp), %rsi
-	ENTER	\name, \index, 32
-	addq	%rsi, (%rdi)
-	COMMIT	\name, \index, 40
+ * in: index al, v rbx, count rcx, i rdi. The addq commits. */
+	.macro	OP_LOAD_ADD_STORE op, name, index, other
+	ENTER	\name, \index, \other, %rdi, %edi
+	addq	%rcx, (%rbx)
+	COMMIT	\op, \name, \index
 	.endm
 	BOTH	OP_LOAD_ADD_STORE, load_add_store
 
@@ -434,26 +496,19 @@
  *	if (load == expectnot) return COMPARE_FAILED
  *	*v = *(load + voffp)
  *
- * in: v rdi, expectnot rsi, voffp rdx; out: load r9, kept in its slot 48(%rsp)
- * before anything can fail. The movq to v commits. */
-	.macro	OP_LOAD_CBEQ_STORE_ADD_LOAD_STORE name, index, other
-	FUNCTION \name
-	DISPATCH \other
-	movq	16(%rsp), %rdi
-	movq	24(%rsp), %rsi
-	movq	32(%rsp), %rdx
-	movq	%rsi, 48(%rsp)
-	ENTER	\name, \index, 40
-	movq	(%rdi), %r9
-	cmpq	%rsi, %r9
+ * in: index al, v rbx, expectnot rcx, voffp rdi, i rsi; load rax. The movq to v
+ * commits. */
+	.macro	OP_LOAD_CBEQ_STORE_ADD_LOAD_STORE op, name, index, other
+	ENTER	\name, \index, \other, %rsi, %esi
+	movq	(%rbx), %rax
+	cmpq	%rcx, %rax
 	je	.L\name\()_compare_failed
 	COMPARE_FAILS \name
 	INJECT	4
-	movq	%r9, 48(%rsp)
-	movq	(%r9,%rdx), %rax
+	movq	(%rax,%rdi), %r11
 	INJECT	5
-	movq	%rax, (%rdi)
-	COMMIT	\name, \index, 56
+	movq	%r11, (%rbx)
+	COMMIT	\op, \name, \index, %ebx
 	.endm
 	BOTH	OP_LOAD_CBEQ_STORE_ADD_LOAD_STORE, load_cbeq_store_add_load_store
 
@@ -463,20 +518,15 @@
  *	p = *(int64_t **)(*ptr + off)
  *	*p += inc
  *
- * in: ptr rdi, off rsi, inc rdx. The addq commits. */
-	.macro	OP_LOAD_ADD_LOAD_LOAD_ADD_STORE name, index, other
-	FUNCTION \name
-	DISPATCH \other
-	movq	16(%rsp), %rdi
-	movq	24(%rsp), %rsi
-	movq	32(%rsp), %rdx
-	ENTER	\name, \index, 40
-	addq	(%rdi), %rsi
+ * in: index al, ptr rbx, off rcx, inc rdi, i rsi. The addq commits. */
+	.macro	OP_LOAD_ADD_LOAD_LOAD_ADD_STORE op, name, index, other
+	ENTER	\name, \index, \other, %rsi, %esi
+	addq	(%rbx), %rcx
 	INJECT	4
-	movq	(%rsi), %rax
+	movq	(%rcx), %r11
 	INJECT	5
-	addq	%rdx, (%rax)
-	COMMIT	\name, \index, 48
+	addq	%rdi, (%r11)
+	COMMIT	\op, \name, \index
 	.endm
 	BOTH	OP_LOAD_ADD_LOAD_LOAD_ADD_STORE, load_add_load_load_add_store
 
@@ -487,99 +537,79 @@
  *	if (*v2 != expect2) return COMPARE_FAILED
  *	*v = newv
  *
- * in: v rdi, expect rsi, v2 rdx, expect2 rcx, newv r9. The movq to v commits. */
-	.macro	OP_LOAD_CBNE_LOAD_CBNE_STORE name, index, other
-	FUNCTION \name
-	DISPATCH \other
-	movq	16(%rsp), %rdi
-	movq	24(%rsp), %rsi
-	movq	32(%rsp), %rdx
-	movq	40(%rsp), %rcx
-	movq	48(%rsp), %r9
-	ENTER	\name, \index, 56
-	cmpq	%rsi, (%rdi)
+ * in: index al, v rbx, expect rcx, v2 rdi, expect2 rsi, newv r8, i r9. The movq to v
+ * commits. */
+	.macro	OP_LOAD_CBNE_LOAD_CBNE_STORE op, name, index, other
+	ENTER	\name, \index, \other, %r9, %r9d
+	cmpq	%rcx, (%rbx)
 	jne	.L\name\()_compare_failed
 	INJECT	4
-	cmpq	%rcx, (%rdx)
+	cmpq	%rsi, (%rdi)
 	jne	.L\name\()_compare_failed
 	COMPARE_FAILS \name
 	INJECT	5
-	movq	%r9, (%rdi)
-	COMMIT	\name, \index, 64
+	movq	%r8, (%rbx)
+	COMMIT	\op, \name, \index
 	.endm
 	BOTH	OP_LOAD_CBNE_LOAD_CBNE_STORE, load_cbne_load_cbne_store
 
 /* Status load_cbne_store_store(index, int64_t *v, expect, int64_t *v2, newv2,
- *	newv, int i)
+ *	newv, int i), and load_cbne_store_store_release
  *
  *	if (*v != expect) return COMPARE_FAILED
  *	*v2 = newv2
  *	*v = newv
  *
- * in: v rdi, expect rsi, v2 rdx, newv2 rcx, newv r9. The movq to v commits. */
-	.macro	OP_LOAD_CBNE_STORE_STORE name, index, other
-	FUNCTION \name
-	DISPATCH \other
-	movq	16(%rsp), %rdi
-	movq	24(%rsp), %rsi
-	movq	32(%rsp), %rdx
-	movq	40(%rsp), %rcx
-	movq	48(%rsp), %r9
-	ENTER	\name, \index, 56
-	cmpq	%rsi, (%rdi)
+ * in: index al, v rbx, expect rcx, v2 rdi, newv2 rsi, newv r8, i r9. The movq to v
+ * commits. */
+	.macro	OP_LOAD_CBNE_STORE_STORE op, name, index, other
+	ENTER	\name, \index, \other, %r9, %r9d
+	cmpq	%rcx, (%rbx)
 	jne	.L\name\()_compare_failed
 	COMPARE_FAILS \name
 	INJECT	4
-	movq	%rcx, (%rdx)
+	movq	%rsi, (%rdi)
 	INJECT	5
-	movq	%r9, (%rdi)
-	COMMIT	\name, \index, 64
+	movq	%r8, (%rbx)
+	COMMIT	\op, \name, \index
 	.endm
 	BOTH	OP_LOAD_CBNE_STORE_STORE, load_cbne_store_store
 	RELEASES load_cbne_store_store
 
 /* Status load_cbne_memcpy_store(index, int64_t *v, expect, void *dst,
- *	const void *src, size_t len, newv, int i)
+ *	const void *src, size_t len, newv, int i), and load_cbne_memcpy_store_release
  *
  *	if (*v != expect) return COMPARE_FAILED
  *	memcpy(dst, src, len)
  *	*v = newv
  *
- * in: v rdx, expect rsi then src, dst rdi, len rcx, newv r9. The movq to v
- * commits. */
-	.macro	OP_LOAD_CBNE_MEMCPY_STORE name, index, other
-	FUNCTION \name
-	DISPATCH \other
-	movq	16(%rsp), %rdx
-	movq	24(%rsp), %rsi
-	movq	32(%rsp), %rdi
-	movq	48(%rsp), %rcx
-	movq	56(%rsp), %r9
-	ENTER	\name, \index, 64
-	cmpq	%rsi, (%rdx)
+ * in: index al, v rbx, expect rcx, dst rdi, src rsi, len r8, newv r9, i r10. src is read
+ * inside the section. The movq to v commits. */
+	.macro	OP_LOAD_CBNE_MEMCPY_STORE op, name, index, other
+	ENTER	\name, \index, \other, %r10, %r10d
+	cmpq	%rcx, (%rbx)
 	jne	.L\name\()_compare_failed
 	COMPARE_FAILS \name
 	INJECT	4
-	movq	40(%rsp), %rsi
-	subq	$8, %rcx
+	subq	$8, %r8
 	jb	2f
-1:	movq	(%rsi), %rax		/* words */
-	movq	%rax, (%rdi)
+1:	movq	(%rsi), %r11		/* words */
+	movq	%r11, (%rdi)
 	addq	$8, %rsi
 	addq	$8, %rdi
-	subq	$8, %rcx
+	subq	$8, %r8
 	jae	1b
-2:	addq	$8, %rcx
+2:	addq	$8, %r8
 	jz	4f
-3:	movb	(%rsi), %al		/* the bytes that are left */
-	movb	%al, (%rdi)
+3:	movb	(%rsi), %r11b		/* the bytes that are left */
+	movb	%r11b, (%rdi)
 	incq	%rsi
 	incq	%rdi
-	decq	%rcx
+	decq	%r8
 	jnz	3b
 4:	INJECT	5
-	movq	%r9, (%rdx)
-	COMMIT	\name, \index, 72
+	movq	%r9, (%rbx)
+	COMMIT	\op, \name, \index
 	.endm
 	BOTH	OP_LOAD_CBNE_MEMCPY_STORE, load_cbne_memcpy_store
 	RELEASES load_cbne_memcpy_store

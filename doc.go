@@ -15,7 +15,7 @@
 //
 // # Where it works
 //
-// The area is read on Linux, amd64 and arm64, in programs that use cgo, built
+// The area is read on Linux (not Android), amd64 and arm64, in programs that use cgo, built
 // in any mode with external linking (the go command's choice for a program that
 // uses cgo outside the standard library; -ldflags=-linkmode=internal fails at
 // link time). Where the C library registered nothing, another library's area is
@@ -31,7 +31,8 @@
 // questions that change nothing; under a seccomp filter a child process asks first, so
 // that one that kills for rseq(2) does not hurt. Where the C library does not register,
 // the first reading of the process finds out who does, and the first of each thread may
-// register. docs/compatibility.md lists the calls.
+// register, unless RSEQ_GO_REGISTER=0 in the environment forbids it.
+// docs/compatibility.md lists the calls.
 //
 // # C code in the same program
 //

@@ -1,4 +1,4 @@
-//go:build linux && cgo && (amd64 || arm64)
+//go:build linux && !android && cgo && !purego && (amd64 || arm64)
 
 /* SPDX-License-Identifier: MIT
  *
@@ -12,10 +12,12 @@
 #include <link.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 /* What cpu_id holds in an own area that is not registered. The kernel knows the
@@ -45,7 +47,16 @@ static __thread struct {
 };
 
 static pthread_key_t key; /* its destructor unregisters */
-static int deciding;      /* held by the thread in decide */
+
+/* The process in which a thread is in decide, 0 if none is. Not a flag: a child
+ * process that was forked meanwhile has the word, but not the thread. */
+static pid_t deciding;
+
+/* Until when an answer that may change stands (nanoseconds, CLOCK_MONOTONIC), and
+ * how long the one before it stood. Written by the thread in decide. */
+static uint64_t until, pause_before;
+enum { PAUSE_MIN = 50000000 };		      /* 50 ms */
+#define PAUSE_MAX (UINT64_C(60) * 1000000000) /* a minute */
 
 ptrdiff_t rseqgo_own_offset(void)
 {
@@ -98,10 +109,13 @@ static int register_own(void)
 					 __ATOMIC_RELAXED))
 		return (int32_t)expected;
 	/* The destructor comes first: without it, no registration. */
-	e = -pthread_setspecific(key, &own);
-	if (!e)
-		e = rseqgo_call(&own, rseqgo_found.len, 0, RSEQGO_SIG);
-	if (!e)
+	if (pthread_setspecific(key, &own)) {
+		set_cpu_id(UNINITIALIZED); /* no memory: another time */
+		return REFUSED;
+	}
+	e = rseqgo_call(&own, rseqgo_found.len, 0, RSEQGO_SIG);
+	/* A filter that only pretends leaves BUSY. */
+	if (!e && own_cpu_id() != BUSY)
 		return own_cpu_id();
 	pthread_setspecific(key, NULL);
 	set_cpu_id(REFUSED);
@@ -111,11 +125,12 @@ static int register_own(void)
 int rseqgo_kills(void)
 {
 	sigset_t all, before;
-	int status = 0;
+	int status = 0, e = 0;
 	pid_t child, got;
 
-	if (prctl(PR_GET_SECCOMP, 0, 0, 0, 0) != 2 /* SECCOMP_MODE_FILTER */)
+	if (!prctl(PR_GET_SECCOMP, 0, 0, 0, 0))
 		return 0;
+	/* A filter, or this question is refused: then one is possible. */
 	sigfillset(&all);
 	pthread_sigmask(SIG_BLOCK, &all, &before);
 	/* A fork without its handlers and without SIGCHLD to anybody. */
@@ -130,15 +145,29 @@ int rseqgo_kills(void)
 		do
 			got = waitpid(child, &status, __WALL);
 		while (got < 0 && errno == EINTR);
+	if (got < 0)
+		e = errno;
+	else if (WIFSIGNALED(status)) /* or it was ended by something else */
+		e = WTERMSIG(status) == SIGSYS ? RSEQGO_KILLED : EINTR;
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	/* Who may not fork cannot know, and does not dare. */
-	return child < 0 || got < 0 || WIFSIGNALED(status);
+	return e;
 }
 
-/* The initial cpu_id of the area at address, from the image of the TLS that it
- * is in; UNINITIALIZED if it is in none, as the C library's own. */
+void rseqgo_allocate(void)
+{
+	/* volatile: a compiler may leave out an allocation that is not used. */
+	void *volatile memory;
+
+	for (size_t size = 8; size <= 8192; size *= 4) {
+		memory = malloc(size);
+		free(memory);
+	}
+}
+
+/* What the TLS image that has the area says: the initial cpu_id. */
 struct initial {
 	const char *area;
+	int found; /* 0: it is in no module's TLS, as the C library's own */
 	int32_t cpu_id;
 };
 
@@ -158,7 +187,7 @@ static int read_initial(struct dl_phdr_info *info, size_t size, void *arg)
 		if (p->p_type != PT_TLS || i->area < block ||
 		    i->area >= block + p->p_memsz)
 			continue;
-		i->cpu_id = 0;
+		i->found = 1;
 		if (at + sizeof(i->cpu_id) <= p->p_filesz)
 			memcpy(&i->cpu_id,
 			       (char *)info->dlpi_addr + p->p_vaddr + at,
@@ -168,49 +197,75 @@ static int read_initial(struct dl_phdr_info *info, size_t size, void *arg)
 	return 0;
 }
 
-static int32_t initial_cpu_id(ptrdiff_t offset)
+static struct initial initial(ptrdiff_t offset)
 {
-	struct initial i = { rseqgo_thread_pointer() + offset, UNINITIALIZED };
+	struct initial i = { rseqgo_thread_pointer() + offset, 0, 0 };
 
 	dl_iterate_phdr(read_initial, &i);
-	return i.cpu_id;
+	return i;
 }
 
+/* Whether an area at offset whose cpu_id is not negative is registered: it
+ * begins negative, or is the C library's own. */
+static int tells(ptrdiff_t offset)
+{
+	struct initial i = initial(offset);
+
+	return !i.found || i.cpu_id < 0;
+}
+
+/* seen is what one thread knows. */
+struct seen {
+	struct rseqgo_registration registration;
+	int claimed; /* the area that a library claims is here */
+};
+
+/* look asks about the calling thread. Some libraries register a thread when it
+ * first allocates. */
 static void *look(void *result)
 {
-	*(struct rseqgo_registration *)result = rseqgo_look();
+	struct seen *s = result;
+
+	rseqgo_allocate();
+	s->registration = rseqgo_look();
+	if (rseqgo_claim && *rseqgo_claim) {
+		struct initial i = initial(*rseqgo_claim);
+
+		s->claimed = i.found && i.cpu_id < 0;
+	}
 	return NULL;
 }
 
 /* look_elsewhere looks from a thread made for the purpose, which takes no
- * signals. */
-static struct rseqgo_registration look_elsewhere(void)
+ * signals, as the calling one. Returns zero or an errno. */
+static int look_elsewhere(struct seen *s)
 {
-	struct rseqgo_registration r = { 0 };
-	sigset_t all, before;
 	pthread_t thread;
+	int e = pthread_create(&thread, NULL, look, s);
 
-	sigfillset(&all);
-	pthread_sigmask(SIG_BLOCK, &all, &before);
-	r.error = pthread_create(&thread, NULL, look, &r);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	if (!r.error)
+	if (!e)
 		pthread_join(thread, NULL);
-	return r;
+	return e;
 }
 
-static void set_foreign(const struct rseqgo_registration *r)
+static int set_foreign(const struct rseqgo_registration *r)
 {
 	struct rseqgo_info *f = &rseqgo_found;
 
-	f->via = r->offset == rseqgo_symbol_offset ? RSEQGO_VIA_SYMBOL :
-						      RSEQGO_VIA_KERNEL;
+	f->via = rseqgo_claim && r->offset == *rseqgo_claim ?
+			 RSEQGO_VIA_SYMBOL :
+			 RSEQGO_VIA_KERNEL;
 	f->offset = r->offset;
 	f->len = r->len;
 	f->signature = r->signature;
 	f->owner = RSEQGO_FOREIGN;
-	__atomic_store_n(&f->size, rseqgo_registered_size(r->len),
+	__atomic_store_n(&f->error, 0, __ATOMIC_RELAXED);
+	/* Of one that nobody was seen to register, what each has. */
+	__atomic_store_n(&f->size,
+			 rseqgo_registered_size(r->len ? r->len :
+							 RSEQGO_ORIGINAL_LEN),
 			 __ATOMIC_RELEASE);
+	return 0;
 }
 
 static int set_self(void)
@@ -231,6 +286,7 @@ static int set_self(void)
 	f->offset = rseqgo_own_offset();
 	f->signature = RSEQGO_SIG;
 	f->owner = RSEQGO_SELF;
+	__atomic_store_n(&f->error, 0, __ATOMIC_RELAXED);
 	__atomic_store_n(&f->size, rseqgo_registered_size(f->len),
 			 __ATOMIC_RELEASE);
 	return 0;
@@ -240,43 +296,103 @@ static int set_self(void)
  * and of a new one, and returns why nobody does: an errno or an RSEQGO_ constant. */
 static int decide(void)
 {
-	struct rseqgo_registration here, there, *known;
-	int e;
+	struct seen this_thread = { 0 }, new_thread = { 0 };
+	struct rseqgo_registration *here = &this_thread.registration,
+				   *there = &new_thread.registration;
+	int e = rseqgo_kills();
 
-	if (rseqgo_kills())
-		return RSEQGO_KILLED;
+	if (e)
+		return e;
 	e = rseqgo_call(NULL, 0, 0, 0);
 	if (e != -EINVAL)
-		return -e;
-	here = rseqgo_look();
-	there = look_elsewhere();
-	if (here.state == RSEQGO_COULD_NOT_ASK && here.error != EINVAL)
-		return here.error;
-	if (here.state == RSEQGO_REGISTERED &&
-	    there.state == RSEQGO_REGISTERED) {
+		return e ? -e : EPROTO;
+	look(&this_thread);
+	if (here->state == RSEQGO_COULD_NOT_ASK && here->error != EINVAL)
+		return here->error;
+	/* Half of what has to be known decides nothing. */
+	e = look_elsewhere(&new_thread);
+	if (e)
+		return e;
+	if (here->state == RSEQGO_REGISTERED &&
+	    there->state == RSEQGO_REGISTERED) {
 		/* Another library registers every thread. A thread that it
 		 * missed must be told by its cpu_id. */
-		if (here.offset != there.offset || here.len != there.len ||
-		    initial_cpu_id(here.offset) >= 0)
+		if (here->offset != there->offset || here->len != there->len ||
+		    !tells(here->offset))
 			return RSEQGO_ELSEWHERE;
-		set_foreign(&here);
-		return 0;
+		return set_foreign(here);
 	}
-	if (here.state == RSEQGO_NOT_REGISTERED ||
-	    there.state == RSEQGO_NOT_REGISTERED) {
-		/* Another library registers some threads, or nobody any. The
-		 * first kind, if it goes by the book (the symbol), keeps its
-		 * right to the others; else we take those that are free. */
-		known = here.state == RSEQGO_REGISTERED ? &here : &there;
-		if (known->state == RSEQGO_REGISTERED &&
-		    known->offset == rseqgo_symbol_offset &&
-		    initial_cpu_id(known->offset) < 0) {
-			set_foreign(known);
-			return 0;
+	if (here->state != RSEQGO_NOT_REGISTERED &&
+	    there->state != RSEQGO_NOT_REGISTERED)
+		return RSEQGO_ELSEWHERE;
+	/* Another library registers some threads, or nobody any. One that says
+	 * by its symbols that it registers threads keeps its right to all: it
+	 * may end the process where its registration fails. */
+	if (rseqgo_claim) {
+		struct rseqgo_registration claimed = { .offset = *rseqgo_claim };
+
+		if (!this_thread.claimed || !new_thread.claimed)
+			return RSEQGO_ELSEWHERE;
+		if (here->state == RSEQGO_REGISTERED && here->offset == claimed.offset)
+			claimed = *here;
+		else if (there->state == RSEQGO_REGISTERED && there->offset == claimed.offset)
+			claimed = *there;
+		return set_foreign(&claimed);
+	}
+	return rseqgo_forbidden ? RSEQGO_FORBIDDEN : set_self();
+}
+
+static uint64_t now(void)
+{
+	struct timespec t = { 0 };
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+/* stays says whether an error is the answer for the life of the process. */
+static int stays(int e)
+{
+	return e == ENOSYS || e == RSEQGO_KILLED || e == RSEQGO_FORBIDDEN;
+}
+
+/* find_out has decide called by one thread at a time. It returns 0 if another one
+ * is at it. Whoever does it is not interrupted by a signal, whose handler might ask,
+ * fork or jump away, nor cancelled. */
+static int find_out(struct rseqgo_info *f)
+{
+	pid_t self = getpid(), holder = 0;
+	sigset_t all, before;
+	int cancel, e, mine;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_BLOCK, &all, &before);
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
+	do
+		mine = __atomic_compare_exchange_n(&deciding, &holder, self, 0,
+						   __ATOMIC_ACQUIRE,
+						   __ATOMIC_RELAXED);
+	while (!mine && holder != self);
+	if (mine) {
+		e = __atomic_load_n(&f->error, __ATOMIC_RELAXED);
+		if (!f->size && !stays(e)) {
+			e = decide();
+			if (e) {
+				pause_before *= 2;
+				if (pause_before < PAUSE_MIN)
+					pause_before = PAUSE_MIN;
+				if (pause_before > PAUSE_MAX)
+					pause_before = PAUSE_MAX;
+				__atomic_store_n(&until, now() + pause_before,
+						 __ATOMIC_RELAXED);
+				__atomic_store_n(&f->error, e, __ATOMIC_RELEASE);
+			}
 		}
-		return set_self();
+		__atomic_store_n(&deciding, 0, __ATOMIC_RELEASE);
 	}
-	return RSEQGO_ELSEWHERE;
+	pthread_setcancelstate(cancel, NULL);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	return mine;
 }
 
 void rseqgo_disown(void)
@@ -286,31 +402,28 @@ void rseqgo_disown(void)
 	__atomic_store_n(&rseqgo_found.size, 0, __ATOMIC_RELEASE);
 }
 
-int rseqgo_register_thread(void)
+int rseqgo_register(int insist)
 {
 	struct rseqgo_info *f = (struct rseqgo_info *)rseqgo_discover();
 	uint32_t size = __atomic_load_n(&f->size, __ATOMIC_ACQUIRE);
-	int e = __atomic_load_n(&f->error, __ATOMIC_RELAXED);
+	int e = __atomic_load_n(&f->error, __ATOMIC_ACQUIRE);
 
-	if (!size && e != ENOSYS && e != RSEQGO_KILLED) {
-		if (__atomic_exchange_n(&deciding, 1, __ATOMIC_ACQUIRE))
-			return -1; /* another thread is about it, or this one,
-				      below a signal handler */
-		if (!f->size)
-			__atomic_store_n(&f->error, decide(), __ATOMIC_RELAXED);
-		size = f->size;
-		__atomic_store_n(&deciding, 0, __ATOMIC_RELEASE);
-	}
 	if (!size) {
-		/* Whoever asks in passing need not ask again on this thread. */
-		uint32_t expected = UNINITIALIZED;
-
-		__atomic_compare_exchange_n(&own.cpu_id, &expected,
-					    (uint32_t)REFUSED, 0,
-					    __ATOMIC_RELAXED, __ATOMIC_RELAXED);
-		return REFUSED;
+		if (stays(e) || (e && !insist &&
+				 now() < __atomic_load_n(&until, __ATOMIC_RELAXED)))
+			return REFUSED;
+		if (!find_out(f))
+			return RSEQGO_BEING_FOUND_OUT;
+		size = __atomic_load_n(&f->size, __ATOMIC_ACQUIRE);
+		if (!size)
+			return REFUSED;
 	}
 	if (__atomic_load_n(&f->owner, __ATOMIC_RELAXED) == RSEQGO_SELF)
 		return register_own();
 	return rseqgo_cpu_id(f);
+}
+
+int rseqgo_register_thread(void)
+{
+	return rseqgo_register(0);
 }

@@ -8,46 +8,53 @@ import (
 
 	"github.com/rseq-go/rseq/internal/abi"
 	"github.com/rseq-go/rseq/internal/kernel"
-	"github.com/rseq-go/rseq/internal/tramp"
+	"github.com/rseq-go/rseq/internal/section"
 )
 
 // What the readers do where the thread has no area, or the area no such field:
 // give the thread an area if it never asked for one, and answer by getcpu(2) if
 // it can have none.
 
-func init() {
-	tramp.Slow.CPU = func() int32 {
-		if cpu := slow(abi.OffsetCPUID, FeatureCPUID); cpu >= 0 {
-			return cpu
-		}
-		cpu, _, _ := kernel.Getcpu()
-		return int32(cpu)
+func slowCPU(gate *section.Gate) int32 {
+	if cpu := slow(gate, abi.OffsetCPUID, FeatureCPUID); cpu >= 0 {
+		return cpu
 	}
-	tramp.Slow.NodeID = func() int32 {
-		if node := slow(abi.OffsetNodeID, FeatureNodeID); node >= 0 {
-			return node
-		}
-		_, node, _ := kernel.Getcpu()
-		return int32(node)
+	cpu, _, _ := kernel.Getcpu()
+	return int32(cpu)
+}
+
+func slowNodeID(gate *section.Gate) int32 {
+	if node := slow(gate, abi.OffsetNodeID, FeatureNodeID); node >= 0 {
+		return node
 	}
-	tramp.Slow.ConcurrencyID = func() int32 { return slow(abi.OffsetMMCID, FeatureMMCID) }
+	_, node, _ := kernel.Getcpu()
+	return int32(node)
+}
+
+func slowConcurrencyID(gate *section.Gate) int32 {
+	return slow(gate, abi.OffsetMMCID, FeatureMMCID)
 }
 
 // slow returns the field at offset, negative if this thread has none even after
 // it asked for an area. A thread asks once; refused, it asks again only in
-// LockThread and Query.
-func slow(offset int, f Features) int32 {
-	if k := known.Load(); !k.mayRegister() || k.refused {
-		return tramp.Uninitialized
+// LockThread, CriticalSections and Query.
+func slow(gate *section.Gate, offset int, f Features) int32 {
+	adopt(gate)
+	k := known.Load()
+	switch {
+	case k.info.Owner == OwnerNone && (k.final || k.refused), section.Convention() != nil:
+		return section.Uninitialized
+	case !k.mayRegister() && gate == &section.Own: // the reader looked there
+		return section.Uninitialized
 	}
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	cpu := atomic.LoadInt32(field(abi.OffsetCPUID))
-	if cpu == tramp.Uninitialized {
-		cpu = register()
+	if cpu == section.Uninitialized && k.mayRegister() {
+		cpu = register(false)
 	}
 	if cpu < 0 || !known.Load().info.Features.Has(f) {
-		return tramp.Uninitialized
+		return section.Uninitialized
 	}
 	return atomic.LoadInt32(field(offset))
 }
@@ -75,9 +82,11 @@ type concurrencyIDError struct{}
 
 func (concurrencyIDError) Unwrap() error {
 	k := known.Load()
-	switch {
+	switch err := section.Convention(); {
 	case k.err != nil:
 		return k.err
+	case err != nil:
+		return notSupportedError("the concurrency id: %v", err)
 	case !k.info.Features.Has(FeatureMMCID):
 		return notSupportedError("the concurrency id needs Linux 6.3: this area has %d bytes of fields", k.info.Size)
 	}

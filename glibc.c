@@ -1,4 +1,4 @@
-//go:build linux && cgo && (amd64 || arm64)
+//go:build linux && !android && cgo && !purego && (amd64 || arm64)
 
 /* SPDX-License-Identifier: MIT
  *
@@ -13,6 +13,8 @@
 #include <errno.h>
 #include <link.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/auxv.h>
 #include <time.h>
 #include <unistd.h>
@@ -37,8 +39,14 @@ extern const ptrdiff_t __rseq_offset __attribute__((weak));
 extern const unsigned int __rseq_size __attribute__((weak));
 extern const unsigned int __rseq_flags __attribute__((weak));
 
+/* librseq's (its include/rseq/rseq.h), up to the versions of 2025 that register
+ * threads; weak for programs that link it statically. */
+extern int rseq_register_current_thread(void) __attribute__((weak));
+extern ptrdiff_t rseq_offset __attribute__((weak));
+
 struct rseqgo_info rseqgo_found;
-ptrdiff_t rseqgo_symbol_offset;
+const ptrdiff_t *rseqgo_claim;
+int rseqgo_forbidden;
 static int found_done;
 
 int rseqgo_call(const void *area, uint32_t len, int flags, uint32_t signature)
@@ -76,6 +84,8 @@ static int can_ask(void)
 {
 	int e = unregister_wrongly(RSEQGO_KERNEL_ADDRESS, RSEQGO_ORIGINAL_LEN);
 
+	if (!e) /* a filter pretends that it was done */
+		return EPROTO;
 	return e == -EINVAL ? 0 : -e;
 }
 
@@ -85,7 +95,7 @@ static struct rseqgo_registration registered_anywhere(void)
 {
 	int e = rseqgo_call(RSEQGO_KERNEL_ADDRESS, RSEQGO_ORIGINAL_LEN, 0,
 			    RSEQGO_SIG);
-	struct rseqgo_registration r = { .error = -e };
+	struct rseqgo_registration r = { .error = e ? -e : EPROTO };
 
 	if (e == -EFAULT)
 		r = (struct rseqgo_registration){ .state = RSEQGO_NOT_REGISTERED };
@@ -156,8 +166,8 @@ struct rseqgo_registration rseqgo_look(void)
 	r = registered_anywhere();
 	if (r.state == RSEQGO_NOT_REGISTERED || r.error != EINVAL)
 		return r;
-	if (rseqgo_symbol_offset) {
-		r = rseqgo_ask(rseqgo_symbol_offset, RSEQGO_ORIGINAL_LEN);
+	if (rseqgo_claim && *rseqgo_claim) {
+		r = rseqgo_ask(*rseqgo_claim, RSEQGO_ORIGINAL_LEN);
 		if (r.state == RSEQGO_REGISTERED)
 			return r;
 	}
@@ -193,6 +203,25 @@ static uint32_t usable_size(uint32_t libc_size)
 	return rseqgo_registered_size(RSEQGO_ORIGINAL_LEN);
 }
 
+/* find_claim looks for a library that registers threads when it is told to, or
+ * when they allocate. */
+static void find_claim(void)
+{
+	static ptrdiff_t distance;
+	const char *abi = dlsym(RTLD_DEFAULT, "__rseq_abi");
+
+	if (abi) {
+		distance = abi - rseqgo_thread_pointer();
+		rseqgo_claim = &distance;
+	} else if (dlsym(RTLD_DEFAULT, "rseq_register_current_thread")) {
+		rseqgo_claim = dlsym(RTLD_DEFAULT, "rseq_offset");
+		if (!rseqgo_claim) /* a version that we know nothing of */
+			rseqgo_claim = &distance;
+	} else if (rseq_register_current_thread) {
+		rseqgo_claim = &rseq_offset ? &rseq_offset : &distance;
+	}
+}
+
 /* find runs where dlsym can be called. That is while the loader runs this
  * program's or library's constructors, on the loader's thread, before Go's own
  * start (which has no priority). From Go's init it can deadlock: in a library
@@ -205,7 +234,7 @@ static __attribute__((constructor(101))) void find(void)
 	const ptrdiff_t *offset = dlsym(RTLD_DEFAULT, "__rseq_offset");
 	const unsigned int *size = dlsym(RTLD_DEFAULT, "__rseq_size");
 	const unsigned int *flags = dlsym(RTLD_DEFAULT, "__rseq_flags");
-	const char *abi = dlsym(RTLD_DEFAULT, "__rseq_abi");
+	const char *registers = secure_getenv("RSEQ_GO_REGISTER");
 
 	f->via = RSEQGO_VIA_DLSYM;
 	if (!offset || !size || !flags) {
@@ -216,8 +245,8 @@ static __attribute__((constructor(101))) void find(void)
 	}
 	f->kernel_feature_size = getauxval(RSEQGO_AT_RSEQ_FEATURE_SIZE);
 	f->kernel_align = getauxval(RSEQGO_AT_RSEQ_ALIGN);
-	if (abi)
-		rseqgo_symbol_offset = abi - rseqgo_thread_pointer();
+	find_claim();
+	rseqgo_forbidden = registers && !strcmp(registers, "0");
 #ifdef __GLIBC__
 	snprintf(f->libc, sizeof(f->libc), "glibc %s", gnu_get_libc_version());
 #else

@@ -1,4 +1,4 @@
-//go:build linux && cgo && (amd64 || arm64)
+//go:build linux && !android && cgo && !purego && (amd64 || arm64)
 
 package rseq
 
@@ -12,10 +12,11 @@ import (
 	"math/bits"
 	"sync/atomic"
 	"syscall"
+	"time"
 	"unsafe"
 
 	"github.com/rseq-go/rseq/internal/abi"
-	"github.com/rseq-go/rseq/internal/tramp"
+	"github.com/rseq-go/rseq/internal/section"
 )
 
 var vias = map[C.enum_rseqgo_via]string{
@@ -49,34 +50,51 @@ func discover() knowledge {
 	k.refused = why != 0
 	switch why {
 	case 0:
-		k.err = fmt.Errorf("rseq: the C library (%s) registered no area, and no thread has asked for one yet", k.info.Libc)
+		k.err = fmt.Errorf("rseq: the C library (%s) registered no area, and no thread was given one yet", k.info.Libc)
 	case int32(syscall.ENOSYS):
 		k.final = true
 		k.err = notSupportedError("the kernel has no rseq(2): it needs Linux 4.18 and CONFIG_RSEQ, or a filter hides it (ENOSYS)")
 	case C.RSEQGO_KILLED:
 		k.final = true
-		k.err = notSupportedError("a seccomp filter kills whoever calls rseq(2), or forbids to find out")
+		k.err = notSupportedError("a seccomp filter kills a thread that calls rseq(2)")
+	case C.RSEQGO_FORBIDDEN:
+		k.final = true
+		k.err = notSupportedError("nobody else registered an area, and the environment forbids this package to (RSEQ_GO_REGISTER=0)")
 	case C.RSEQGO_ELSEWHERE:
 		k.err = fmt.Errorf("rseq: another registration exists whose area cannot be used: it is not at the same distance " +
-			"from every thread's pointer, or begins as if it were registered, or a filter answers EINVAL; " +
+			"from every thread's pointer, or begins as if it were registered, or its library is not ready, or a filter answers EINVAL; " +
 			"`rseq inspect PID` shows what the kernel holds")
 	default:
-		k.err = fmt.Errorf("rseq: rseq(2) was refused, by a seccomp filter? Or there is no room for one more thread or thread-specific key: %w", syscall.Errno(why))
+		k.err = fmt.Errorf("rseq: rseq(2) was refused, by a seccomp filter? Or there is no room now for one more thread, "+
+			"process or thread-specific key, which it takes to find out: %w", syscall.Errno(why))
 	}
 	return k
 }
 
-// register gives the calling thread an area if it can have one, and returns its
-// CPU number, negative if it has none. The first thread of the process finds
-// out who the owner is; the others wait for that.
-func register() int32 {
-	if known.Load().info.Owner == OwnerNone {
+// register gives the calling thread, to which the goroutine is locked, an area if it
+// can have one, and returns its CPU number, negative if it has none. The first thread of
+// the process finds out who the owner is; the others wait for that, also where that
+// first one is C's. Where an earlier thread's answer may change, it is asked for again
+// after a while, or at once if insist is set.
+func register(insist bool) int32 {
+	if k := known.Load(); k.info.Owner == OwnerNone {
 		learning.Lock()
 		defer learning.Unlock()
+		if k := known.Load(); k.final || k.refused && !insist && !ownerAgain.due() {
+			return section.Uninitialized
+		}
 	}
-	cpu := int32(C.rseqgo_register_thread())
+	cpu := int32(C.rseqgo_register(1))
+	for cpu == C.RSEQGO_BEING_FOUND_OUT { // by a C thread, in a moment
+		time.Sleep(50 * time.Microsecond)
+		cpu = int32(C.rseqgo_register(1))
+	}
 	if k := known.Load(); k.info.Owner == OwnerNone && !k.final {
-		learn(discover())
+		found := discover()
+		if found.refused {
+			ownerAgain.later()
+		}
+		learn(found)
 	}
 	return cpu
 }
@@ -102,7 +120,7 @@ func (i *Info) setRegisteredLen(n uint32) {
 // learned if it is an error.
 func confirm(k knowledge) knowledge {
 	i := &k.info
-	area := uintptr(tramp.ThreadPointer()) + uintptr(i.Offset)
+	area := uintptr(section.ThreadPointer()) + uintptr(i.Offset)
 	i.AlignActual = 1 << bits.TrailingZeros64(uint64(area))
 	// glibc 2.41 registers max(size, 32), earlier ones 32.
 	likely := max(i.RegisteredLen, i.LibcSize, abi.OriginalLen)
@@ -117,13 +135,15 @@ func confirm(k knowledge) knowledge {
 			i.Reason = "the area is registered with another signature than ours: its fields are read, " +
 				"but a critical section would be killed"
 		}
-	case r.state == C.RSEQGO_COULD_NOT_ASK && i.Owner == OwnerSelf && syscall.Errno(r.error) == syscall.EINVAL:
-		i.Confirmed = Refuted
-		i.Reason = "the calling thread is registered by another library, elsewhere"
 	case r.state == C.RSEQGO_COULD_NOT_ASK:
+		// EINVAL: elsewhere, or a filter's word. Where the area is found it is elsewhere.
 		i.Confirmed = CouldNotAsk
 		i.Reason = fmt.Sprintf("the kernel could not be asked: rseq(2) answered %q; a filter stands in between, "+
-			"or the thread is registered elsewhere", syscall.Errno(r.error))
+			"or the thread is registered where it cannot be found", syscall.Errno(r.error))
+		if syscall.Errno(r.error) == syscall.EINVAL && C.rseqgo_look().state == C.RSEQGO_REGISTERED {
+			i.Confirmed = Elsewhere
+			i.Reason = "the calling thread is registered elsewhere, by another library"
+		}
 	case atomic.LoadInt32(field(abi.OffsetCPUID)) < 0:
 		i.Confirmed = Refuted
 		i.Reason = "the calling thread is not registered, others are"
@@ -136,11 +156,15 @@ func confirm(k knowledge) knowledge {
 		k.err = notSupportedError("the area (owner: %v) says that it is registered, the kernel says that it is not: "+
 			"was this process restored without its registrations?", owner)
 	}
+	if i.Confirmed != Confirmed {
+		// What is registered is not known of this thread.
+		i.Signature, i.RegisteredLen, i.Mode, i.AlignRequired = 0, 0, ModeUnknown, 0
+	}
 	return k
 }
 
 // field returns where in the calling thread's area the field at offset is. The
 // goroutine is locked to its thread.
 func field(offset int) *int32 {
-	return (*int32)(unsafe.Add(tramp.ThreadPointer(), known.Load().info.Offset+offset))
+	return (*int32)(unsafe.Add(section.ThreadPointer(), known.Load().info.Offset+offset))
 }

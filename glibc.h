@@ -53,7 +53,8 @@ enum rseqgo_via {
 	RSEQGO_VIA_NONE,
 	RSEQGO_VIA_DLSYM,  /* __rseq_offset, by dlsym */
 	RSEQGO_VIA_DIRECT, /* __rseq_offset, resolved by a static link */
-	RSEQGO_VIA_SYMBOL, /* the thread-local symbol __rseq_abi, by dlsym */
+	RSEQGO_VIA_SYMBOL, /* the thread-local symbol __rseq_abi, or librseq's
+			      rseq_offset */
 	RSEQGO_VIA_KERNEL, /* the kernel, asked along the thread's TLS */
 	RSEQGO_VIA_OWN,    /* it is this package's own */
 };
@@ -62,6 +63,7 @@ enum rseqgo_via {
 enum {
 	RSEQGO_ELSEWHERE = -1, /* another registration exists, not usable */
 	RSEQGO_KILLED = -2,    /* a seccomp filter kills for rseq(2) */
+	RSEQGO_FORBIDDEN = -3, /* the environment has RSEQ_GO_REGISTER=0 */
 };
 
 struct rseqgo_info {
@@ -76,7 +78,8 @@ struct rseqgo_info {
 					 not known yet */
 	uint32_t signature;           /* registered signature; 0: not ours */
 	int error;                    /* why there is no owner: an errno or one
-					 of the above; 0: nobody asked */
+					 of the above; 0: nobody asked, or it
+					 is being found out */
 	uint32_t libc_size;           /* __rseq_size as the C library exports
 					 it; 0: it registered nothing */
 	uint32_t flags;               /* __rseq_flags: registration flags */
@@ -97,11 +100,13 @@ RSEQGO_HIDDEN const struct rseqgo_info *rseqgo_discover(void);
  * does nothing else. Elsewhere the first call of the process finds out whether
  * another library registers, and if none does, each thread's first call
  * registers an area of this package's own, which is unregistered when the
- * thread ends. A negative result means that this thread has no area (then
- * rseqgo_discover()->error may say why); a refused thread may ask again. It may
+ * thread ends. A negative result means that this thread has no area, or that
+ * another thread is just finding out whose they are (then rseqgo_discover()->error
+ * may say why); a refused thread may ask again: an answer that may change is
+ * asked for again after a while, 50 ms at first and a minute at most. It may
  * be called in any thread. In a signal handler call it only where the thread has
  * called it outside before: a first call allocates memory, and a process's first
- * one may make a thread or a child process. */
+ * one may make a thread or a child process, with all signals blocked. */
 RSEQGO_HIDDEN int rseqgo_register_thread(void);
 
 /* rseqgo_thread_pointer returns what offset counts from. */

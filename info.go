@@ -45,14 +45,17 @@ const (
 	// Confirmed: the thread that asked is registered at exactly the address
 	// that Info describes, with length Info.RegisteredLen.
 	Confirmed
-	// Refuted: the thread that asked is not registered.
+	// Refuted: the thread that asked is not registered at all.
 	Refuted
-	// CouldNotAsk: a filter answers instead of the kernel, or an address
-	// elsewhere is registered; Info.Reason has what was answered.
+	// CouldNotAsk: a filter answers instead of the kernel, or cannot be told from
+	// it; Info.Reason has what was answered.
 	CouldNotAsk
+	// Elsewhere: the thread that asked is registered, at another address: by
+	// another library.
+	Elsewhere
 )
 
-var confirmationNames = []string{"not asked", "confirmed", "refuted", "could not ask"}
+var confirmationNames = []string{"not asked", "confirmed", "refuted", "could not ask", "elsewhere"}
 
 func (c Confirmation) String() string { return name(c, confirmationNames...) }
 
@@ -153,7 +156,7 @@ type Info struct {
 	Owner Owner // who registered it
 	// Via is how the owner's area was found: "dlsym" or "direct" (__rseq_offset,
 	// by dlsym or resolved by a static link), "symbol" (the thread-local symbol
-	// __rseq_abi), "kernel" (asked along the thread's TLS), "own", or empty.
+	// __rseq_abi, or librseq's rseq_offset), "kernel" (asked along the thread's TLS), "own", or empty.
 	Via    string
 	Libc   string // the C library and its version, "glibc 2.36"
 	Offset int    // bytes from the thread pointer to the area
@@ -162,21 +165,23 @@ type Info struct {
 	// library registered nothing.
 	LibcSize uint32
 	Size     uint32 // bytes of fields that may be read
-	// RegisteredLen is the length that the kernel holds, in bytes; of the C
-	// library's areas 0 unless Confirmed.
+	// RegisteredLen is the length that the kernel holds, in bytes; 0 unless
+	// Confirmed.
 	RegisteredLen uint32
 	AlignRequired uint32 // alignment that the kernel wants for that length, in bytes
 	AlignActual   uint32 // the address asked about is a multiple of it: a power of two, in bytes
 	Flags         uint32 // __rseq_flags, the flags of the registration
 	// Signature stands before every abort handler; 0 if registered with another,
-	// and of the C library's areas unless Confirmed.
+	// and unless Confirmed.
 	Signature         uint32
 	KernelFeatureSize uint32 // AT_RSEQ_FEATURE_SIZE, in bytes; 0 before Linux 6.3
 	KernelAlign       uint32 // AT_RSEQ_ALIGN, in bytes; 0 before Linux 6.3
 	Confirmed         Confirmation
 	Features          Features
 	Mode              Mode
-	CriticalSections  bool // they may run: see [CriticalSections]
+	// CriticalSections: they may run, see [CriticalSections]; not where the thread
+	// that asked is known to have no area for them (Refuted, Elsewhere).
+	CriticalSections bool
 	// Reason says why the owner is none, or what is doubtful; else empty.
 	Reason string
 }

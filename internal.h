@@ -12,12 +12,14 @@
 #define rseqgo_look rseqgo_v1_look
 #define rseqgo_call rseqgo_v1_call
 #define rseqgo_registered_size rseqgo_v1_registered_size
-#define rseqgo_symbol_offset rseqgo_v1_symbol_offset
+#define rseqgo_claim rseqgo_v1_claim
+#define rseqgo_forbidden rseqgo_v1_forbidden
+#define rseqgo_register rseqgo_v1_register
+#define rseqgo_allocate rseqgo_v1_allocate
 #define rseqgo_disown rseqgo_v1_disown
 #define rseqgo_own_offset rseqgo_v1_own_offset
 #define rseqgo_never_offset rseqgo_v1_never_offset
 #define rseqgo_kills rseqgo_v1_kills
-#define rseqgo_allow rseqgo_v1_allow
 #define rseqgo_live_check rseqgo_v1_live_check
 
 /* In the kernel's half of the address space, a multiple of every alignment:
@@ -26,8 +28,13 @@
 
 extern struct rseqgo_info rseqgo_found RSEQGO_HIDDEN;
 
-/* Offset of the thread-local symbol __rseq_abi, 0 if there is none. */
-extern ptrdiff_t rseqgo_symbol_offset RSEQGO_HIDDEN;
+/* Where another library says that it registers threads, by its symbols: the distance
+ * of the thread-local symbol __rseq_abi, or what librseq calls rseq_offset; points to
+ * zero as long as that is not known. NULL: there is no such library. */
+extern const ptrdiff_t *rseqgo_claim RSEQGO_HIDDEN;
+
+/* The environment forbids to register areas of our own: RSEQ_GO_REGISTER=0. */
+extern int rseqgo_forbidden RSEQGO_HIDDEN;
 
 /* What the kernel says of the calling thread's registration. */
 enum rseqgo_state {
@@ -75,15 +82,20 @@ RSEQGO_HIDDEN ptrdiff_t rseqgo_own_offset(void);
  * cpu_id is negative for ever. */
 RSEQGO_HIDDEN ptrdiff_t rseqgo_never_offset(void);
 
-/* rseqgo_kills says whether a seccomp filter kills for rseq(2), by having a child
- * process call it. Where there is no filter it does not ask. */
+/* rseqgo_kills finds out whether a seccomp filter kills for rseq(2), by having a child
+ * process call it, unless there is no filter: zero if it does not, RSEQGO_KILLED, or the
+ * errno for which that could not be found out now. */
 RSEQGO_HIDDEN int rseqgo_kills(void);
 
-/* rseqgo_allow lets the critical sections of cs_<arch>.s run: where the thread's
- * area is for those indexed by cpu_id and by mm_cid, zero to refuse, and how
- * many indexes there can be, zero for as before. */
-RSEQGO_HIDDEN void rseqgo_allow(ptrdiff_t cpu_id, ptrdiff_t mm_cid,
-				uint64_t possible);
+/* rseqgo_register is rseqgo_register_thread; who insists has an answer that may change
+ * asked for again at once. RSEQGO_BEING_FOUND_OUT: another thread is finding out who the
+ * owner is; it was not waited for, since a signal handler must not. */
+RSEQGO_HIDDEN int rseqgo_register(int insist);
+enum { RSEQGO_BEING_FOUND_OUT = -5 };
+
+/* rseqgo_allocate allocates and frees memory of a few sizes: a library that replaces
+ * malloc may register the thread then. */
+RSEQGO_HIDDEN void rseqgo_allocate(void);
 
 /* What spin in cs_<arch>.s answers. */
 enum rseqgo_spin {
@@ -105,17 +117,25 @@ enum rseqgo_disturbance {
 	RSEQGO_MIGRATED,  /* it is moved to another CPU */
 };
 
-/* In how many of the rounds the section was aborted, as it must be, and in how
- * many it ran on all the same; the others tell nothing. */
+/* In how many rounds the section was aborted, as it must be, and in how many it ran on
+ * though it was disturbed; fewer than were asked for if there is an error, which says
+ * why: an errno or one of those below. ETIMEDOUT: no round told anything for some
+ * seconds. */
 struct rseqgo_live {
 	int aborted, survived;
-	int error; /* why a round could not be played, an errno; else 0 */
+	int error;
 };
 
-/* rseqgo_live_check disturbs a thread made for the purpose in a section so many
- * times. A slice of the scheduler, some milliseconds, passes in each round that
- * preempts. Unarmed, the section is none: then nothing aborts it, which shows
- * that the check can fail. */
+enum {
+	RSEQGO_LIVE_NOT_REGISTERED = -1,  /* the thread made for it has no area */
+	RSEQGO_LIVE_OTHER_SIGNATURE = -2, /* the kernel would kill */
+};
+
+/* rseqgo_live_check disturbs a thread made for the purpose in a section until so many
+ * rounds told something. No round is decided by time: the section is let go only when
+ * the disturbance is over, as far as the kernel shows; a round of which that cannot be
+ * said tells nothing, and is played again. Unarmed, the section is none: then nothing
+ * aborts it, which shows that the check can fail. */
 RSEQGO_HIDDEN struct rseqgo_live
 rseqgo_live_check(enum rseqgo_disturbance how, int rounds, int unarmed);
 

@@ -1,4 +1,4 @@
-//go:build linux && cgo && (amd64 || arm64)
+//go:build linux && !android && cgo && !purego && (amd64 || arm64)
 
 package rseq_test
 
@@ -22,7 +22,8 @@ import (
 	"github.com/rseq-go/rseq/internal/testutil"
 )
 
-// anyOwner: it depends on which threads are asked, and does not matter.
+// anyOwner: it depends on which threads are asked, as what is said of the one that asked,
+// and does not matter.
 const anyOwner = rseq.Owner(255)
 
 const tunableOff = "GLIBC_TUNABLES=glibc.pthread.rseq=0"
@@ -34,11 +35,14 @@ type ownerCase struct {
 	owner   rseq.Owner
 	via     string // empty: whatever
 	foreign string // flags of testdata/foreign.c, preloaded; empty: not
+	env     string // one more variable
 	filter  string // what rseq(2) answers under testdata/filter; empty: no filter
 	first   string // "main": the main thread asks first; else a new one
 	areas   string // which of its threads have one it reads: "all", "some", "none"
 	reason  string // part of what Info says
-	ours    bool   // registered with our signature
+	ours    bool   // the thread that asked is registered with our signature, as far as known
+	// confirmation of the thread that asked; empty: as it is
+	confirmation string
 }
 
 // onGlibc reports whether programs here are linked with glibc.
@@ -77,22 +81,31 @@ func TestOwners(t *testing.T) {
 			owner: rseq.OwnerNone, areas: "none", reason: "another registration exists"},
 		{name: "preloaded, allocated areas", foreign: ours + " -DHEAP",
 			owner: rseq.OwnerNone, areas: "none", reason: "another registration exists"},
+		{name: "preloaded, at a distance of each thread's own", foreign: ours + " -DSHIFT",
+			owner: rseq.OwnerNone, areas: "none", reason: "another registration exists"},
+		{name: "preloaded, symbol, when a thread allocates", foreign: ours + " -DSYMBOL -DLAZY",
+			owner: rseq.OwnerForeign, via: "symbol", areas: "all", ours: true},
 		{name: "preloaded, areas begin as zeros", foreign: ours + " -DZEROS",
 			owner: rseq.OwnerNone, areas: "none", reason: "another registration exists"},
-		// Who asks first sees this thread and a new one: the owner may be the
-		// other library or this package, and every reading is right.
+		// A library with the symbol keeps its right to the threads that it did not
+		// register (yet).
 		{name: "preloaded, main thread only, symbol", foreign: ours + " -DSYMBOL -DMAIN",
-			owner: rseq.OwnerSelf, via: "own", areas: "all", ours: true},
+			owner: rseq.OwnerForeign, via: "symbol", areas: "none", ours: true},
 		{name: "preloaded, main thread only, symbol, main thread first", foreign: ours + " -DSYMBOL -DMAIN", first: "main",
 			owner: rseq.OwnerForeign, via: "symbol", areas: "none", ours: true},
 		{name: "preloaded, main thread only, no symbol", foreign: ours + " -DMAIN",
 			owner: rseq.OwnerSelf, via: "own", areas: "all", ours: true},
 		{name: "preloaded, main thread only, no symbol, main thread first", foreign: ours + " -DMAIN", first: "main",
-			owner: rseq.OwnerSelf, via: "own", areas: "all", ours: true},
+			owner: rseq.OwnerSelf, via: "own", areas: "all", confirmation: "elsewhere", reason: "elsewhere"},
+		// Who asks first sees this thread and a new one: the owner may be the
+		// other library or this package, and every reading is right.
 		{name: "preloaded, every second thread", foreign: ours + " -DSECOND",
 			owner: anyOwner, areas: "some", ours: true},
 		{name: "preloaded, every second thread, symbol", foreign: ours + " -DSYMBOL -DSECOND",
-			owner: anyOwner, areas: "some", ours: true},
+			owner: rseq.OwnerForeign, via: "symbol", areas: "some", ours: true},
+		{name: "tunable off, registering forbidden", env: "RSEQ_GO_REGISTER=0", areas: "none", reason: "RSEQ_GO_REGISTER=0"},
+		{name: "preloaded, no symbol, registering forbidden", env: "RSEQ_GO_REGISTER=0", foreign: ours,
+			owner: rseq.OwnerForeign, via: "kernel", areas: "all", ours: true},
 
 		{name: "filter ENOSYS", filter: "ENOSYS", areas: "none", reason: "not supported: the kernel has no rseq(2)"},
 		{name: "filter EPERM", filter: "EPERM", areas: "none", reason: "operation not permitted"},
@@ -115,6 +128,9 @@ func TestOwners(t *testing.T) {
 			if c.foreign != "" {
 				flags := append(strings.Fields(c.foreign), "-shared", "-fPIC", "testdata/foreign.c", "-ldl", "-lpthread")
 				env = append(env, "LD_PRELOAD="+testutil.CC(t, flags...))
+			}
+			if c.env != "" {
+				env = append(env, c.env)
 			}
 			args := []string{program, c.first}
 			if c.filter != "" {
@@ -149,6 +165,13 @@ func TestOwners(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			musl := testutil.GoBuild(t, "./testdata/threads", []string{"CC=musl-gcc"}, "-ldflags=-linkmode=external -extldflags="+flags)
 			checkOwner(t, ownerCase{owner: rseq.OwnerSelf, via: "own", areas: "all", ours: true}, nil, musl)
+			if flags == "" {
+				t.Run("its C library registers", func(t *testing.T) {
+					libc := filepath.Join(t.TempDir(), "libc.so")
+					testutil.Run(t, nil, "musl-gcc", "-Wall", "-Werror", ours, "-DLIBC", "-shared", "-fPIC", "-o", libc, "testdata/foreign.c")
+					checkOwner(t, ownerCase{owner: rseq.OwnerLibc, via: "dlsym", areas: "all", ours: true}, []string{"LD_PRELOAD=" + libc}, musl)
+				})
+			}
 		})
 	}
 }
@@ -161,8 +184,14 @@ func checkOwner(t *testing.T, c ownerCase, env []string, args ...string) {
 	if c.owner != anyOwner && info.Owner != c.owner.String() || c.via != "" && info.Via != c.via || !strings.Contains(info.Reason, c.reason) {
 		t.Errorf("owner %s via %s (%s), want %v via %s (%s)", info.Owner, info.Via, info.Reason, c.owner, c.via, c.reason)
 	}
-	if (info.Signature != 0) != c.ours {
+	if c.owner != anyOwner && (info.Signature != 0) != c.ours {
 		t.Errorf("signature %#x", info.Signature)
+	}
+	if c.confirmation != "" && info.Confirmation != c.confirmation {
+		t.Errorf("%s, want %s", info.Confirmation, c.confirmation)
+	}
+	if !info.Confirmed && (info.Signature != 0 || info.RegisteredLen != 0 || info.Mode != rseq.ModeUnknown || info.Confirmation != "could not ask" && info.CriticalSections) {
+		t.Errorf("%s, and yet %+v", info.Confirmation, info)
 	}
 	if c.owner != anyOwner && info.CriticalSections != (c.ours && c.owner != rseq.OwnerNone) {
 		t.Errorf("critical sections: %v, signature %#x", info.CriticalSections, info.Signature)
@@ -171,7 +200,8 @@ func checkOwner(t *testing.T, c ownerCase, env []string, args ...string) {
 		t.Errorf("%d bytes of fields, of which the kernel knows %d", info.Size, info.KernelFeatureSize)
 	}
 	with := 0
-	for tid, area := range believed {
+	for tid, b := range believed {
+		area := b.area
 		truth, ok := kernel[tid]
 		if !ok {
 			t.Errorf("the kernel does not know thread %d", tid)
@@ -180,8 +210,8 @@ func checkOwner(t *testing.T, c ownerCase, env []string, args ...string) {
 			continue
 		}
 		with++
-		if truth.Address != area || truth.Length != info.RegisteredLen || info.Signature != 0 && truth.Signature != info.Signature {
-			t.Errorf("thread %d: area at %#x, length %d; the kernel says %+v", tid, area, info.RegisteredLen, truth)
+		if truth.Address != area || truth.Length != b.length || info.Signature != 0 && truth.Signature != info.Signature {
+			t.Errorf("thread %d: area at %#x, length %d; the kernel says %+v", tid, area, b.length, truth)
 		}
 	}
 	name := strings.ReplaceAll(strings.TrimPrefix(t.Name(), "TestOwners/"), "_", " ")
@@ -197,8 +227,14 @@ func checkOwner(t *testing.T, c ownerCase, env []string, args ...string) {
 	}
 }
 
+// believed is what a thread of testdata/threads has said of its area.
+type believed struct {
+	area   uint64
+	length uint32
+}
+
 // runThreads starts testdata/threads and asks the kernel about its threads.
-func runThreads(t *testing.T, env []string, args ...string) (info show, believed map[int]uint64, kernel map[int]inspect.Thread) {
+func runThreads(t *testing.T, env []string, args ...string) (info show, said map[int]believed, kernel map[int]inspect.Thread) {
 	t.Helper()
 	child := exec.Command(args[0], args[1:]...)
 	child.Env = append(os.Environ(), env...)
@@ -221,7 +257,7 @@ func runThreads(t *testing.T, env []string, args ...string) (info show, believed
 			t.Errorf("%s: %v\n%s", filepath.Base(args[0]), err, stderr.String())
 		}
 	}()
-	believed = map[int]uint64{}
+	said = map[int]believed{}
 	lines := bufio.NewScanner(stdout)
 	if !lines.Scan() {
 		t.Fatal("no output")
@@ -229,11 +265,11 @@ func runThreads(t *testing.T, env []string, args ...string) (info show, believed
 	info = testutil.Decode[show](t, lines.Text())
 	for lines.Scan() && lines.Text() != "ready" {
 		var tid int
-		var area uint64
-		if _, err := fmt.Sscan(lines.Text(), &tid, &area); err != nil {
+		var b believed
+		if _, err := fmt.Sscan(lines.Text(), &tid, &b.area, &b.length); err != nil {
 			t.Fatalf("%q: %v", lines.Text(), err)
 		}
-		believed[tid] = area
+		said[tid] = b
 	}
 	report, err := inspect.Process(context.Background(), child.Process.Pid, nil)
 	if err != nil {
@@ -243,7 +279,70 @@ func runThreads(t *testing.T, env []string, args ...string) (info show, believed
 	for _, th := range report.Threads {
 		kernel[th.TID] = th
 	}
-	return info, believed, kernel
+	return info, said, kernel
+}
+
+// TestEdges has a signal, a fork or a limit come at each moment where it could leave
+// something behind: testdata/edges.c.
+func TestEdges(t *testing.T) {
+	testutil.NeedCompilers(t)
+	if _, err := rseq.Query(); err != nil {
+		t.Skipf("nobody can register here: %v", err)
+	}
+	if filtered, err := unix.PrctlRetInt(unix.PR_GET_SECCOMP, 0, 0, 0, 0); filtered != 0 {
+		t.Logf("there is a seccomp filter (mode %d, %v)", filtered, err)
+	}
+	program := testutil.CC(t, "testdata/edges.c", "-ldl", "-lpthread")
+	for _, what := range []string{"busy", "finishing", "no process", "no thread", "no memory", "killed by another",
+		"killed by the filter", "question refused", "pretends", "forked", "meanwhile"} {
+		t.Run(what, func(t *testing.T) { testutil.Run(t, []string{tunableOff}, program, what) })
+	}
+}
+
+// TestLimited: what cannot be found out when it is asked for first is not remembered for
+// ever, and who asks meanwhile waits.
+func TestLimited(t *testing.T) {
+	testutil.NeedCompilers(t)
+	dir, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	program := testutil.GoBuild(t, "./testdata/limited", []string{"CGO_CFLAGS=-I" + dir})
+	if askTruth(t, tunableOff).registeredBy != rseq.OwnerSelf {
+		t.Skip("nobody can register here")
+	}
+	t.Run("meanwhile", func(t *testing.T) {
+		for range 50 {
+			testutil.Run(t, []string{tunableOff}, program, "meanwhile")
+		}
+	})
+	t.Run("processes", func(t *testing.T) {
+		filter := testutil.GoBuild(t, "./testdata/filter", nil)
+		testutil.Run(t, []string{tunableOff}, filter, "EPERM:swapoff", program, "processes")
+	})
+}
+
+// TestBesideLibrseq: a library that registers a thread when it is told to, and ends the
+// process where that fails, keeps its right to every thread, whoever asks first.
+func TestBesideLibrseq(t *testing.T) {
+	testutil.NeedCompilers(t)
+	if !onGlibc() {
+		t.Skip("on musl a thread has to unregister before it ends, which librseq leaves to the program")
+	}
+	dir := t.TempDir()
+	library, object := filepath.Join(dir, "librseq.so"), filepath.Join(dir, "librseq.o")
+	testutil.Run(t, nil, "gcc", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-Wl,-soname,"+library, "-o", library, "testdata/librseq.c")
+	testutil.Run(t, nil, "gcc", "-Wall", "-Wextra", "-Werror", "-fPIC", "-c", "-o", object, "testdata/librseq.c")
+	plain := testutil.GoBuild(t, "./testdata/beside", nil)
+	linked := testutil.GoBuild(t, "./testdata/beside", nil, "-ldflags=-extldflags=-Wl,--no-as-needed,"+library)
+	inside := testutil.GoBuild(t, "./testdata/beside", nil, "-ldflags=-extldflags="+object)
+	for _, first := range []string{"rseq", "librseq"} {
+		t.Run("preloaded, "+first+" first", func(t *testing.T) {
+			testutil.Run(t, []string{tunableOff, "LD_PRELOAD=" + library}, plain, first)
+		})
+		t.Run("linked, "+first+" first", func(t *testing.T) { testutil.Run(t, []string{tunableOff}, linked, first) })
+		t.Run("linked statically, "+first+" first", func(t *testing.T) { testutil.Run(t, []string{tunableOff}, inside, first) })
+	}
 }
 
 // TestStaticDlopen: the C part, loaded by a static C program, finds the area
@@ -339,7 +438,8 @@ func TestLifetime(t *testing.T) {
 		programs["MUSL=1"] = testutil.GoBuild(t, "./testdata/lifetime", []string{"CGO_CFLAGS=-I" + dir, "CC=musl-gcc"})
 	}
 	counts := map[string][2]int{ // by default, and with RSEQ_LONG
-		"churn": {4000, 200000}, "cthreads": {1000, 20000}, "fork": {10, 200}, "alarm": {300, 3000}, "sigurg": {300, 10000}}
+		"churn": {4000, 200000}, "cthreads": {1000, 20000}, "fork": {10, 200},
+		"alarm": {1000, 10000}, "slow alarm": {300, 300}, "sigurg": {300, 10000}}
 	for env, program := range programs {
 		for what, n := range counts {
 			t.Run(env+" "+what, func(t *testing.T) {

@@ -2,12 +2,11 @@ package rseq
 
 import (
 	"fmt"
+	"math"
 	"runtime"
 	"sync"
 	"sync/atomic"
-
-	"github.com/rseq-go/rseq/internal/abi"
-	"github.com/rseq-go/rseq/internal/tramp"
+	"time"
 )
 
 // knowledge is what is known of the process's areas at one moment.
@@ -15,11 +14,12 @@ type knowledge struct {
 	info  Info
 	err   error // why there is no owner; nil if there is one
 	final bool  // nothing more will be known: err, or the kernel's word, is for good
-	// refused: a thread asked for an area and err is what came of it. Who reads
-	// in passing does not ask again, LockThread and Query do.
+	// refused: a thread asked for an area and err is what came of it. A reader does
+	// not ask again; LockThread and CriticalSections do after a while, Query at once.
 	refused bool
 	// sections says why critical sections are refused; decided: for good, and nil
-	// means that they are not.
+	// means that they are not. If it is not nil though nothing is decided, they are
+	// decided about again after a while.
 	sections error
 	decided  bool
 }
@@ -31,9 +31,13 @@ var (
 	learning sync.Mutex
 )
 
+// When to ask again what could not be answered: who the owner is, and whether critical
+// sections may run. Changed under learning.
+var ownerAgain, sectionsAgain backoff
+
 func init() { learn(discover()) }
 
-// learn makes k known and tells the assembly where the fields are.
+// learn makes k known and sets the gates to it.
 func learn(k knowledge) {
 	i := &k.info
 	if k.err != nil {
@@ -41,40 +45,43 @@ func learn(k knowledge) {
 	} else {
 		i.Features = featuresOf(i.Size)
 	}
-	field := func(f Features, offset int) uintptr {
-		if !i.Features.Has(f) {
-			return 0
-		}
-		return uintptr(i.Offset + offset)
-	}
-	tramp.SetOffsets(uintptr(i.Offset+abi.OffsetCPUID),
-		field(FeatureNodeID, abi.OffsetNodeID), field(FeatureMMCID, abi.OffsetMMCID))
-	allowSections(i)
+	setGates(i)
 	known.Store(&k)
 }
 
 // decideSections finds out whether critical sections may run, if there is an
-// owner.
+// owner, and if that is not to wait.
 func (k *knowledge) decideSections() {
 	i := &k.info
-	if k.err != nil {
+	if k.err != nil || k.sections != nil && !sectionsAgain.due() {
 		return
 	}
-	if k.sections != nil && i.Reason == k.sections.Error() {
-		i.Reason = "" // what could not be decided an earlier time
-	}
+	sectionsAgain.hold() // who comes meanwhile has the last answer
+	k.forgetSections()
 	k.sections, k.decided = sectionsRefused(i)
+	if !k.decided {
+		sectionsAgain.later()
+	}
 	i.CriticalSections = k.decided && k.sections == nil
 	if k.sections != nil && i.Reason == "" {
 		i.Reason = k.sections.Error()
 	}
 }
 
+// forgetSections forgets what was said of critical sections.
+func (k *knowledge) forgetSections() {
+	if k.sections != nil && k.info.Reason == k.sections.Error() {
+		k.info.Reason = ""
+	}
+	k.sections, k.decided = nil, false
+}
+
 // ask is confirm where that cannot end the process.
 func (k knowledge) ask() knowledge {
-	if !mayAsk() { // on this thread: others may have no filter
-		k.info.Confirmed = CouldNotAsk
-		k.info.Reason = "the kernel was not asked: a seccomp filter kills whoever calls rseq(2), or forbids to find out"
+	if err := mayAsk(); err != nil { // on this thread: others may have no filter
+		i := &k.info
+		i.Confirmed, i.Reason = CouldNotAsk, "the kernel was not asked: "+err.Error()
+		i.Signature, i.RegisteredLen, i.Mode, i.AlignRequired = 0, 0, ModeUnknown, 0
 		return k
 	}
 	return confirm(k)
@@ -89,19 +96,17 @@ func (k knowledge) settle() (settled, asked knowledge) {
 	if !k.final {
 		if asked = k.ask(); asked.final { // areas may pretend to be registered
 			k = asked
-			k.decided = false // the signature is known now
+			k.forgetSections() // the signature is known now
 		}
 	}
 	if !k.decided {
 		k.decideSections()
 	}
-	if k.final || k.decided {
-		learn(k)
-	}
+	learn(k)
 	if k.final {
 		return k, k
 	}
-	asked.info.CriticalSections = k.info.CriticalSections
+	asked.info.CriticalSections = k.info.CriticalSections && asked.info.Confirmed == CouldNotAsk
 	return k, asked
 }
 
@@ -129,7 +134,7 @@ func Query() (Info, error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	if known.Load().mayRegister() {
-		register()
+		register(true)
 	}
 	learning.Lock()
 	defer learning.Unlock()
@@ -139,6 +144,27 @@ func Query() (Info, error) {
 	}
 	_, asked := k.settle()
 	return asked.info, asked.err
+}
+
+// backoff spaces out what is tried again: 50 ms after the first failure, twice as long
+// after each further one, a minute at most.
+type backoff struct {
+	until atomic.Int64 // nanoseconds since loaded
+	wait  time.Duration
+}
+
+var loaded = time.Now() // has a monotonic reading
+
+// due reports whether it is time to try.
+func (b *backoff) due() bool { return int64(time.Since(loaded)) >= b.until.Load() }
+
+// hold has nobody else try until later is called, or it succeeded.
+func (b *backoff) hold() { b.until.Store(math.MaxInt64) }
+
+// later says that it failed once more.
+func (b *backoff) later() {
+	b.wait = min(max(2*b.wait, 50*time.Millisecond), time.Minute)
+	b.until.Store(int64(time.Since(loaded) + b.wait))
 }
 
 // notSupportedError is an ErrNotSupported that says what is missing.

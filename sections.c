@@ -1,46 +1,35 @@
-//go:build linux && cgo && (amd64 || arm64)
+//go:build linux && !android && cgo && !purego && (amd64 || arm64)
 
 /* SPDX-License-Identifier: MIT
  *
- * Whether the critical sections of cs_<arch>.s may run, and the live check:
- * threads that are disturbed inside a section, to see whether the kernel aborts
- * it. See internal.h.
+ * The live check: threads that are disturbed inside a critical section, to see
+ * whether the kernel aborts it. See internal.h.
  */
 #define _GNU_SOURCE
 #include "internal.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdio.h>
+#include <string.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
-/* What the sections read before they start. An offset of zero, where the thread
- * control block is, means refused: the section answers "not registered". */
-ptrdiff_t rseqgo_v1_cs_offset_cpu_id RSEQGO_HIDDEN;
-ptrdiff_t rseqgo_v1_cs_offset_mm_cid RSEQGO_HIDDEN;
-uint64_t rseqgo_v1_cs_possible RSEQGO_HIDDEN;
-
-void rseqgo_allow(ptrdiff_t cpu_id, ptrdiff_t mm_cid, uint64_t possible)
-{
-	if (possible) /* first, and it stays: see _range in cs_arm64.s */
-		__atomic_store_n(&rseqgo_v1_cs_possible, possible,
-				 __ATOMIC_RELEASE);
-	__atomic_store_n(&rseqgo_v1_cs_offset_cpu_id, cpu_id, __ATOMIC_RELEASE);
-	__atomic_store_n(&rseqgo_v1_cs_offset_mm_cid, mm_cid, __ATOMIC_RELEASE);
-}
-
-/* Seconds for one round; a slice of the scheduler is some milliseconds, but a
+/* Seconds after which the check gives up, if no round told anything meanwhile: a
  * machine may have much else to run. */
-enum { PATIENCE = 10 };
-/* How often spin looks for the flag before it gives the round up: some seconds on
- * a fast machine, since a disturber may wait long for a processor. */
-#define SPINS (UINT64_C(1) << 33)
+#ifndef PATIENCE /* the tests have less */
+#define PATIENCE 10
+#endif
+/* How often spin looks for the flag before the round is given up: some 100 ms of the
+ * victim's time, many slices of the scheduler, so that whatever its policy it ends. */
+#define SPINS (UINT64_C(1) << 27)
 
-/* What the flag says if the disturber did not disturb. */
-enum { STOP = 2 };
+/* What the flag says: see that the disturbance is over, or that there was none. */
+enum { OVER = 1, STOP = 2 };
 
 /* live is what the two threads of a check share: the victim runs sections, the
  * disturber acts while the victim is inside one. */
@@ -56,7 +45,9 @@ struct live {
 	uint32_t left;		  /* rounds ended */
 	uint32_t flag;		  /* set once the disturbance is over */
 	uint32_t settled;	  /* rounds that the disturber is done with */
-	int failed;		  /* an errno of the disturber's */
+	uint32_t ended;		  /* no more rounds, says the victim */
+	int failed;		  /* an errno of the disturber's: why a round
+				     told nothing */
 };
 
 static uint32_t load(const uint32_t *p)
@@ -69,30 +60,13 @@ static void store(uint32_t *p, uint32_t v)
 	__atomic_store_n(p, v, __ATOMIC_RELEASE);
 }
 
-/* await yields until the other thread has counted to round. */
-static void await(const uint32_t *counter, uint32_t round)
+/* doze gives the processor up for a moment, whatever the scheduler's policy. Nothing is
+ * concluded from how long it takes. */
+static void doze(void)
 {
-	while (load(counter) < round)
-		sched_yield();
-}
+	struct timespec moment = { 0, 50000 };
 
-/* pin binds a thread to one CPU; returns zero or an errno. */
-static int pin(pid_t tid, int cpu)
-{
-	cpu_set_t one;
-
-	CPU_ZERO(&one);
-	CPU_SET(cpu, &one);
-	return sched_setaffinity(tid, sizeof(one), &one) ? errno : 0;
-}
-
-/* other_cpu returns an allowed CPU that is not cpu, or -1. */
-static int other_cpu(const cpu_set_t *allowed, int cpu)
-{
-	for (int other = 0; other < CPU_SETSIZE; other++)
-		if (other != cpu && CPU_ISSET(other, allowed))
-			return other;
-	return -1;
+	nanosleep(&moment, NULL);
 }
 
 static int late(const struct timespec *since)
@@ -101,6 +75,48 @@ static int late(const struct timespec *since)
 
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	return now.tv_sec - since->tv_sec > PATIENCE;
+}
+
+/* await waits until the other thread has counted to round; 0 if it does not. */
+static int await(const uint32_t *counter, uint32_t round)
+{
+	struct timespec since;
+
+	clock_gettime(CLOCK_MONOTONIC, &since);
+	while (load(counter) < round) {
+		if (late(&since))
+			return 0;
+		doze();
+	}
+	return 1;
+}
+
+/* More CPUs than any kernel can be built for; CPU_SETSIZE is 1,024. */
+enum { MASK_CPUS = 65536 };
+
+/* A set of CPUs. The kernel answers EINVAL to one that is shorter than its own. */
+struct cpus {
+	cpu_set_t sets[MASK_CPUS / CPU_SETSIZE];
+};
+
+/* pin binds a thread to one CPU; returns zero or an errno. */
+static int pin(pid_t tid, int cpu)
+{
+	struct cpus one = { 0 };
+
+	CPU_SET(cpu % CPU_SETSIZE, &one.sets[cpu / CPU_SETSIZE]);
+	return sched_setaffinity(tid, sizeof(one), one.sets) ? errno : 0;
+}
+
+/* other_cpu returns an allowed CPU that is not cpu, or -1. */
+static int other_cpu(const struct cpus *allowed, int cpu)
+{
+	for (int other = 0; other < MASK_CPUS; other++)
+		if (other != cpu &&
+		    CPU_ISSET(other % CPU_SETSIZE,
+			      &allowed->sets[other / CPU_SETSIZE]))
+			return other;
+	return -1;
 }
 
 /* inside says whether the victim is in the section of this round. A section
@@ -113,34 +129,75 @@ static int inside(const struct live *l, uint32_t round)
 		__atomic_load_n(&l->area->rseq_cs, __ATOMIC_ACQUIRE));
 }
 
-/* wait_for yields until the victim is inside or has left. */
+/* wait_for waits until the victim is inside; 0 if it has left, or has no more rounds. */
 static int wait_for(const struct live *l, uint32_t round)
 {
-	struct timespec since;
-
-	clock_gettime(CLOCK_MONOTONIC, &since);
 	while (!inside(l, round)) {
-		if (load(&l->left) >= round || late(&since))
+		if (load(&l->left) >= round || load(&l->ended))
 			return 0;
-		sched_yield();
+		doze();
 	}
 	return 1;
+}
+
+/* pending says whether the victim still has to take the signal: 1, 0, or minus an
+ * errno. The kernel takes a signal off that set on the thread's way to user mode, where
+ * it runs nothing more before it was aborted and its handler called. */
+static int pending(const struct live *l)
+{
+	char path[64], status[4096];
+	unsigned long long set;
+	const char *line;
+	ssize_t n;
+	int fd, e;
+
+	snprintf(path, sizeof(path), "/proc/self/task/%d/status", (int)l->victim);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	n = read(fd, status, sizeof(status) - 1);
+	e = n < 0 ? errno : ENODATA;
+	close(fd);
+	if (n < 0)
+		return -e;
+	status[n] = 0;
+	line = strstr(status, "\nSigPnd:");
+	if (!line || sscanf(line, "\nSigPnd: %llx", &set) != 1)
+		return -e;
+	return set >> (SIGURG - 1) & 1;
+}
+
+/* signalled sends the victim a signal and waits until it has taken it, or has left. */
+static int signalled(const struct live *l, uint32_t round)
+{
+	struct sigaction action;
+	int e;
+
+	/* One that nobody handles is not even sent. */
+	if (sigaction(SIGURG, NULL, &action) || action.sa_handler == SIG_DFL ||
+	    action.sa_handler == SIG_IGN)
+		return ENOTSUP;
+	e = pthread_kill(l->victim_thread, SIGURG);
+	if (e)
+		return e;
+	while ((e = pending(l)) > 0) {
+		if (load(&l->left) >= round)
+			return 0;
+		doze();
+	}
+	return -e;
 }
 
 static void *disturb(void *arg)
 {
 	struct live *l = arg;
-	struct timespec moment = { 0, 1000000 };
-	cpu_set_t allowed;
+	struct cpus allowed = { 0 };
 	int cpu, e;
 
-	CPU_ZERO(&allowed);
-	sched_getaffinity(0, sizeof(allowed), &allowed);
-	for (uint32_t round = 1; round <= (uint32_t)l->rounds; round++) {
+	sched_getaffinity(0, sizeof(allowed), allowed.sets);
+	for (uint32_t round = 1; !load(&l->ended); round++) {
 		e = 0;
-		if (!wait_for(l, round)) {
-			e = load(&l->left) < round ? ETIMEDOUT : 0;
-		} else switch (l->how) {
+		if (wait_for(l, round)) switch (l->how) {
 		case RSEQGO_PREEMPTED:
 			/* Done, if this thread runs where the victim did and
 			 * nobody changed their affinity. */
@@ -148,9 +205,7 @@ static void *disturb(void *arg)
 			e = sched_getcpu() == cpu ? 0 : EBUSY;
 			break;
 		case RSEQGO_SIGNALLED:
-			e = pthread_kill(l->victim_thread, SIGURG);
-			for (int i = 0; i < 20 && load(&l->left) < round; i++)
-				nanosleep(&moment, NULL);
+			e = signalled(l, round);
 			break;
 		case RSEQGO_MIGRATED:
 			cpu = other_cpu(&allowed, (int)load(&l->area->cpu_id));
@@ -158,12 +213,44 @@ static void *disturb(void *arg)
 			break;
 		}
 		if (e) /* the round tells nothing */
-			l->failed = e;
-		store(&l->flag, e ? STOP : 1);
+			__atomic_store_n(&l->failed, e, __ATOMIC_RELAXED);
+		store(&l->flag, e ? STOP : OVER);
 		store(&l->settled, round);
-		await(&l->left, round);
+		while (load(&l->left) < round && !load(&l->ended))
+			doze();
 	}
 	return NULL;
+}
+
+/* play plays a round and says whether it told anything. */
+static int play(struct live *l, uint32_t round)
+{
+	int told = 0;
+
+	store(&l->flag, 0);
+	__atomic_store_n(&l->area->rseq_cs, 0, __ATOMIC_RELAXED);
+	store(&l->entered, round);
+	switch (rseqgo_v1_cs_spin(&l->flag, SPINS, l->area,
+				  l->unarmed ? NULL : rseqgo_v1_cs_spin_descriptor)) {
+	case RSEQGO_SPIN_ABORTED:
+		l->result.aborted++;
+		told = 1;
+		break;
+	case RSEQGO_SPIN_SAW_FLAG:
+		/* Where the kernel took the descriptor away it did look, and the
+		 * thread was disturbed between arming and the section's start. */
+		if (load(&l->flag) == OVER &&
+		    (l->unarmed ||
+		     __atomic_load_n(&l->area->rseq_cs, __ATOMIC_RELAXED))) {
+			l->result.survived++;
+			told = 1;
+		}
+		break;
+	case RSEQGO_SPIN_EXHAUSTED:
+		break;
+	}
+	store(&l->left, round);
+	return told;
 }
 
 static void *suffer(void *arg)
@@ -171,6 +258,7 @@ static void *suffer(void *arg)
 	const struct rseqgo_info *f = &rseqgo_found;
 	struct live *l = arg;
 	struct sched_param normal = { 0 };
+	struct timespec since;
 	sigset_t urgent;
 	pthread_t disturber;
 	int cpu = sched_getcpu();
@@ -179,14 +267,17 @@ static void *suffer(void *arg)
 	l->victim_thread = pthread_self();
 	/* A real-time thread would not be preempted by its equal. */
 	syscall(SYS_sched_setscheduler, 0, SCHED_OTHER, &normal); /* musl's does nothing */
+	rseqgo_allocate(); /* some libraries register a thread then */
 	if (rseqgo_register_thread() < 0) {
-		l->result.error = ENOSYS;
+		l->result.error = RSEQGO_LIVE_NOT_REGISTERED;
 		return NULL;
 	}
 	/* On an area with another signature the kernel would kill. */
 	if ((f->owner == RSEQGO_FOREIGN || f->via == RSEQGO_VIA_KERNEL) &&
-	    f->signature != RSEQGO_SIG) {
-		l->result.error = EPERM;
+	    (f->len ? f->signature :
+		      rseqgo_ask(f->offset, RSEQGO_ORIGINAL_LEN).signature) !=
+		    RSEQGO_SIG) {
+		l->result.error = RSEQGO_LIVE_OTHER_SIGNATURE;
 		return NULL;
 	}
 	l->area = (struct rseqgo_area *)rseqgo_area(f);
@@ -203,27 +294,25 @@ static void *suffer(void *arg)
 	sigaddset(&urgent, SIGURG);
 	if (l->how == RSEQGO_SIGNALLED)
 		pthread_sigmask(SIG_UNBLOCK, &urgent, NULL);
-	for (uint32_t round = 1; round <= (uint32_t)l->rounds; round++) {
-		store(&l->flag, 0);
-		__atomic_store_n(&l->area->rseq_cs, 0, __ATOMIC_RELAXED);
-		store(&l->entered, round);
-		switch (rseqgo_v1_cs_spin(&l->flag, SPINS, l->area,
-					  l->unarmed ? NULL : rseqgo_v1_cs_spin_descriptor)) {
-		case RSEQGO_SPIN_ABORTED:
-			l->result.aborted++;
+	clock_gettime(CLOCK_MONOTONIC, &since);
+	for (uint32_t round = 1;; round++) {
+		int in_time, failed;
+
+		if (play(l, round))
+			clock_gettime(CLOCK_MONOTONIC, &since);
+		if (l->result.aborted + l->result.survived >= l->rounds)
 			break;
-		case RSEQGO_SPIN_SAW_FLAG:
-			if (load(&l->flag) != STOP)
-				l->result.survived++;
-			break;
-		case RSEQGO_SPIN_EXHAUSTED:
+		in_time = await(&l->settled, round) && !late(&since);
+		failed = __atomic_load_n(&l->failed, __ATOMIC_RELAXED);
+		/* Moved by somebody else meanwhile: that passes. */
+		if (!in_time || (failed && failed != EBUSY)) {
+			l->result.error = ETIMEDOUT;
 			break;
 		}
-		store(&l->left, round);
-		await(&l->settled, round);
 	}
+	store(&l->ended, 1);
 	pthread_join(disturber, NULL);
-	if (!l->result.error)
+	if (l->result.error && l->failed)
 		l->result.error = l->failed;
 	return NULL;
 }
@@ -234,13 +323,19 @@ struct rseqgo_live rseqgo_live_check(enum rseqgo_disturbance how, int rounds,
 	struct live l = { .how = how, .rounds = rounds, .unarmed = unarmed };
 	sigset_t all, before;
 	pthread_t victim;
+	int cancel, e;
 
+	/* The threads have l. */
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
 	/* No signal but the one that is meant. */
 	sigfillset(&all);
 	pthread_sigmask(SIG_BLOCK, &all, &before);
-	l.result.error = pthread_create(&victim, NULL, suffer, &l);
+	e = pthread_create(&victim, NULL, suffer, &l);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	if (!l.result.error)
+	if (e)
+		l.result.error = e;
+	else
 		pthread_join(victim, NULL);
+	pthread_setcancelstate(cancel, NULL);
 	return l.result;
 }

@@ -9,7 +9,7 @@ import (
 	"unsafe"
 
 	"github.com/rseq-go/rseq/internal/abi"
-	"github.com/rseq-go/rseq/internal/tramp"
+	"github.com/rseq-go/rseq/internal/section"
 )
 
 // Index says which number names a thread's share of the data: the operations
@@ -127,11 +127,11 @@ type Cells struct {
 // interrupted, so Raced means that this happened 128 times in a row, as under a
 // debugger that steps. After NotRegistered call [CriticalSections] and try again, once;
 // if that fails, add to a word of another kind, by atomics.
-func (c *Cells) Add(delta int64) Status { return Status(tramp.Add(unsafe.Pointer(c), delta)) }
+func (c *Cells) Add(delta int64) Status { return Status(section.Add(unsafe.Pointer(c), delta)) }
 
 // AddByConcurrencyID is Add to the word of the thread's concurrency id.
 func (c *Cells) AddByConcurrencyID(delta int64) Status {
-	return Status(tramp.AddMMCID(unsafe.Pointer(c), delta))
+	return Status(section.AddMMCID(unsafe.Pointer(c), delta))
 }
 
 // LoadCBNEStore compares and stores:
@@ -139,14 +139,14 @@ func (c *Cells) AddByConcurrencyID(delta int64) Status {
 //	if *v != expect { return CompareFailed }
 //	*v = newv
 func (x Index) LoadCBNEStore(v *int64, expect, newv int64, i int) Status {
-	return Status(tramp.LoadCBNEStore(uint8(x), v, expect, newv, i))
+	return Status(section.LoadCBNEStore(uint8(x), v, expect, newv, i))
 }
 
 // LoadAddStore adds:
 //
 //	*v += count
 func (x Index) LoadAddStore(v *int64, count int64, i int) Status {
-	return Status(tramp.LoadAddStore(uint8(x), v, count, i))
+	return Status(section.LoadAddStore(uint8(x), v, count, i))
 }
 
 // LoadCBEQStoreAddLoadStore takes the first node off a list whose head is *v;
@@ -160,7 +160,7 @@ func (x Index) LoadAddStore(v *int64, count int64, i int) Status {
 // name a distance from some base and voffp that base's address plus the link's.
 // If the status is not Done, load means nothing.
 func (x Index) LoadCBEQStoreAddLoadStore(v *int64, expectnot int64, voffp uintptr, i int) (load int64, s Status) {
-	load, status := tramp.LoadCBEQStoreAddLoadStore(uint8(x), v, expectnot, voffp, i)
+	load, status := section.LoadCBEQStoreAddLoadStore(uint8(x), v, expectnot, voffp, i)
 	return load, Status(status)
 }
 
@@ -171,7 +171,7 @@ func (x Index) LoadCBEQStoreAddLoadStore(v *int64, expectnot int64, voffp uintpt
 //	p := *(**int64)(*ptr + off)
 //	*p += inc
 func (x Index) LoadAddLoadLoadAddStore(ptr *uintptr, off uintptr, inc int64, i int) Status {
-	return Status(tramp.LoadAddLoadLoadAddStore(uint8(x), ptr, off, inc, i))
+	return Status(section.LoadAddLoadLoadAddStore(uint8(x), ptr, off, inc, i))
 }
 
 // LoadCBNELoadCBNEStore compares two words and stores:
@@ -180,7 +180,7 @@ func (x Index) LoadAddLoadLoadAddStore(ptr *uintptr, off uintptr, inc int64, i i
 //	if *v2 != expect2 { return CompareFailed }
 //	*v = newv
 func (x Index) LoadCBNELoadCBNEStore(v *int64, expect int64, v2 *int64, expect2, newv int64, i int) Status {
-	return Status(tramp.LoadCBNELoadCBNEStore(uint8(x), v, expect, v2, expect2, newv, i))
+	return Status(section.LoadCBNELoadCBNEStore(uint8(x), v, expect, v2, expect2, newv, i))
 }
 
 // LoadCBNEStoreStore stores to a place that counts for nothing until the last
@@ -190,13 +190,13 @@ func (x Index) LoadCBNELoadCBNEStore(v *int64, expect int64, v2 *int64, expect2,
 //	*v2 = newv2 // may happen though the status is Raced
 //	*v = newv
 func (x Index) LoadCBNEStoreStore(v *int64, expect int64, v2 *int64, newv2, newv int64, i int) Status {
-	return Status(tramp.LoadCBNEStoreStore(uint8(x), v, expect, v2, newv2, newv, i))
+	return Status(section.LoadCBNEStoreStore(uint8(x), v, expect, v2, newv2, newv, i))
 }
 
 // LoadCBNEStoreStoreRelease is LoadCBNEStoreStore whose last store releases:
 // who loads newv atomically, on any CPU, sees newv2.
 func (x Index) LoadCBNEStoreStoreRelease(v *int64, expect int64, v2 *int64, newv2, newv int64, i int) Status {
-	return Status(tramp.LoadCBNEStoreStoreRelease(uint8(x), v, expect, v2, newv2, newv, i))
+	return Status(section.LoadCBNEStoreStoreRelease(uint8(x), v, expect, v2, newv2, newv, i))
 }
 
 // LoadCBNEMemcpyStore copies n bytes, which must not overlap, to a place that
@@ -209,13 +209,13 @@ func (x Index) LoadCBNEStoreStoreRelease(v *int64, expect int64, v2 *int64, newv
 // Copy little: one that takes as long as a slice of the scheduler, some
 // milliseconds, races each time.
 func (x Index) LoadCBNEMemcpyStore(v *int64, expect int64, dst, src unsafe.Pointer, n uintptr, newv int64, i int) Status {
-	return Status(tramp.LoadCBNEMemcpyStore(uint8(x), v, expect, dst, src, n, newv, i))
+	return Status(section.LoadCBNEMemcpyStore(uint8(x), v, expect, dst, src, n, newv, i))
 }
 
 // LoadCBNEMemcpyStoreRelease is LoadCBNEMemcpyStore whose last store releases:
 // who loads newv atomically, on any CPU, sees the copy.
 func (x Index) LoadCBNEMemcpyStoreRelease(v *int64, expect int64, dst, src unsafe.Pointer, n uintptr, newv int64, i int) Status {
-	return Status(tramp.LoadCBNEMemcpyStoreRelease(uint8(x), v, expect, dst, src, n, newv, i))
+	return Status(section.LoadCBNEMemcpyStoreRelease(uint8(x), v, expect, dst, src, n, newv, i))
 }
 
 // CriticalSections makes critical sections that are indexed by x work on the thread
@@ -229,21 +229,31 @@ func (x Index) LoadCBNEMemcpyStoreRelease(v *int64, expect int64, dst, src unsaf
 // does that.
 //
 // On arm64, Linux 6.19 to 7.0.13 do not abort a section when its thread is preempted
-// or migrated, so updates would be lost. Where the kernel may be one of those, the
-// first call watches, for some milliseconds, what it does.
+// or migrated, so updates would be lost. There the first call watches, for some
+// milliseconds, what the kernel does, whatever its version is said to be.
 //
 // The error matches [ErrNotSupported] where nothing can be done about it; any other
-// may go away. A debugger that steps a thread through a section aborts it at each
+// may go away. What could not be found out is remembered, and tried again after 50 ms at
+// first and a minute at most. A debugger that steps a thread through a section aborts it at each
 // step; then the error says so.
-func CriticalSections(x Index) error {
-	if k := known.Load(); k.err != nil && (k.final || k.refused) {
+func CriticalSections(x Index) error { return criticalSections(x, &section.Own) }
+
+// criticalSections is CriticalSections for the sections behind a gate: in code that was
+// inlined into a plugin, the plugin's.
+func criticalSections(x Index, gate *section.Gate) error {
+	adopt(gate)
+	if k := known.Load(); k.err != nil && (k.final || k.refused && !ownerAgain.due()) {
 		return k.err
 	}
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	k := known.Load()
-	if k.info.Owner == OwnerNone || k.mayRegister() && atomic.LoadInt32(field(abi.OffsetCPUID)) == tramp.Uninitialized {
-		register()
+	if k.info.Owner == OwnerNone || k.mayRegister() && atomic.LoadInt32(field(abi.OffsetCPUID)) == section.Uninitialized {
+		register(false)
+		k = known.Load()
+	}
+	if k.err == nil && !k.decided && atomic.LoadInt32(field(abi.OffsetCPUID)) < 0 {
+		return errNotRegistered // this thread can decide nothing
 	}
 	k = decide()
 	switch {
@@ -266,27 +276,29 @@ func CriticalSections(x Index) error {
 	switch s := add(1); s {
 	case Done:
 		return nil
-	case NotRegistered:
-		return notSupportedError("critical sections: in a plugin whose host has package rseq too they are allowed to the host's alone")
 	default:
 		return fmt.Errorf("rseq: critical sections: none ended without an interruption (%v): does a debugger step this thread?", s)
 	}
 }
 
-var errNotRegistered = errors.New("rseq: critical sections: the calling thread is not registered: it was refused, or its library left it out, or it is ending")
+var errNotRegistered = errors.New("rseq: critical sections: the calling thread is not registered: it was refused, or it is ending, " +
+	"or it is for another library of the program to register it (with librseq, call rseq_register_current_thread on it)")
 
-// decide finds out whether critical sections may run, if there is an owner; once,
-// but for what may be another time. The goroutine is locked to its thread.
+// decide finds out whether critical sections may run, if there is an owner: once, and
+// after a while again where that could not be seen. The goroutine is locked to its
+// thread.
 func decide() *knowledge {
-	if k := known.Load(); k.decided || k.err != nil {
+	stands := func(k *knowledge) bool {
+		return k.decided || k.err != nil || k.sections != nil && !sectionsAgain.due()
+	}
+	if k := known.Load(); stands(k) {
 		return k
 	}
 	learning.Lock()
 	defer learning.Unlock()
-	k := *known.Load()
-	if k.decided || k.err != nil {
-		return &k
+	if k := known.Load(); stands(k) {
+		return k
 	}
-	k, _ = k.settle()
+	k, _ := known.Load().settle()
 	return &k
 }

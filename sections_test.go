@@ -3,8 +3,10 @@
 package rseq_test
 
 import (
+	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -15,8 +17,9 @@ import (
 
 	"github.com/rseq-go/rseq"
 	"github.com/rseq-go/rseq/internal/abi"
+	"github.com/rseq-go/rseq/internal/kernel"
+	"github.com/rseq-go/rseq/internal/section"
 	"github.com/rseq-go/rseq/internal/testutil"
-	"github.com/rseq-go/rseq/internal/tramp"
 )
 
 // words returns n zeros outside Go's heap: critical sections store there, and
@@ -120,7 +123,7 @@ func ops() []op {
 }
 
 // TestAbortAtEachPoint holds each section up at each of its points, and there
-// sends its thread a signal, or moves it to another CPU: it must not take effect.
+// sends its thread a signal, or moves it to another CPU, or fences: it must not take effect.
 func TestAbortAtEachPoint(t *testing.T) {
 	inject := testutil.Inject()
 	if inject == nil {
@@ -128,15 +131,25 @@ func TestAbortAtEachPoint(t *testing.T) {
 	}
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(4)) // each thread of the test runs
 	for _, x := range []rseq.Index{rseq.ByCPU, rseq.ByConcurrencyID} {
-		for _, disturbance := range []string{"signal", "migration"} {
-			for _, op := range append(ops(), op{"add", nil}) {
+		for _, disturbance := range []string{"signal", "migration", "membarrier", "visit", "Fence"} {
+			fence := fences[disturbance]
+			which, last := append(ops(), op{"add", nil}), 5
+			if fence != nil {
+				which, last = ops(), 3 // what has an end after a fence, whether it was aborted or not
+			}
+			for _, op := range which {
 				t.Run(fmt.Sprintf("%v/%s/%s", x, disturbance, op.name), func(t *testing.T) {
 					testutil.NeedSections(t, x)
 					if len(testutil.AllowedCPUs(t)) < 2 && disturbance == "migration" {
 						t.Skip("one CPU")
 					}
+					if fence != nil {
+						if err := fence(-1); disturbance == "membarrier" && errors.Is(err, unix.EINVAL) {
+							t.Skipf("membarrier for critical sections, Linux 5.10: %v", err)
+						}
+					}
 					held := 0
-					for point := 2; point <= 5; point++ {
+					for point := 2; point <= last; point++ {
 						h := holdUp{T: t, x: x, op: op, point: point, disturbance: disturbance, delay: &inject[point]}
 						if h.run() {
 							held++
@@ -151,6 +164,11 @@ func TestAbortAtEachPoint(t *testing.T) {
 	}
 }
 
+// fences end the sections on all CPUs. A concurrency id may be on any, so that a fence of one
+// is for all as well.
+var fences = map[string]func(cpu int) error{"membarrier": kernel.Membarrier, "visit": kernel.Visit,
+	"Fence": func(int) error { return rseq.ByConcurrencyID.Fence(0) }}
+
 // holdUp is one operation held up at one point.
 type holdUp struct {
 	*testing.T
@@ -161,6 +179,7 @@ type holdUp struct {
 	delay       *int32
 
 	tid       int
+	other     int    // the CPU that a migration is to
 	armed     *int64 // the thread's rseq_cs, which the section sets just before it starts
 	ended     atomic.Bool
 	disturbed bool // while the section ran, or too late
@@ -173,27 +192,30 @@ func (h *holdUp) run() (there bool) {
 	if err != nil {
 		h.Error(err)
 	}
-	for range 100 {
+	tries := 0
+	for begin := time.Now(); time.Since(begin) < testutil.Patience(); tries++ {
 		again := false
 		testutil.OnThread(func() { there, again = h.try(info.Offset) })
 		if !again {
 			return there
 		}
 	}
-	h.Errorf("point %d: 100 times something else came first", h.point)
+	h.Skipf("point %d: %d times something else came first", h.point, tries)
 	return false
 }
 
 // try runs the operation on a thread of its own, which the caller made.
 func (h *holdUp) try(offset int) (there, again bool) {
 	cpus := testutil.AllowedCPUs(h)
+	slices.Reverse(cpus) // a fence that forgets one forgets the last
 	testutil.Pin(h, cpus[0])
 	if err := rseq.CriticalSections(h.x); err != nil {
 		h.Error(err)
 		return false, false
 	}
-	h.tid, h.armed = unix.Gettid(), (*int64)(unsafe.Add(tramp.ThreadPointer(), offset+abi.OffsetRseqCS))
+	h.tid, h.armed = unix.Gettid(), (*int64)(unsafe.Add(section.ThreadPointer(), offset+abi.OffsetRseqCS))
 	h.disturbed, h.released = false, false
+	h.other = cpus[len(cpus)-1]
 	h.ended.Store(false)
 	atomic.StoreInt64(h.armed, 0)
 	atomic.StoreInt32(h.delay, 1<<30)
@@ -226,8 +248,8 @@ func (h *holdUp) try(offset int) (there, again bool) {
 		if s != rseq.Done || changed == 0 {
 			h.Errorf("point %d: %v, changed by %d, want done", h.point, s, changed)
 		}
-		if h.x == rseq.ByCPU && h.disturbance == "migration" && *data.at(cpus[1], 0) == 0 {
-			h.Errorf("point %d: moved to CPU %d, it added to another one's word", h.point, cpus[1])
+		if h.x == rseq.ByCPU && h.disturbance == "migration" && *data.at(h.other, 0) == 0 {
+			h.Errorf("point %d: moved to CPU %d, it added to another one's word", h.point, h.other)
 		}
 	case s != rseq.Raced || changed != 0:
 		h.Errorf("point %d: %v, changed by %d, want raced and nothing", h.point, s, changed)
@@ -244,21 +266,28 @@ func (h *holdUp) disturb() {
 		}
 		testutil.Yield()
 	}
-	if h.disturbance == "signal" {
-		unix.Tgkill(unix.Getpid(), h.tid, unix.SIGURG)
-	} else {
-		cpus := testutil.AllowedCPUs(h)
-		var other unix.CPUSet
-		other.Set(cpus[1])
-		unix.SchedSetaffinity(h.tid, &other)
+	var err error
+	switch h.disturbance {
+	case "signal":
+		err = unix.Tgkill(unix.Getpid(), h.tid, unix.SIGURG)
+	case "migration":
+		err = kernel.Bind(h.tid, h.other)
+	default:
+		err = fences[h.disturbance](-1)
+	}
+	if err != nil {
+		h.Error(err)
 	}
 	h.disturbed = true
-	patience := 2 * time.Second
-	if h.op.run == nil { // it does not end by itself
-		patience = 5 * time.Millisecond
+	if fences[h.disturbance] != nil { // what it did not abort takes effect now
+		h.released = true
+		atomic.StoreInt32(h.delay, 0)
+		return
 	}
-	for begin := time.Now(); !h.ended.Load(); {
-		if time.Since(begin) > patience {
+	// A thread that runs for so long was not aborted, or has started again.
+	const enough = 5 * time.Millisecond
+	for begin := testutil.ThreadTime(h, h.tid); !h.ended.Load(); {
+		if testutil.ThreadTime(h, h.tid)-begin > enough {
 			h.released = true
 			atomic.StoreInt32(h.delay, 0)
 			return

@@ -7,7 +7,7 @@ import (
 
 	"github.com/rseq-go/rseq/internal/abi"
 	"github.com/rseq-go/rseq/internal/kernel"
-	"github.com/rseq-go/rseq/internal/tramp"
+	"github.com/rseq-go/rseq/internal/section"
 )
 
 // Thread reads the rseq area of the thread that a goroutine is locked to. Its
@@ -27,7 +27,7 @@ type Thread struct {
 }
 
 // absent stands for a field that the area does not have.
-var absent int32 = tramp.Uninitialized
+var absent int32 = section.Uninitialized
 
 var errUnlocked = errors.New("rseq: this Thread was unlocked")
 
@@ -44,7 +44,7 @@ func LockThread() (*Thread, error) {
 	}
 	t := &Thread{cpuID: &absent, nodeID: &absent, mmCID: &absent}
 	if known.Load().mayRegister() && atomic.LoadInt32(field(abi.OffsetCPUID)) < 0 {
-		register()
+		register(false)
 	}
 	if info := &known.Load().info; info.Owner != OwnerNone && atomic.LoadInt32(field(abi.OffsetCPUID)) >= 0 {
 		t.cpuID = field(abi.OffsetCPUID)

@@ -61,6 +61,7 @@ func contenders(sections bool) []contender {
 		{"percpu.Counter, compact", counter, false, "the same, made with `percpu.Compact`", newCompact},
 		{"percpu.Counters", counter, false, "`percpu.Counters.Add`, number 3 of 16", newCounters},
 		{"rseq.Cells", counter, false, "`rseq.Cells.Add`, whose status is looked at each time", newCells},
+		{"rseq.LoadAddStore", counter, false, "`rseq.ByCPU.LoadAddStore`, the index given: read again only where it raced", newLoadAddStore},
 		{"procPin", counter, false, "a plain add to a slot of the P, between `runtime.procPin` and `procUnpin` (go:linkname)", newPinned},
 		{"atomic.Int64", counter, false, "`atomic.Int64.Add`, one for all", newAtomic},
 		{"xsync.Counter", counter, false, "`xsync.Counter.Add` of github.com/puzpuzpuz/xsync/v4", newXsync},
@@ -68,7 +69,8 @@ func contenders(sections bool) []contender {
 		{"sched_getcpu, atomic", counter, false, "`sched_getcpu` through cgo, then `atomic.Int64.Add` to a slot of that CPU", newSharded},
 		{"mutex, int64", counter, false, "a `sync.Mutex` around an int64", newMutex},
 		{"in C", counter, false, "the section of rseq.Cells in C, a function that is called in a loop there", newC},
-		{"empty call", counter, false, "an empty Go function that is not inlined: the yardstick", newEmpty},
+		{"plain add, called", counter, false, "a Go function with the arguments of `Counter.Add` that is not inlined and adds to a plain word of its goroutine: what the processor takes to add to one word again and again", newPlain},
+		{"empty call", counter, false, "an empty Go function with the arguments of `Counter.Add` that is not inlined: the yardstick", newEmpty},
 
 		{"percpu.FreeList", list, true, "`percpu.FreeList.Pop` and `Push`", newFreeList},
 		{"mutex, slice", list, false, "a `sync.Mutex` around a slice", newStack},
@@ -83,7 +85,7 @@ func contenders(sections bool) []contender {
 	}
 	return slices.DeleteFunc(list, func(c contender) bool {
 		switch c.name {
-		case "rseq.Cells", "in C":
+		case "rseq.Cells", "rseq.LoadAddStore", "in C":
 			return !sections
 		case "sched_getcpu, atomic", "sched_getcpu":
 			return schedGetcpu == nil
@@ -196,6 +198,33 @@ func newCells(int) instance {
 			}
 			if c.Add(1) != rseq.Done {
 				if err := addLate(c); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	}, func(ops int64) error {
+		var sum int64
+		for _, w := range words {
+			sum += w
+		}
+		return mustBe(sum, ops)
+	}}
+}
+
+func newLoadAddStore(int) instance {
+	words := make([]int64, 16*rseq.PossibleCPUs())
+	return instance{func(n int) error {
+		i, err := rseq.CPU()
+		if err != nil {
+			return err
+		}
+		for range n {
+			for rseq.ByCPU.LoadAddStore(&words[16*i], 1, i) != rseq.Done {
+				if err := rseq.CriticalSections(rseq.ByCPU); err != nil {
+					return err
+				}
+				if i, err = rseq.CPU(); err != nil {
 					return err
 				}
 			}
@@ -345,19 +374,41 @@ func newMutex(int) instance {
 }
 
 //go:noinline
-func empty() {}
+func empty(*percpu.Counter, int64) {}
+
+//go:noinline
+func plainAdd(word *int64, delta int64) { *word += delta }
+
+func newPlain(int) instance {
+	var sum atomic.Int64
+	return instance{func(n int) error {
+		word := new([32]int64) // in no other's cache line
+		for range n / 8 {
+			plainAdd(&word[16], 1)
+			plainAdd(&word[16], 1)
+			plainAdd(&word[16], 1)
+			plainAdd(&word[16], 1)
+			plainAdd(&word[16], 1)
+			plainAdd(&word[16], 1)
+			plainAdd(&word[16], 1)
+			plainAdd(&word[16], 1)
+		}
+		sum.Add(word[16])
+		return nil
+	}, func(ops int64) error { return mustBe(sum.Load(), ops) }}
+}
 
 func newEmpty(int) instance {
 	return instance{func(n int) error {
 		for range n / 8 {
-			empty()
-			empty()
-			empty()
-			empty()
-			empty()
-			empty()
-			empty()
-			empty()
+			empty(nil, 1)
+			empty(nil, 1)
+			empty(nil, 1)
+			empty(nil, 1)
+			empty(nil, 1)
+			empty(nil, 1)
+			empty(nil, 1)
+			empty(nil, 1)
 		}
 		return nil
 	}, func(int64) error { return nil }}

@@ -1,4 +1,4 @@
-//go:build linux && cgo && (amd64 || arm64)
+//go:build linux && !android && cgo && !purego && (amd64 || arm64)
 
 package main
 
@@ -9,8 +9,8 @@ import (
 
 	"github.com/rseq-go/rseq"
 	"github.com/rseq-go/rseq/internal/kernel"
+	"github.com/rseq-go/rseq/internal/section"
 	"github.com/rseq-go/rseq/internal/testutil"
-	"github.com/rseq-go/rseq/internal/tramp"
 )
 
 func init() { schedGetcpu, newC = testutil.SchedGetcpu, newInC }
@@ -33,7 +33,7 @@ func newInC(int) instance {
 		if err != nil {
 			return err
 		}
-		testutil.CLoop(testutil.CAddCall, unsafe.Add(tramp.ThreadPointer(), info.Offset), unsafe.Pointer(cells), nil, n)
+		testutil.CLoop(testutil.CAddCall, unsafe.Add(section.ThreadPointer(), info.Offset), unsafe.Pointer(cells), nil, n)
 		return nil
 	}, func(ops int64) error {
 		var sum int64

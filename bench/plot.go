@@ -15,19 +15,23 @@ import (
 	"gonum.org/v1/plot/vg/vgsvg"
 )
 
-// colors of the scenarios' bars, told apart by color-blind people too.
+// colors of the scenarios' dots, told apart by color-blind people too.
 var colors = []color.Color{
 	color.RGBA{0x00, 0x72, 0xb2, 0xff}, color.RGBA{0x56, 0xb4, 0xe9, 0xff},
 	color.RGBA{0xe6, 0x9f, 0x00, 0xff}, color.RGBA{0xd5, 0x5e, 0x00, 0xff},
 }
 
 const (
-	barWidth = 8 // points
-	rowSpace = 6
+	lineHeight  = 8 // points, for each dot of a row
+	rowSpace    = 6
+	legendWidth = 165
+	// Room for names in a font that is wider than the one that they are measured with.
+	nameSpace = 40
+	gap       = "\u00a0\u00a0\u00a0" // the same towards the axis
 )
 
-// plot draws the medians as horizontal bars, on a logarithmic axis, kind under kind,
-// as SVG. The same report gives the same bytes.
+// plot draws the medians as dots on a logarithmic axis, kind under kind, as SVG. The same
+// report gives the same bytes.
 func (r *report) plot() ([]byte, error) {
 	sans := font.Font{Typeface: "Liberation", Variant: "Sans"}
 	style := func(size vg.Length) text.Style {
@@ -44,20 +48,14 @@ func (r *report) plot() ([]byte, error) {
 	p.Y.Tick.Label.Font = style(10).Font
 	p.Y.Tick.Length = 0
 	p.Y.LineStyle.Width = 0
-	p.Legend.TextStyle.Font = style(10).Font
-	p.Legend.Top = true
-	p.Legend.Padding = 3
-	p.Legend.XOffs, p.Legend.YOffs = -6, -2
 
-	// Bars reach down to a power of ten below all.
 	low, high := math.Inf(1), math.Inf(-1)
 	for _, m := range r.Scenarios {
 		for _, x := range m.Results {
 			low, high = min(low, x.Ns[1]), max(high, x.Ns[1])
 		}
 	}
-	low = math.Floor(math.Log10(low))
-	length := func(ns float64) float64 { return math.Log10(ns) - low }
+	low, high = math.Floor(math.Log10(low)*10-0.5)/10, math.Log10(high)+0.35
 
 	// A row for each contender, and one above each kind, from the top down.
 	type row struct {
@@ -79,62 +77,56 @@ func (r *report) plot() ([]byte, error) {
 	grid.Horizontal.Width = 0
 	grid.Vertical.Color = color.Gray{0xdd}
 	p.Add(grid)
-	var labels labels
+	var marks marks
 	for s, m := range r.Scenarios {
-		values := make(plotter.Values, len(rows))
-		offset := vg.Length(float64(len(r.Scenarios)-1)/2-float64(s)) * barWidth
+		offset := vg.Length(float64(len(r.Scenarios)-1)/2-float64(s)) * lineHeight
 		for i, row := range rows {
-			if row.header {
-				continue // of no length
+			if !row.header {
+				ns := m.result(row.name).Ns[1]
+				marks = append(marks, mark{math.Log10(ns), place(i), offset, show(ns), style(7), glyph(s)})
 			}
-			ns := m.result(row.name).Ns[1]
-			values[len(rows)-1-i] = length(ns)
-			labels.add(length(ns), place(i), offset, show(ns), style(7))
 		}
-		bars, err := plotter.NewBarChart(values, barWidth-1)
-		if err != nil {
-			return nil, err
-		}
-		bars.Horizontal = true
-		bars.Offset = offset
-		bars.LineStyle.Width = 0
-		bars.Color = colors[s%len(colors)]
-		p.Add(bars)
-		p.Legend.Add(m.Name, bars)
 	}
 	var names plot.ConstantTicks
 	for i, row := range rows {
 		if !row.header {
-			names = append(names, plot.Tick{Value: place(i), Label: row.name})
+			names = append(names, plot.Tick{Value: place(i), Label: row.name + gap})
 			continue
 		}
-		labels.add(0, place(i), -1.5*barWidth, row.name, style(11))
+		marks = append(marks, mark{low, place(i), -1.5 * lineHeight, row.name, style(11), draw.GlyphStyle{}})
 	}
-	p.Add(&labels)
+	p.Add(marks)
 	p.Y.Tick.Marker = names
 	p.Y.Min, p.Y.Max = -0.6, float64(len(rows))-0.4
-	p.X.Min, p.X.Max = 0, length(high)+0.35
+	p.X.Min, p.X.Max = low, high
 	var ticks plot.ConstantTicks
-	for d := 0; float64(d) <= p.X.Max; d++ {
+	for d := math.Floor(low); d <= high; d++ {
 		for n := 1.0; n < 10; n++ {
-			x := float64(d) + math.Log10(n)
+			x := d + math.Log10(n)
 			label := ""
 			if n == 1 || n == 2 || n == 5 {
-				label = strconv.FormatFloat(n*math.Pow(10, float64(d)+low), 'g', 3, 64)
+				label = strconv.FormatFloat(n*math.Pow(10, d), 'g', 3, 64)
 			}
-			if x <= p.X.Max {
+			if x >= low && x <= high {
 				ticks = append(ticks, plot.Tick{Value: x, Label: label})
 			}
 		}
 	}
 	p.X.Tick.Marker = ticks
 
-	height := vg.Length(len(rows))*(vg.Length(max(len(r.Scenarios), 1))*barWidth+rowSpace) + 76
-	c := vgsvg.New(720, height)
+	lines := max(len(r.Scenarios), 1)
+	height := vg.Length(len(rows))*(vg.Length(lines)*lineHeight+rowSpace) + 96
+	width := max(760, vg.Length(lines)*legendWidth+60)
+	c := vgsvg.New(width, height)
 	whole := draw.New(c)
 	whole.SetColor(color.White)
 	whole.Fill(whole.Rectangle.Path())
-	p.Draw(draw.Crop(whole, 8, -8, 8, -8))
+	for s, m := range r.Scenarios {
+		at := vg.Point{X: 40 + vg.Length(s)*legendWidth, Y: height - 16}
+		whole.DrawGlyph(glyph(s), at)
+		whole.FillText(style(10), vg.Point{X: at.X + 8, Y: at.Y}, m.Name)
+	}
+	p.Draw(draw.Crop(whole, nameSpace, -24, 8, -28))
 	var b bytes.Buffer
 	if _, err := c.WriteTo(&b); err != nil {
 		return nil, err
@@ -144,23 +136,30 @@ func (r *report) plot() ([]byte, error) {
 		[]byte("font-family:Liberation Sans,Arial,Helvetica,sans-serif;")), nil
 }
 
-// labels are texts right of places, moved up by some points.
-type labels []label
+// glyph is how the dots of a scenario look.
+func glyph(scenario int) draw.GlyphStyle {
+	return draw.GlyphStyle{Color: colors[scenario%len(colors)], Radius: 3, Shape: draw.CircleGlyph{}}
+}
 
-type label struct {
+// marks are dots with texts to their right, moved up by some points.
+type marks []mark
+
+type mark struct {
 	x, y   float64
 	offset vg.Length
 	text   string
 	style  text.Style
+	glyph  draw.GlyphStyle // without a shape: none
 }
 
-func (l *labels) add(x, y float64, offset vg.Length, text string, style text.Style) {
-	*l = append(*l, label{x, y, offset, text, style})
-}
-
-func (l *labels) Plot(c draw.Canvas, p *plot.Plot) {
+func (l marks) Plot(c draw.Canvas, p *plot.Plot) {
 	x, y := p.Transforms(&c)
-	for _, l := range *l {
-		c.FillText(l.style, vg.Point{X: x(l.x) + 2, Y: y(l.y) + l.offset}, l.text)
+	for _, m := range l {
+		at := vg.Point{X: x(m.x), Y: y(m.y) + m.offset}
+		if m.glyph.Shape != nil {
+			c.DrawGlyph(m.glyph, at)
+			at.X += 4
+		}
+		c.FillText(m.style, vg.Point{X: at.X + 2, Y: at.Y}, m.text)
 	}
 }

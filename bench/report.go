@@ -304,7 +304,7 @@ func (r *report) page() string {
 	p("%s\n", wrap("A time is the wall time of a turn divided by the operations of all its goroutines: where two run at once "+
 		"and do not hinder each other, it is half of what an operation takes. A ratio is to the first of its kind, printed bold: "+
 		"the median of the ratios in each round."))
-	p("![the medians as bars](bench.svg)\n")
+	p("![the medians as dots](bench.svg)\n")
 	p("| contender | what is timed |\n| --- | --- |")
 	for _, c := range contenders(true) {
 		p("| %s | %s |", c.name, c.about)

@@ -9,9 +9,11 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/rseq-go/rseq/internal/debian"
+	"github.com/rseq-go/rseq/internal/tool"
 )
 
 // tag is what a row's base image is called here. It changes with how it is made.
@@ -36,26 +38,17 @@ elif command -v apk; then apk add gcc musl-dev
 else echo "no package manager that is known here"; exit 1
 fi`
 
-// errUnavailable says that a base image can be had neither way.
+// errUnavailable says that a base image can be had in no way.
 var errUnavailable = errors.New("not available")
 
 // baseImage makes sure that the row's image is there and has the C library that
 // the row says, before anything is built in it.
-func (m *matrix) baseImage(ctx context.Context, r row) error {
+func (m *matrix) baseImage(ctx context.Context, r row, task *tool.Task) error {
 	if !haveImage(ctx, r.tag()) {
-		switch pulled := pull(ctx, r); {
-		case pulled == nil:
-			if err := m.setUp(ctx, r); err != nil {
-				return fmt.Errorf("row %s, installing a compiler: %w", r.Name, err)
-			}
-		case ctx.Err() != nil:
+		if err := m.makeImage(ctx, r, task); ctx.Err() != nil {
 			return context.Cause(ctx)
-		case r.Suite == none:
-			return fmt.Errorf("row %s: %w: %s cannot be pulled, and it is not known how to build it\n%w", r.Name, errUnavailable, r.Image, pulled)
-		default:
-			if err := bootstrap(ctx, r); err != nil {
-				return fmt.Errorf("row %s, base image: %w", r.Name, err)
-			}
+		} else if err != nil {
+			return fmt.Errorf("row %s%w", r.Name, err)
 		}
 	}
 	is, err := docker(ctx, "run", "--rm", "--network", "none", "--label", m.label, r.tag(), "sh", "-c",
@@ -69,13 +62,48 @@ func (m *matrix) baseImage(ctx context.Context, r row) error {
 	return nil
 }
 
-// pull brings the row's image.
-func pull(ctx context.Context, r row) error {
-	if r.Image == none {
-		return errors.New("no image is named")
+// makeImage makes the row's image of the one that the row names, which is pulled if it
+// is not here, or else of Debian's packages. An error goes on after "row NAME"; what it
+// says of this machine is not in its first line.
+func (m *matrix) makeImage(ctx context.Context, r row, task *tool.Task) error {
+	why, said := "no image is named", "" // of this machine
+	if r.Image != none {
+		var err error
+		if haveImage(ctx, r.Image) {
+			task.Say("%s is here", r.Image)
+		} else {
+			task.Say("pulling %s", r.Image)
+			why = r.Image + " is not here, and cannot be pulled"
+			_, err = docker(ctx, "pull", "--quiet", r.Image)
+		}
+		if err == nil {
+			task.Say("installing a compiler in %s", r.Image)
+			if err = m.setUp(ctx, r); err == nil {
+				return nil
+			}
+			if r.Suite == none {
+				return fmt.Errorf(", installing a compiler: %w", err)
+			}
+			why = "no compiler can be installed in " + r.Image
+		}
+		said = "\n" + err.Error()
 	}
-	_, err := docker(ctx, "pull", "--quiet", r.Image)
-	return err
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if r.Suite == none {
+		return fmt.Errorf(": %w: %s, and docker/rows names no Debian suite to build it of%s", errUnavailable, why, said)
+	}
+	task.Say("building the base image of Debian's %s (%s)", r.Suite, oneLine(why+said))
+	if err := bootstrap(ctx, r); err != nil {
+		return fmt.Errorf(", base image: %w\nbefore that: %s%s", err, why, said)
+	}
+	return nil
+}
+
+// oneLine is a text without its line ends.
+func oneLine(text string) string {
+	return strings.Join(strings.FieldsFunc(text, func(r rune) bool { return r == '\n' || r == '\r' }), "; ")
 }
 
 // setUp makes the row's base image of the one that was pulled.
@@ -110,9 +138,10 @@ func bootstrap(ctx context.Context, r row) error {
 		args = append(args, "deb "+mirror+" "+preferred+" main")
 	}
 	build := exec.CommandContext(ctx, "mmdebstrap", args...)
-	load := exec.CommandContext(ctx, "docker", "import", "-", r.tag())
+	load := command(ctx, "import", "-", r.tag())
 	var buildSaid, loadSaid bytes.Buffer
 	build.Stderr, load.Stderr = &buildSaid, &loadSaid
+	build.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	build.Cancel = func() error { return build.Process.Signal(os.Interrupt) } // it removes its tree
 	build.WaitDelay = 30 * time.Second
 	pipe, err := build.StdoutPipe()

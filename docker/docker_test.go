@@ -171,9 +171,13 @@ func TestRun(t *testing.T) {
 		"nothing said":      {"cell() { :; }", "bookworm/pie", "", false, "", "expected libc"},
 		"tests fail":        {"cell() { echo step suite; echo '--- FAIL: TestX'; exit 1; }", "bookworm/pie", "", false, "", "bookworm/pie: step suite: exit status 1"},
 		"wrong libc":        {"base() { echo 'glibc 2.41'; }", "bookworm/pie", "", false, "", "row bookworm, base image: rseq-matrix-bookworm"},
-		"cannot be built":   {"build() { echo 'gcc: no space left on device' >&2; exit 1; }", "bookworm/pie", "", false, "", "row bookworm, build: docker run: the disk is full"},
-		"not available":     {"image() { exit 1; }", "almalinux9/pie", "", true, "", "not available"},
-		"required":          {"image() { exit 1; }", "almalinux9/pie", "almalinux9", false, "", "required, and not there: row almalinux9: row almalinux9: not available: almalinux:9 cannot be pulled"},
+		"cannot be built":   {"build() { echo 'gcc: no space left on device' >&2; exit 1; }", "bookworm/pie,bookworm/race", "", false, "", "row bookworm, build: docker run: the disk is full"},
+		"not available":     {"image() { exit 1; }", "almalinux9/pie", "", false, "", "\nrow almalinux9: not available: almalinux:9 is not here, and cannot be pulled, and docker/rows names no Debian suite to build it of; docker pull: exit status 1; no such host\n"},
+		"required":          {"image() { exit 1; }", "almalinux9/pie", "almalinux9", false, "", "required, and not there: row almalinux9: row almalinux9: not available: almalinux:9 is not here, and cannot be pulled"},
+		"is here":           {`image() { case "$*" in *almalinux:9) ;; *) exit 1 ;; esac; }; commit() { :; }; base() { echo 'glibc 2.34'; }`, "almalinux9/pie", "", true, "", "row almalinux9: almalinux:9 is here\n"},
+		"no compiler":       {`image() { case "$*" in *debian:bookworm) ;; *) exit 1 ;; esac; }; cell() { echo 'no network' >&2; exit 1; }; import() { cat >/dev/null; }`, "bookworm/pie", "", false, "", "row bookworm: building the base image of Debian's bookworm (no compiler can be installed in debian:bookworm; docker run: exit status 1; no network)\n"},
+		"time is out":       {"cell() { echo step suite; printf 'panic: test timed out after 1h0m0s\n\trunning tests:\n\t\tTestSlow (59m0s)\n'; seq 100; exit 2; }", "bookworm/pie", "", false, "", "bookworm/pie: step suite: exit status 2\n\tpanic: test timed out after 1h0m0s\n\t\trunning tests:\n\t\t\tTestSlow (59m0s)\n\t[...]\n\t61\n"},
+		"a test's words":    {"cell() { echo step suite; echo 'permission denied: sock'; exit 1; }", "bookworm/pie", "", false, "", "step suite: exit status 1\n\tstep suite\n\tpermission denied: sock"},
 		"required, not run": {"", "bookworm/pie", "trixie", false, "", "required, and not there: row trixie: no cell of it was to run"},
 		"setup fails":       {"image() { exit 1; }; pull() { :; }; cell() { echo 'no package manager' >&2; exit 1; }", "almalinux9/pie", "", false, "", "row almalinux9, installing a compiler: docker run"},
 		"import fails":      {"image() { exit 1; }; import() { echo 'write: no space left on device' >&2; exit 1; }", "musl/pie", "", false, "", "row musl, base image: docker import: the disk is full"},
@@ -194,6 +198,12 @@ func TestRun(t *testing.T) {
 			if !strings.Contains(out.String()+progress.String(), c.says) {
 				t.Errorf("it says\n%s%s\nand not %q", out.String(), progress.String(), c.says)
 			}
+			if strings.Contains(c.says, " is here") && strings.Contains(log(), "\npull ") {
+				t.Errorf("it pulls:\n%s", log())
+			}
+			if n := strings.Count(progress.String(), "no space left"); n > 1 {
+				t.Errorf("the same %d times:\n%s", n, progress.String())
+			}
 			if strings.Contains(log(), "getconf") && !strings.Contains(log(), "ps --all --quiet --filter label=rseq-matrix=") {
 				t.Errorf("it did not look for containers that are left:\n%s", log())
 			}
@@ -201,28 +211,99 @@ func TestRun(t *testing.T) {
 	}
 }
 
-// TestInterrupted: the results so far are shown, and no container is left.
+// TestInterrupted: the results so far are shown, those of cells under way as interrupted,
+// and no container is left.
 func TestInterrupted(t *testing.T) {
 	t.Chdir("..")
-	log := fakeEngine(t, "cell() { exec sleep 60; }; ps() { echo abc; }")
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	go func() {
-		for ctx.Err() == nil && !strings.Contains(log(), "-bookworm-pie ") {
-			time.Sleep(10 * time.Millisecond)
+	for name, script := range map[string]string{
+		"cells": "cell() { exec sleep 1000; }", "the build": "build() { exec sleep 1000; }",
+		// The docker command may end before this tool hears of the signal.
+		"no group": `cell() { [ "$(cut -d ' ' -f 5 /proc/$$/stat)" = $$ ] || exit 130; exec sleep 1000; }`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			log := fakeEngine(t, script+"; ps() { echo abc; }")
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			go func() {
+				for ctx.Err() == nil && !strings.Contains(log(), map[bool]string{true: "-bookworm-build ", false: "-bookworm-pie "}[name == "the build"]) {
+					time.Sleep(10 * time.Millisecond)
+				}
+				cancel()
+			}()
+			var out, progress bytes.Buffer
+			passed, err := run(ctx, options{only: "bookworm/pie,bookworm/race", jobs: 2}, nil, &out, &progress)
+			if passed || tool.ExitStatus(passed, err) != 130 || !strings.Contains(err.Error(), "interrupted: the containers are removed") {
+				t.Errorf("passed %v, error %v", passed, err)
+			}
+			if !strings.Contains(log(), "rm --force abc") {
+				t.Errorf("the containers stay:\n%s", log())
+			}
+			if all := out.String() + progress.String(); !strings.Contains(out.String(), "| bookworm | glibc 2.36 | interrupted |") ||
+				!strings.Contains(out.String(), " 0 failed") || strings.Contains(all, "FAILED") {
+				t.Errorf("results:\n%s", all)
+			}
+		})
+	}
+}
+
+// when is a writer that calls do when a text was written.
+type when struct {
+	bytes.Buffer
+	text string
+	do   func()
+}
+
+func (w *when) Write(data []byte) (int, error) {
+	n, err := w.Buffer.Write(data)
+	if w.do != nil && strings.Contains(w.String(), w.text) {
+		w.do()
+		w.do = nil
+	}
+	return n, err
+}
+
+// TestProgress: what is done is told when it begins.
+func TestProgress(t *testing.T) {
+	t.Chdir("..")
+	for _, c := range []struct{ says, waits, script string }{
+		{"row bookworm: starts\n", "base", "base() { hold; echo 'glibc 2.36'; }"},
+		{"row bookworm: building the tests and the command in rseq-matrix-bookworm", "build", "build() { hold; }"},
+		{"bookworm/pie: starts\n", "cell", `cell() { hold; echo 'matrix: {"owner":"libc","size":'$SIZE'}'; }`},
+		{"row almalinux9: pulling almalinux:9\n", "pull", "image() { exit 1; }; pull() { hold; exit 1; }"},
+	} {
+		file := filepath.Join(t.TempDir(), "told")
+		// What is held up goes on only when it was told.
+		log := fakeEngine(t, "hold() { n=0; until [ -e "+file+" ]; do sleep 0.1; n=$((n+1)); [ $n -lt 300 ] || exit 9; done; }\n"+c.script)
+		var out bytes.Buffer
+		progress := &when{text: c.says, do: func() { os.WriteFile(file, nil, 0o666) }}
+		only := "bookworm/pie"
+		if c.waits == "pull" {
+			only = "almalinux9/pie"
 		}
-		cancel()
-	}()
-	var out, progress bytes.Buffer
-	passed, err := run(ctx, options{only: "bookworm/pie,bookworm/race", jobs: 2}, nil, &out, &progress)
-	if passed || err == nil || !strings.Contains(err.Error(), "interrupted") {
-		t.Errorf("passed %v, error %v", passed, err)
+		passed, err := run(t.Context(), options{only: only, jobs: 1}, nil, &out, progress)
+		if passed != (c.waits != "pull") || err != nil || progress.do != nil {
+			t.Errorf("%s: passed %v, %v\n%s\n%s", c.waits, passed, err, progress.String(), log())
+		}
 	}
-	if !strings.Contains(log(), "rm --force abc") {
-		t.Errorf("the containers stay:\n%s", log())
+}
+
+// TestNamed: a row that cannot be had fails a run that names it, and is told with the
+// reason in any.
+func TestNamed(t *testing.T) {
+	rows, _ := parseRows(rowsFile)
+	r := &report{rows: rows, columns: columns(rows[0]), Cells: []result{
+		{Row: "musl", Column: "pie", Status: ok}, {Row: "alpine", Column: "pie", Status: unavailable, Detail: "row alpine: no\nmore"},
+		{Row: "alpine", Column: "race", Status: unavailable, Detail: "row alpine: no\nmore"}}}
+	for only, want := range map[string]bool{"": true, "pie": true, "musl": true, "alpine": false, "musl,alpine/pie": false} {
+		var said strings.Builder
+		if got := r.passed(rowsNamed(rows, only), nil, &said); got != want || said.String() != "row alpine: no; more\n" {
+			t.Errorf("-only %s: passed %v, %q", only, got, said.String())
+		}
 	}
-	if !strings.Contains(out.String(), "bookworm") {
-		t.Errorf("no results so far:\n%s", out.String())
+	// What a row's image is not needed for does not take the row out of the table.
+	r.Cells = append(r.Cells, result{Row: "musl", Column: "old", Status: unavailable})
+	if table := r.table(); !strings.Contains(table, "| musl | musl |  |  | not available |\n") || !strings.Contains(table, "could not be had: alpine (musl).\n") {
+		t.Errorf("the table:\n%s", table)
 	}
 }
 

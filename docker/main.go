@@ -9,8 +9,11 @@
 // network, and Go and its modules are mounted read-only. A whole run writes
 // docs/matrix.md and docs/matrix.json and the table in README.md.
 //
+// It prints a line for each step, and once in a quiet minute what is under way.
+//
 // The exit status is 0 if every cell passed whose row is there and every row that
-// -require names is there, 1 if one did not, 2 if the tool could not do its work.
+// -only or -require names is there, 1 if one did not, 2 if the tool could not do its
+// work, 130 if it was interrupted.
 package main
 
 import (
@@ -35,6 +38,7 @@ import (
 
 	"github.com/rseq-go/rseq"
 	"github.com/rseq-go/rseq/internal/kernel"
+	"github.com/rseq-go/rseq/internal/tool"
 )
 
 type options struct {
@@ -60,14 +64,15 @@ func main() {
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
+	context.AfterFunc(ctx, func() {
+		stop() // a second signal ends it at once
+		fmt.Fprintln(os.Stderr, "docker: interrupted: removing the containers; again: leave them")
+	})
 	passed, err := run(ctx, o, flag.Args(), os.Stdout, os.Stderr)
-	switch {
-	case err != nil:
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "docker:", err)
-		os.Exit(2)
-	case !passed:
-		os.Exit(1)
 	}
+	os.Exit(tool.ExitStatus(passed, err))
 }
 
 // matrix is one run.
@@ -80,6 +85,7 @@ type matrix struct {
 	kernel  uint32 // bytes of fields that the kernel has
 	keep    bool
 	rows    map[string]func() error // what makes a row ready, done once
+	says    *tool.Progress
 }
 
 func (m *matrix) container(name string) string {
@@ -116,17 +122,21 @@ func run(ctx context.Context, o options, args []string, out, progress io.Writer)
 		return true, nil
 	}
 	r := &report{Date: time.Now().UTC().Format(time.DateOnly), Kernel: kernel.Release(), KernelSize: m.kernel, Arch: runtime.GOARCH, columns: all, rows: rows}
-	if r.Engine, err = serverVersion(ctx); err != nil {
-		return false, err
+	m.says = tool.NewProgress(progress)
+	defer m.says.Stop()
+	if r.Engine, err = serverVersion(ctx); err == nil {
+		defer func() { os.RemoveAll(m.tools) }()
+		err = m.prepare(ctx, cells)
 	}
-	defer func() { os.RemoveAll(m.tools) }()
-	if err := m.prepare(ctx, cells); ctx.Err() != nil {
-		return false, errors.New("interrupted")
-	} else if err != nil {
+	switch {
+	case ctx.Err() != nil:
+		return false, tool.ErrInterrupted
+	case err != nil:
 		return false, err
 	}
 
-	m.runAll(ctx, cells, o.jobs, r, progress)
+	m.runAll(ctx, cells, o.jobs, r)
+	m.says.Stop()
 	if !o.keep || ctx.Err() != nil {
 		if err := removeContainers(context.WithoutCancel(ctx), m.label); err != nil {
 			fmt.Fprintln(progress, err)
@@ -143,7 +153,7 @@ func run(ctx context.Context, o options, args []string, out, progress io.Writer)
 		fmt.Fprint(out, r.text())
 	}
 	if ctx.Err() != nil {
-		return false, errors.New("interrupted: the containers are removed, the results so far are above")
+		return false, fmt.Errorf("%w: the containers are removed, the results so far are above", tool.ErrInterrupted)
 	}
 	if _, err := serverVersion(ctx); err != nil {
 		return false, fmt.Errorf("the engine died; the results so far are above: %w", err)
@@ -153,11 +163,13 @@ func run(ctx context.Context, o options, args []string, out, progress io.Writer)
 			return false, err
 		}
 	}
-	return r.passed(require, progress), nil
+	return r.passed(rowsNamed(rows, o.only), require, progress), nil
 }
 
 // prepare does what all cells need.
 func (m *matrix) prepare(ctx context.Context, cells []cell) error {
+	task := m.says.Begin("Go's modules and tools")
+	defer task.End()
 	env := func(name string) (string, error) {
 		out, err := exec.CommandContext(ctx, "go", "env", name).Output()
 		return strings.TrimSpace(string(out)), err
@@ -216,11 +228,24 @@ func rowsOf(cells []cell) (rows []row) {
 }
 
 // build builds in the row's image what its columns run that have no flags of their
-// own, the column "old" of other rows among them.
-func (m *matrix) build(ctx context.Context, r row) error {
-	if err := m.baseImage(ctx, r); err != nil {
+// own, the column "old" of other rows among them. It prints an error, of which the
+// row's cells have the first line.
+func (m *matrix) build(ctx context.Context, r row) (err error) {
+	task := m.says.Begin("row " + r.Name)
+	defer func() {
+		task.End()
+		switch {
+		case ctx.Err() != nil:
+		case err != nil:
+			m.says.Line("%v", err)
+		default:
+			m.says.Line("row %s: ready", r.Name)
+		}
+	}()
+	if err := m.baseImage(ctx, r, task); err != nil {
 		return err
 	}
+	task.Say("building the tests and the command in %s", r.tag())
 	out := filepath.Join(m.tools, r.Name)
 	if err := os.MkdirAll(out, 0o755); err != nil {
 		return err
@@ -253,11 +278,12 @@ func (m *matrix) arguments(r row, name string) []string {
 	return args
 }
 
-// cellTimeout bounds a cell; the whole suite takes about a minute.
-const cellTimeout = 15 * time.Minute
+// cellTimeout ends a cell that the limits of its tests did not end. The whole suite
+// takes about a minute, on a machine that has nothing else to do.
+const cellTimeout = 3 * time.Hour
 
-// runAll runs the cells, so many at once, and prints a line when one ends.
-func (m *matrix) runAll(ctx context.Context, cells []cell, jobs int, r *report, progress io.Writer) {
+// runAll runs the cells, so many at once.
+func (m *matrix) runAll(ctx context.Context, cells []cell, jobs int, r *report) {
 	start := time.Now()
 	var mutex sync.Mutex
 	var total, done float64 // work, what runs now counted by half
@@ -278,24 +304,28 @@ func (m *matrix) runAll(ctx context.Context, cells []cell, jobs int, r *report, 
 				mutex.Lock()
 				r.Cells = append(r.Cells, res)
 				done += c.work() / 2
-				elapsed := time.Since(start)
-				left := time.Duration(float64(elapsed) / done * (total - done))
-				fmt.Fprintf(progress, "[%d/%d] %-26s %-14s %5.1fs   (%v, about %v left)\n", len(r.Cells), len(cells), c.name(), res.short(),
-					res.Seconds, elapsed.Round(time.Second), left.Round(time.Second))
-				if res.Status == failed {
-					fmt.Fprintf(progress, "\t%s\n", strings.ReplaceAll(strings.TrimSpace(res.Detail), "\n", "\n\t"))
+				left := time.Duration(float64(time.Since(start)) / done * (total - done))
+				detail := ""
+				switch res.Status {
+				case failed:
+					detail = "\n" + strings.TrimSpace(res.Detail)
+				case impossible:
+					detail = "   " + tool.FirstLine(res.Detail)
 				}
+				m.says.Line("[%d/%d] %-26s %-14s %5.1fs   (about %v left)%s", len(r.Cells), len(cells), c.name(), res.short(),
+					res.Seconds, left.Round(time.Second), detail)
 				mutex.Unlock()
 			}
 		})
 	}
 	for _, c := range ordered(cells) {
+		if ctx.Err() != nil {
+			break
+		}
 		select {
 		case queue <- c:
-			continue
 		case <-ctx.Done():
 		}
-		break
 	}
 	close(queue)
 	wait.Wait()
@@ -323,20 +353,24 @@ func (m *matrix) runCell(ctx context.Context, c cell) result {
 	if why := c.impossible(); why != "" {
 		return res.with(impossible, why)
 	}
-	if err := m.rows[c.row.Name](); err != nil {
-		if errors.Is(err, errUnavailable) {
-			return res.with(unavailable, err.Error())
-		}
-		return res.with(failed, err.Error())
-	}
+	needed := []row{c.row}
 	if c.column.name == "old" {
-		if err := m.rows[m.oldest.Name](); errors.Is(err, errUnavailable) {
-			return res.with(impossible, m.oldest.Name+", which it is built on, is not available")
-		} else if err != nil {
-			return res.with(failed, err.Error())
+		needed = append(needed, m.oldest)
+	}
+	for _, r := range needed {
+		switch err := m.rows[r.Name](); {
+		case err == nil:
+		case ctx.Err() != nil:
+			return res.with(interrupted, "")
+		case errors.Is(err, errUnavailable):
+			return res.with(unavailable, err.Error())
+		default:
+			return res.with(failed, tool.FirstLine(err.Error()))
 		}
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, cellTimeout, fmt.Errorf("took longer than %v", cellTimeout))
+	task := m.says.Begin(c.name())
+	defer task.End()
+	limited, cancel := context.WithTimeoutCause(ctx, cellTimeout, fmt.Errorf("took longer than %v", cellTimeout))
 	defer cancel()
 	args := m.arguments(c.row, c.name())
 	for _, env := range c.column.env {
@@ -345,16 +379,23 @@ func (m *matrix) runCell(ctx context.Context, c cell) result {
 	for _, option := range c.column.options {
 		args = append(args, strings.ReplaceAll(option, enosysPath, filepath.Join(m.tools, "enosys.json")))
 	}
-	cmd := exec.CommandContext(ctx, "docker", append(args, c.row.tag(), "sh", "-c", c.script(m.kernel))...)
-	cmd.WaitDelay = 10 * time.Second
-	var both bytes.Buffer
+	cmd := command(limited, append(args, c.row.tag(), "sh", "-c", c.script(m.kernel))...)
+	both := output{step: "start", began: task.At}
 	cmd.Stdout, cmd.Stderr = &both, &both
 	err := cmd.Run()
-	res.step = "start"
-	res.read(both.String())
+	text := both.all.String()
+	res.read(text)
 	switch {
+	case err != nil && ctx.Err() != nil:
+		res = res.with(interrupted, "in step "+both.step)
 	case err != nil:
-		res = res.with(failed, fmt.Sprintf("%s: step %s: %v", c.name(), res.step, explain(ctx, err, tail(both.String(), 40))))
+		var exit *exec.ExitError
+		if why := tool.Extract(text); errors.As(err, &exit) && exit.ExitCode() != engineFailed && limited.Err() == nil {
+			err = fmt.Errorf("%w\n%s", err, why) // the words are of a test, not of the engine
+		} else if err = explain(limited, err, why); limited.Err() != nil {
+			err = fmt.Errorf("%w\n%s", err, why)
+		}
+		res = res.with(failed, fmt.Sprintf("%s: step %s: %v", c.name(), both.step, err))
 	case c.tells() && (res.Owner != owner || res.Size != size):
 		res = res.with(failed, fmt.Sprintf("%s: owner %s with %d bytes: expected %s with %d, by docker/rows and a kernel that has %d",
 			c.name(), res.Owner, res.Size, owner, size, m.kernel))
@@ -369,10 +410,27 @@ func (m *matrix) runCell(ctx context.Context, c cell) result {
 	return res
 }
 
-// tail returns the last lines of a text.
-func tail(text string, lines int) string {
-	all := strings.Split(strings.TrimSpace(text), "\n")
-	return strings.Join(all[max(0, len(all)-lines):], "\n")
+// output keeps what a container says, and tells which step begins.
+type output struct {
+	all   bytes.Buffer
+	read  int // bytes of it, up to the end of a line
+	step  string
+	began func(step string)
+}
+
+func (o *output) Write(data []byte) (int, error) {
+	o.all.Write(data)
+	for {
+		line, _, ended := bytes.Cut(o.all.Bytes()[o.read:], []byte("\n"))
+		if !ended {
+			return len(data), nil
+		}
+		o.read += len(line) + 1
+		if step, ok := bytes.CutPrefix(line, []byte("step ")); ok {
+			o.step = string(bytes.TrimSpace(step))
+			o.began("step " + o.step)
+		}
+	}
 }
 
 // kernelSize asks how many bytes of fields the kernel has; 0 before Linux 6.3.

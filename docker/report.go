@@ -17,6 +17,7 @@ const (
 	failed      = "failed"
 	impossible  = "impossible"    // by Go's or the C library's limits
 	unavailable = "not available" // no base image
+	interrupted = "interrupted"   // by a signal, while it ran
 )
 
 // result is what became of one cell.
@@ -29,8 +30,6 @@ type result struct {
 	WantSize    uint32
 	Detail      string `json:",omitempty"`
 	Seconds     float64
-
-	step string
 }
 
 func (r result) with(status, detail string) result {
@@ -41,9 +40,6 @@ func (r result) with(status, detail string) result {
 // read takes what the container said for us.
 func (r *result) read(output string) {
 	for line := range strings.Lines(output) {
-		if step, ok := strings.CutPrefix(line, "step "); ok {
-			r.step = strings.TrimSpace(step)
-		}
 		_, text, found := strings.Cut(line, "matrix: ")
 		if !found {
 			continue
@@ -110,11 +106,11 @@ func (r *report) table() string {
 	var untried []string
 	for _, row := range r.rows {
 		line := ""
-		any, absent := false, false
+		any, absent := false, false // tried, or without an image
 		libc := strings.Replace(row.Libc, "-", " ", 1)
 		for _, c := range shown {
 			x, there := r.cell(row.Name, c.name)
-			any = any || there
+			any = any || there && x.Status != unavailable && x.Status != impossible
 			absent = absent || there && x.Status == unavailable
 			text := ""
 			if there {
@@ -123,9 +119,9 @@ func (r *report) table() string {
 			line += " " + text + " |"
 		}
 		switch {
-		case absent:
+		case absent && !any:
 			untried = append(untried, fmt.Sprintf("%s (%s)", row.Name, libc))
-		case any:
+		case line != strings.Repeat("  |", len(shown)):
 			fmt.Fprintf(&b, "| %s | %s |%s\n", row.Name, libc, line)
 		}
 	}
@@ -137,8 +133,12 @@ func (r *report) table() string {
 
 // text is what is printed.
 func (r *report) text() string {
-	return fmt.Sprintf("\n%s\n%s, Docker Engine %s, Linux %s with %d bytes of fields, %s: %d ok, %d failed, %d impossible, %d not available\n",
+	text := fmt.Sprintf("\n%s\n%s, Docker Engine %s, Linux %s with %d bytes of fields, %s: %d ok, %d failed, %d impossible, %d not available",
 		r.table(), r.Date, r.Engine, r.Kernel, r.KernelSize, r.Arch, r.count(ok), r.count(failed), r.count(impossible), r.count(unavailable))
+	if n := r.count(interrupted); n > 0 {
+		text += fmt.Sprintf(", %d interrupted", n)
+	}
+	return text + "\n"
 }
 
 func (r *report) count(status string) (n int) {
@@ -151,13 +151,26 @@ func (r *report) count(status string) (n int) {
 }
 
 // passed reports whether every cell passed that could, and every row is there that
-// must be; it says what is wrong.
-func (r *report) passed(require []string, out io.Writer) bool {
+// was named, or is required; it says what is wrong, and why rows are not there.
+func (r *report) passed(named, require []string, out io.Writer) bool {
 	good := true
 	for _, c := range r.Cells {
 		if c.Status == failed {
 			good = false
 			fmt.Fprintf(out, "failed: %s/%s: %s\n", c.Row, c.Column, tool.FirstLine(c.Detail))
+		}
+	}
+	var told []string
+	for _, c := range r.Cells {
+		if c.Status != unavailable {
+			continue
+		}
+		if slices.Contains(named, c.Row) {
+			good = false
+		}
+		if line := oneLine(c.Detail); !slices.Contains(told, line) {
+			told = append(told, line)
+			fmt.Fprintln(out, line)
 		}
 	}
 	for _, name := range require {

@@ -108,6 +108,17 @@ func selectCells(rows []row, columns []column, only string) (cells []cell, err e
 	return slices.DeleteFunc(cells, func(c cell) bool { return !wanted[c.name()] }), nil
 }
 
+// rowsNamed returns the rows that -only names, by themselves or with a column.
+func rowsNamed(rows []row, only string) (names []string) {
+	for _, name := range strings.Split(only, ",") {
+		row, _, _ := strings.Cut(name, "/")
+		if slices.Contains(rowNames(rows), row) {
+			names = append(names, row)
+		}
+	}
+	return names
+}
+
 // required returns the rows that -require names.
 func required(rows []row, require string) (names []string, err error) {
 	if require == "" {

@@ -7,6 +7,8 @@ import (
 	"go/format"
 	"slices"
 	"strings"
+
+	"github.com/rseq-go/rseq/internal/abi"
 )
 
 // Where the outputs are, from the repository's root.
@@ -80,6 +82,10 @@ func assembly(v version, arch string) []byte {
 	set("RSEQ_CS_ALIGN", l.CS.Align)
 	for _, f := range l.CS.fields() {
 		set("RSEQ_CS_"+f.upper(), f.Offset)
+	}
+	b.WriteString("\n/* What Go shares: internal/abi/sections.go. */\n")
+	for _, s := range abi.Shared {
+		set(s.Name, s.Value)
 	}
 	return b.Bytes()
 }

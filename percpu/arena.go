@@ -1,6 +1,7 @@
 package percpu
 
 import (
+	"math"
 	"math/bits"
 	"os"
 	"sync"
@@ -28,6 +29,7 @@ type span struct {
 	stride uintptr
 	n      int
 	own    []byte // a mapping that is this span's alone
+	zero   bool   // its memory was given back
 }
 
 // get returns n words for each CPU, none if there is no memory, and whether they may
@@ -37,18 +39,21 @@ func (a *arena) get(cpus, n int) (s span, reused bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	page := os.Getpagesize() / 8
-	if n > page/2 {
-		stride := (n + page - 1) / page * page * 8
-		if memory := kernel.Map(cpus * stride); memory != nil {
-			s = span{first(memory), uintptr(stride), n, memory}
-		}
-		return s, false
-	}
 	n = 1 << bits.Len(uint(n-1))
+	each := max(n, page)
+	if n < 1 || each > math.MaxInt/8/cpus {
+		return span{}, false // more than there are addresses
+	}
 	if list := a.free[n]; len(list) > 0 {
 		s = list[len(list)-1]
 		a.free[n] = list[:len(list)-1]
-		return s, true
+		return s, !s.zero
+	}
+	if n > page/2 {
+		if memory := kernel.Map(cpus * each * 8); memory != nil {
+			s = span{base: first(memory), stride: uintptr(each * 8), n: n, own: memory}
+		}
+		return s, false
 	}
 	if a.chunk.n < n {
 		// What is left of it is lost, less than n words.
@@ -66,12 +71,11 @@ func (a *arena) get(cpus, n int) (s span, reused bool) {
 	return s, false
 }
 
-// put takes back what get returned. Nobody adds to it any more.
+// put takes back what get returned. Nobody adds to it any more. A mapping stays, without
+// its memory: were it unmapped, its neighbours would be two mappings where they were one,
+// of which a process may have some 65,000 (vm.max_map_count), Go's own included.
 func (a *arena) put(s span) {
-	if s.own != nil {
-		kernel.Unmap(s.own)
-		return
-	}
+	s.zero = s.own != nil && kernel.Discard(s.own)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.free == nil {

@@ -8,7 +8,7 @@ import (
 	"unsafe"
 
 	"github.com/rseq-go/rseq"
-	"github.com/rseq-go/rseq/internal/tramp"
+	"github.com/rseq-go/rseq/internal/section"
 )
 
 // Counter is a sum to which every CPU adds in a word of its own. Make one by
@@ -29,7 +29,7 @@ type Counter struct {
 func NewCounter(options ...Option) *Counter { return &newCounters(1, options)[0] }
 
 // Add adds delta, which may be negative. The sum wraps around as an int64 does.
-func (c *Counter) Add(delta int64) { tramp.Count(unsafe.Pointer(c), delta) }
+func (c *Counter) Add(delta int64) { section.Count(unsafe.Pointer(c), delta, slowCount) }
 
 // Load returns the sum of what was added since the last Reset. It counts every Add
 // that happened before, and of those that happen meanwhile some. It takes as long as
@@ -62,10 +62,9 @@ func (c *Counter) sum() (sum int64) {
 	return sum
 }
 
-func init() { tramp.Slow.Count = slowCount }
-
 // slowCount is for a thread's first Add, or one that was always interrupted.
-func slowCount(counter unsafe.Pointer, delta int64) {
+func slowCount(counter unsafe.Pointer, delta int64, gate *section.Gate) {
+	section.Adopt(gate)
 	c := (*Counter)(counter)
 	if c.cells.N > 0 && rseq.CriticalSections(rseq.ByCPU) == nil && c.cells.Add(delta) == rseq.Done {
 		return
@@ -84,10 +83,11 @@ func slowCount(counter unsafe.Pointer, delta int64) {
 // the same counters.
 type Counters struct{ list []Counter }
 
-// NewCounters returns n counters of zero. A negative n panics.
+// NewCounters returns n counters of zero. A negative n panics, and so does one beyond the
+// package's limits.
 func NewCounters(n int, options ...Option) *Counters {
-	if n < 0 {
-		panic(fmt.Sprintf("percpu.NewCounters: %d counters: expected at least 0", n))
+	if limit := sizeLimit(unsafe.Sizeof(Counter{})); n < 0 || n > limit {
+		panic(fmt.Sprintf("percpu.NewCounters: %d counters: expected at least 0 and at most %d", n, limit))
 	}
 	return &Counters{newCounters(n, options)}
 }

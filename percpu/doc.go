@@ -18,6 +18,12 @@
 // how much that is. A program whose threads are few and roam over many CPUs may
 // prefer [Compact].
 //
+// A size that a caller gives, of handles per CPU, counters or values, is at most 1<<30, and
+// no object takes more than 1 TiB at a time (1 GiB where an int has 32 bits). More is an error
+// or a panic that names the limit, and nothing has changed then. Within the limits memory that
+// cannot be had ends the process, as it does for everything that Go allocates; only counters
+// do without the words that they map for each CPU, and count by atomics.
+//
 // # Order
 //
 // For the race detector and the Go memory model: a [FreeList.Push] of a handle, or
@@ -28,6 +34,7 @@ package percpu
 
 import (
 	"errors"
+	"math"
 	"slices"
 
 	"github.com/rseq-go/rseq"
@@ -53,6 +60,12 @@ func indexes(options []Option) (rseq.Index, int) {
 		return rseq.ByCPU, 0
 	}
 	return rseq.ByCPU, rseq.PossibleCPUs()
+}
+
+// sizeLimit returns how many elements of so many bytes may be asked for at a time.
+func sizeLimit(bytes uintptr) int {
+	const tebibyte = 1 << 40
+	return int(min(1<<30, min(tebibyte, math.MaxInt/2+1)/uint64(max(bytes, 1))))
 }
 
 // split returns how many indexes are CPU numbers and how many concurrency ids: for

@@ -7,7 +7,7 @@ import (
 	"unsafe"
 
 	"github.com/rseq-go/rseq"
-	"github.com/rseq-go/rseq/internal/tramp"
+	"github.com/rseq-go/rseq/internal/section"
 )
 
 // FreeList is a bounded stack of handles for each CPU. A handle is any 64-bit number:
@@ -76,11 +76,12 @@ type shared struct {
 const batch = 256
 
 // NewFreeList returns empty lists with room for perCPU handles each; less than one
-// panics. Without sections the threads share as many lists as [runtime.GOMAXPROCS] says
-// may run at once, up to 64, each with the same room.
+// panics, and so do more than the package's limits allow. Without sections the threads
+// share as many lists as [runtime.GOMAXPROCS] says may run at once, up to 64, each with the
+// same room.
 func NewFreeList(perCPU int, options ...Option) *FreeList {
-	if perCPU < 1 {
-		panic(fmt.Sprintf("percpu.NewFreeList: room for %d handles per CPU: expected at least 1", perCPU))
+	if err := checkRoom(perCPU); err != nil {
+		panic(fmt.Sprint("percpu.NewFreeList: ", err))
 	}
 	index, cpus := indexes(options)
 	if cpus > 0 && !canFence.Load() {
@@ -91,6 +92,14 @@ func NewFreeList(perCPU int, options ...Option) *FreeList {
 		}
 	}
 	return newFreeList(perCPU, index, cpus)
+}
+
+// checkRoom says what is wrong with a number of handles that each list is to have room for.
+func checkRoom(perCPU int) error {
+	if limit := sizeLimit(8); perCPU < 1 || perCPU > limit {
+		return fmt.Errorf("room for %d handles per CPU: expected at least 1 and at most %d", perCPU, limit)
+	}
+	return nil
 }
 
 var canFence atomic.Bool
@@ -113,14 +122,14 @@ func (l *FreeList) Push(handle uint64) bool {
 	if racing {
 		release(l.raceKeys.of(handle))
 	}
-	return tramp.Push(unsafe.Pointer(l), handle, 0)
+	return section.Push(unsafe.Pointer(l), handle, slowPush, 0)
 }
 
 // Pop takes the handle that was pushed last off the list of the CPU that the goroutine
 // runs on, or, if there is none, one that a thread without sections pushed; it returns
 // false if there is neither.
 func (l *FreeList) Pop() (handle uint64, ok bool) {
-	handle, ok = tramp.Pop(unsafe.Pointer(l), 0)
+	handle, ok = section.Pop(unsafe.Pointer(l), slowPop, 0)
 	if racing && ok {
 		acquire(l.raceKeys.of(handle))
 	}
@@ -136,7 +145,7 @@ func (l *FreeList) PushBatch(handles []uint64) (n int) {
 		}
 	}
 	for n < len(handles) {
-		some := tramp.PushBatch(unsafe.Pointer(l), &handles[n], min(len(handles)-n, batch), 0)
+		some := section.PushBatch(unsafe.Pointer(l), &handles[n], min(len(handles)-n, batch), slowPushBatch, 0)
 		if some == 0 {
 			break
 		}
@@ -150,7 +159,7 @@ func (l *FreeList) PushBatch(handles []uint64) (n int) {
 // them in the slice may have been written too.
 func (l *FreeList) PopBatch(handles []uint64) (n int) {
 	for n < len(handles) {
-		some := tramp.PopBatch(unsafe.Pointer(l), &handles[n], min(len(handles)-n, batch), 0)
+		some := section.PopBatch(unsafe.Pointer(l), &handles[n], min(len(handles)-n, batch), slowPopBatch, 0)
 		if some == 0 {
 			break
 		}
@@ -191,31 +200,34 @@ func (l *FreeList) Drain(i int) ([]uint64, error) {
 // DrainAll is Drain of all lists.
 func (l *FreeList) DrainAll() ([]uint64, error) { return l.drain(0, l.n+1) }
 
-// Resize makes room for perCPU handles on each list, at least one. It returns the
-// handles that no longer have room, those that were pushed first. Otherwise it is like
-// Drain.
+// Resize makes room for perCPU handles on each list, as many as [NewFreeList] takes. It
+// returns the handles that no longer have room, those that were pushed first. Otherwise
+// it is like Drain. After an error the lists are as they were.
 func (l *FreeList) Resize(perCPU int) (surplus []uint64, err error) {
-	if perCPU < 1 {
-		return nil, fmt.Errorf("percpu: room for %d handles per CPU: expected at least 1", perCPU)
+	if err := checkRoom(perCPU); err != nil {
+		return nil, fmt.Errorf("percpu: resize: %w", err)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	taken, err := l.take(0, l.n)
+	// What may fail comes before the lists are taken apart. No CPU gets a block meanwhile.
+	made := l.made(0, l.n, 0)
+	fresh := make([]*block, len(made))
+	for n := range fresh {
+		fresh[n] = newBlock(perCPU)
+	}
+	taken, err := l.take(made)
 	if err != nil {
 		return nil, err
 	}
 	l.perCPU.Store(int64(perCPU))
-	for i, old := range taken {
-		if old == none {
-			continue
-		}
+	for n, old := range taken {
 		handles := old.handles()
 		over := max(len(handles)-perCPU, 0)
 		surplus = append(surplus, handles[:over]...)
-		b := newBlock(perCPU)
+		b := fresh[n]
 		b.count = int64(len(handles) - over)
 		copy(b.handles(), handles[over:])
-		atomic.StorePointer(l.entry(i), unsafe.Pointer(b))
+		atomic.StorePointer(l.entry(made[n]), unsafe.Pointer(b))
 	}
 	lists := l.shared.all()
 	for i := range lists {
@@ -235,16 +247,15 @@ func (l *FreeList) Resize(perCPU int) (surplus []uint64, err error) {
 func (l *FreeList) drain(first, end int) (handles []uint64, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	taken, err := l.take(first, min(end, l.n))
+	filled := l.made(first, min(end, l.n), 1)
+	taken, err := l.take(filled)
 	if err != nil {
 		return nil, err
 	}
-	for i, b := range taken {
-		if b != none {
-			handles = append(handles, b.handles()...)
-			atomic.StoreInt64(&b.count, 0)
-			atomic.StorePointer(l.entry(first+i), unsafe.Pointer(b))
-		}
+	for n, b := range taken {
+		handles = append(handles, b.handles()...)
+		atomic.StoreInt64(&b.count, 0)
+		atomic.StorePointer(l.entry(filled[n]), unsafe.Pointer(b))
 	}
 	if end > l.n {
 		lists := l.shared.all()
@@ -269,27 +280,36 @@ func (l *FreeList) acquired(handles []uint64) {
 	}
 }
 
-// take takes the blocks from first up to end away from the sections: when it returns
-// none uses them. mu is held, so that no CPU gets another meanwhile. If that cannot be
-// had they are where they were: only the sections of one index ever use a block.
-func (l *FreeList) take(first, end int) ([]*block, error) {
-	taken := make([]*block, max(end-first, 0))
-	some := false
-	for i := range taken {
-		taken[i] = (*block)(atomic.SwapPointer(l.entry(first+i), unsafe.Pointer(none)))
-		some = some || taken[i] != none
+// made returns the indexes from first up to end that have a block with at least so many
+// handles. mu is held, so that no block comes or goes.
+func (l *FreeList) made(first, end int, least int64) (indexes []int) {
+	for i := first; i < end; i++ {
+		if b := (*block)(atomic.LoadPointer(l.entry(i))); b != none && atomic.LoadInt64(&b.count) >= least {
+			indexes = append(indexes, i)
+		}
 	}
-	if !some {
-		return taken, nil
+	return indexes
+}
+
+// take takes blocks away from the sections: when it returns none uses them. mu is held,
+// so that no CPU gets another meanwhile. If that cannot be had they are where they were:
+// only the sections of one index ever use a block.
+func (l *FreeList) take(indexes []int) ([]*block, error) {
+	taken := make([]*block, len(indexes))
+	for n, i := range indexes {
+		taken[n] = (*block)(atomic.SwapPointer(l.entry(i), unsafe.Pointer(none)))
 	}
-	which := -1
-	if len(taken) == 1 {
-		which = first
+	var err error
+	switch len(indexes) {
+	case 0:
+	case 1:
+		err = fence(l.index, indexes[0])
+	default:
+		err = fence(l.index, -1)
 	}
-	err := fence(l.index, which)
 	if err != nil {
-		for i, b := range taken {
-			atomic.StorePointer(l.entry(first+i), unsafe.Pointer(b))
+		for n, b := range taken {
+			atomic.StorePointer(l.entry(indexes[n]), unsafe.Pointer(b))
 		}
 	}
 	return taken, err
@@ -324,53 +344,47 @@ func (l *FreeList) grow() bool {
 	return true
 }
 
-func init() {
-	tramp.Slow.Push = slowPush
-	tramp.Slow.Pop = slowPop
-	tramp.Slow.PushBatch = slowPushBatch
-	tramp.Slow.PopBatch = slowPopBatch
-}
-
 // again reports whether a section that did not push or pop may be tried again, and
 // portable whether the shared lists have to do instead.
-func (l *FreeList) again(status uint32, push bool) (again, portable bool) {
+func (l *FreeList) again(gate *section.Gate, status uint32, push bool) (again, portable bool) {
+	section.Adopt(gate)
 	if rseq.Status(status) == rseq.CompareFailed {
 		return push && l.grow(), false
 	}
 	return l.n > 0 && retry(status, l.index), true
 }
 
-func slowPush(list unsafe.Pointer, v uint64, status uint32) bool {
+func slowPush(list unsafe.Pointer, v uint64, gate *section.Gate, status uint32) bool {
 	l := (*FreeList)(list)
-	again, portable := l.again(status, true)
-	return again && tramp.Push(list, v, 0) || !again && portable && l.pushShared(unsafe.Slice(&v, 1)) == 1
+	again, portable := l.again(gate, status, true)
+	return again && section.Push(list, v, slowPush, 0) || !again && portable && l.pushShared(unsafe.Slice(&v, 1)) == 1
 }
 
-func slowPushBatch(list unsafe.Pointer, v *uint64, n int, status uint32) int {
+func slowPushBatch(list unsafe.Pointer, v *uint64, n int, gate *section.Gate, status uint32) int {
 	l := (*FreeList)(list)
-	again, portable := l.again(status, true)
+	again, portable := l.again(gate, status, true)
 	switch {
 	case again:
-		return tramp.PushBatch(list, v, n, 0)
+		return section.PushBatch(list, v, n, slowPushBatch, 0)
 	case portable:
 		return l.pushShared(unsafe.Slice(v, n))
 	}
 	return 0
 }
 
-func slowPop(list unsafe.Pointer, status uint32) (v uint64, ok bool) {
+func slowPop(list unsafe.Pointer, gate *section.Gate, status uint32) (v uint64, ok bool) {
 	l := (*FreeList)(list)
-	if again, _ := l.again(status, false); again {
-		return tramp.Pop(list, 0)
+	if again, _ := l.again(gate, status, false); again {
+		return section.Pop(list, slowPop, 0)
 	}
 	n := l.popShared(unsafe.Slice(&v, 1))
 	return v, n == 1
 }
 
-func slowPopBatch(list unsafe.Pointer, v *uint64, n int, status uint32) int {
+func slowPopBatch(list unsafe.Pointer, v *uint64, n int, gate *section.Gate, status uint32) int {
 	l := (*FreeList)(list)
-	if again, _ := l.again(status, false); again {
-		return tramp.PopBatch(list, v, n, 0)
+	if again, _ := l.again(gate, status, false); again {
+		return section.PopBatch(list, v, n, slowPopBatch, 0)
 	}
 	return l.popShared(unsafe.Slice(v, n))
 }
@@ -388,7 +402,7 @@ func (l *FreeList) pushShared(handles []uint64) int {
 
 // popShared pops from the goroutine's shared list, or else from another. (By no closure:
 // it might escape, with handles, which may be on the caller's stack; see PopBatch in
-// internal/tramp.)
+// internal/section.)
 func (l *FreeList) popShared(handles []uint64) int {
 	lists := l.shared.all()
 	if lists == nil {

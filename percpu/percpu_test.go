@@ -3,41 +3,22 @@
 package percpu
 
 import (
+	"errors"
 	"fmt"
 	"math"
+	"math/bits"
 	"os"
 	"runtime"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
-	"unsafe"
+	"time"
 
 	"github.com/rseq-go/rseq"
+	"github.com/rseq-go/rseq/internal/testutil"
 )
-
-// TestLayout: the sections find things where they look.
-func TestLayout(t *testing.T) {
-	constants, err := os.ReadFile("../cs.h")
-	if err != nil {
-		t.Skip(err) // a guest
-	}
-	var c Counter
-	var l FreeList
-	var b block
-	for name, at := range map[string]uintptr{
-		"CELLS_BASE": unsafe.Offsetof(c.cells) + unsafe.Offsetof(c.cells.Base), "CELLS_STRIDE": unsafe.Offsetof(c.cells.Stride),
-		"OWN_N": unsafe.Offsetof(c.cells.N), "OWN_N_MM_CID": unsafe.Offsetof(c.ids), "LIST_BLOCKS": unsafe.Offsetof(l.blocks),
-		"BLOCK_COUNT": unsafe.Offsetof(b.count), "BLOCK_CAP": unsafe.Offsetof(b.cap), "BLOCK_ITEMS": unsafe.Sizeof(b),
-	} {
-		if line := fmt.Sprintf("\t.set\t%s, %d\n", name, at); !strings.Contains(string(constants), line) {
-			t.Errorf("cs.h has no line %q", line)
-		}
-	}
-	if unsafe.Offsetof(l.cpus) != unsafe.Offsetof(c.cells.N) || unsafe.Offsetof(l.ids) != unsafe.Offsetof(c.ids) {
-		t.Error("counters and lists have their numbers of indexes in different places")
-	}
-}
 
 func TestCounter(t *testing.T) {
 	for name, c := range map[string]*Counter{
@@ -93,13 +74,16 @@ func panicOf(f func()) (message string) {
 	return ""
 }
 
-// TestReuse: words that a counter left behind serve the next, which begins at zero.
+// TestReuse: words that a counter left behind serve the next, which begins at zero; those of
+// one that is still used do not.
 func TestReuse(t *testing.T) {
 	index, cpus := indexes(nil)
 	if cpus == 0 {
 		t.Skip("no words: ", rseq.CriticalSections(index))
 	}
 	a := new(arena)
+	used := &makeCounters(a, 3, index, cpus)[2]
+	used.Add(5)
 	was := map[*int64]bool{}
 	reused := 0
 	for range 200 {
@@ -117,11 +101,21 @@ func TestReuse(t *testing.T) {
 				t.Fatalf("it is %d, want 7", got)
 			}
 		}
-		runtime.GC()
-		runtime.Gosched()
+		// The cleanups run in a goroutine of their own, some time after a collection.
+		list = nil
+		for left, begin := 0, time.Now(); left == 0 && time.Since(begin) < testutil.Patience(); {
+			runtime.GC()
+			runtime.Gosched()
+			a.mu.Lock()
+			left = len(a.free[4])
+			a.mu.Unlock()
+		}
+	}
+	if got := used.Load(); got != 5 {
+		t.Errorf("a counter that is still used is %d, want 5", got)
 	}
 	t.Logf("%d of 200 times, %d places", reused, len(was))
-	if reused < 50 {
+	if reused < 199 { // all but the first
 		t.Errorf("only %d of 200 counters use what others left", reused)
 	}
 }
@@ -208,6 +202,10 @@ func TestFreeList(t *testing.T) {
 				t.Errorf("%s: drained %v", name, all)
 			}
 			pop()
+			if !l.Push(3) || l.Len() != 1 {
+				t.Errorf("%s: %d handles after a push", name, l.Len())
+			}
+			pop(3)
 			for _, bad := range []int{-1, l.Lists()} {
 				if _, err := l.Drain(bad); err == nil || !strings.Contains(err.Error(), fmt.Sprint("drain list ", bad, ": expected 0 to ", l.Lists()-1)) {
 					t.Errorf("%s: drain %d: %v", name, bad, err)
@@ -220,6 +218,87 @@ func TestFreeList(t *testing.T) {
 	})
 	if message := panicOf(func() { NewFreeList(0) }); !strings.Contains(message, "percpu.NewFreeList: room for 0 handles") {
 		t.Error(message)
+	}
+}
+
+// TestLimits: a size that cannot be is an error or a panic that names the limit, and nothing
+// has changed.
+func TestLimits(t *testing.T) {
+	limit := sizeLimit(8)
+	room := fmt.Sprint("expected at least 1 and at most ", limit)
+	tooMany := []int{limit + 1, math.MaxInt/2 + 1, math.MaxInt, math.MinInt}
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	onOneCPU(t, func() {
+		for name, l := range lists() {
+			l.PushBatch([]uint64{1, 2, 3})
+			for _, n := range tooMany {
+				surplus, err := func() (surplus []uint64, err error) {
+					defer func() {
+						if e := recover(); e != nil {
+							err = fmt.Errorf("panic: %v", e)
+						}
+					}()
+					return l.Resize(n)
+				}()
+				if surplus != nil || err == nil || !strings.HasSuffix(err.Error(), room) {
+					t.Errorf("%s: resize to %d: %v, %v", name, n, surplus, err)
+				}
+			}
+			if h, ok := l.Pop(); h != 3 || !ok || l.Len() != 2 {
+				t.Errorf("%s: popped %d, %v, of 1, 2, 3; %d left", name, h, ok, l.Len())
+			}
+			if n := l.PushBatch([]uint64{3, 4, 5}); n != 2 {
+				t.Errorf("%s: room for %d more, want 2", name, n)
+			}
+		}
+	})
+	if l := NewFreeList(limit); l.room() != limit {
+		t.Error(l.room())
+	}
+	type huge [1 << (30 + 10*(^uint(0)>>63))]byte
+	for _, n := range tooMany[1:] {
+		for what, f := range map[string]func(){
+			"percpu.NewFreeList: room for %d handles per CPU: " + room:          func() { NewFreeList(n) },
+			"percpu.NewPool: %d values: expected at least 1 and at most ":       func() { NewPool[byte](n, nil) },
+			"percpu.NewCounters: %d counters: expected at least 0 and at most ": func() { NewCounters(n) },
+		} {
+			if message := panicOf(f); !strings.HasPrefix(message, fmt.Sprintf(what, n)) {
+				t.Error(message)
+			}
+		}
+	}
+	for what, f := range map[string]func(){
+		"percpu.NewPool: 1 values: expected at least 1 and at most 0 of percpu.huge": func() { NewPool[huge](1, nil) },
+		" values: expected at most 0 of percpu.huge":                                 func() { NewSlots[huge]() },
+	} {
+		if message := panicOf(f); !strings.HasSuffix(message, what) {
+			t.Error(message)
+		}
+	}
+}
+
+// TestNoWords: counters whose words cannot be had, or would be more than there are
+// addresses, count by atomics.
+func TestNoWords(t *testing.T) {
+	page := os.Getpagesize()
+	for _, c := range []struct{ n, cpus int }{
+		{1, math.MaxInt/page*2 + 3}, {300, math.MaxInt/page*2 + 3}, // some pages, if that overflows
+		{1, math.MaxInt}, {300, math.MaxInt},
+		{1, 1 << (bits.UintSize - 14)}, // no overflow, and no such memory where addresses have 64 bits
+	} {
+		list := makeCounters(new(arena), c.n, rseq.ByCPU, c.cpus)
+		list[c.n-1].Add(5)
+		words := list[0].cells != (rseq.Cells{})
+		if got := list[c.n-1].Load(); got != 5 || words && (bits.UintSize == 64 || c.cpus > math.MaxInt/page) {
+			t.Errorf("%d counters, %d CPUs: %d, want 5; has words: %v", c.n, c.cpus, got, words)
+		}
+	}
+	for _, n := range []int{math.MaxInt / 8, math.MaxInt} {
+		for _, cpus := range []int{1, 2, 8192} {
+			if s, _ := new(arena).get(cpus, n); s.base != nil {
+				t.Errorf("%d words for each of %d CPUs: at %p, %d bytes apart", n, cpus, s.base, s.stride)
+			}
+		}
 	}
 }
 
@@ -293,13 +372,48 @@ func TestPool(t *testing.T) {
 	}
 }
 
+// TestPoolInit: a value whose init panics, or ends its goroutine, stays in the pool as if
+// nobody had asked for it.
+func TestPoolInit(t *testing.T) {
+	fail := func() {}
+	p := NewPool(2, func(v *[2]int) {
+		if *v != [2]int{} {
+			t.Errorf("initialised again: %v", *v)
+		}
+		v[0] = 1
+		fail()
+		v[1] = 2
+	})
+	for _, fail = range []func(){func() { panic("as the test wants") }, runtime.Goexit} {
+		for range 3 {
+			done := make(chan string)
+			go func() {
+				var message string
+				defer func() { done <- message }()
+				message = panicOf(func() { p.Get() })
+			}()
+			if message := <-done; message != "as the test wants" && message != "" {
+				t.Error(message)
+			}
+		}
+	}
+	fail = func() {}
+	for range 2 {
+		if v := p.Get(); *v != [2]int{1, 2} {
+			t.Error(*v)
+		} else if _, mine := p.handle(v); !mine {
+			t.Error("a value was lost: another was allocated")
+		}
+	}
+}
+
 // TestPoolElsewhere: values that other CPUs put back are found again.
 func TestPoolElsewhere(t *testing.T) {
 	const n = 100
 	p := NewPool[int](n, nil)
-	var wg sync.WaitGroup
-	for range 2 * runtime.NumCPU() {
-		wg.Go(func() {
+	for _, cpu := range testutil.AllowedCPUs(t) { // each CPU's list is filled
+		testutil.OnThread(func() {
+			testutil.Pin(t, cpu)
 			var held []*int
 			for range n {
 				held = append(held, p.Get())
@@ -309,7 +423,6 @@ func TestPoolElsewhere(t *testing.T) {
 			}
 		})
 	}
-	wg.Wait()
 	found := map[uint64]bool{}
 	onOneCPU(t, func() {
 		for range 20 * n {
@@ -320,6 +433,31 @@ func TestPoolElsewhere(t *testing.T) {
 	})
 	if len(found) != n {
 		t.Errorf("%d of %d values found", len(found), n)
+	}
+}
+
+// TestSharesOnce: those that need shares at the same moment get the same ones.
+func TestSharesOnce(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(64)) // many shares take long to make
+	for range testutil.Repeat(2000) {
+		var s stripes[atomic.Int64]
+		var ready, wg sync.WaitGroup
+		ready.Add(4)
+		for range 4 {
+			wg.Go(func() {
+				ready.Done()
+				ready.Wait()
+				s.own().Add(1)
+			})
+		}
+		wg.Wait()
+		sum := int64(0)
+		for i := range s.all() {
+			sum += s.all()[i].v.Load()
+		}
+		if sum != 4 {
+			t.Fatalf("%d of 4 counted", sum)
+		}
 	}
 }
 
@@ -349,6 +487,19 @@ func TestSlots(t *testing.T) {
 		}
 		for range s.All() {
 			break
+		}
+	}
+	// On CPUs that there are no slots for.
+	for _, x := range []rseq.Index{rseq.ByCPU, rseq.ByConcurrencyID} {
+		s := newSlots[int](x, 1)
+		for _, cpu := range testutil.AllowedCPUs(t) {
+			testutil.OnThread(func() {
+				testutil.Pin(t, cpu)
+				*s.Here()++
+			})
+		}
+		if got := s.slots[0].v; got != len(testutil.AllowedCPUs(t)) {
+			t.Errorf("%d threads found the slot", got)
 		}
 	}
 }
@@ -382,45 +533,77 @@ func TestNoAllocations(t *testing.T) {
 	}
 }
 
-// TestOrder: whoever pops a handle sees what was done before it was pushed, and so
-// with Drain, and with a pool's values. It is the race detector that looks.
+// TestOrder: whoever pops a handle sees what was done before it was pushed, however it is
+// pushed and popped. It is the race detector that looks.
 func TestOrder(t *testing.T) {
-	all := lists()
-	for name, l := range all {
-		t.Run(name, func(t *testing.T) {
-			const n = 8
-			var data [n]int
-			for h := range uint64(n) {
-				l.Push(h)
+	push := func(l *FreeList, handles []uint64) []uint64 {
+		for len(handles) > 0 && l.Push(handles[0]) {
+			handles = handles[1:]
+		}
+		return handles
+	}
+	pushBatch := func(l *FreeList, handles []uint64) []uint64 { return handles[l.PushBatch(handles):] }
+	for way, f := range map[string]struct {
+		push func(l *FreeList, handles []uint64) (left []uint64)
+		pop  func(l *FreeList) ([]uint64, error)
+	}{
+		"Push and Pop": {push, func(l *FreeList) (handles []uint64, err error) {
+			if h, ok := l.Pop(); ok {
+				handles = []uint64{h}
 			}
-			var wg sync.WaitGroup
-			for g := range 4 {
-				wg.Go(func() {
-					for round := range 1000 {
-						var some [2]uint64
-						handles := some[:l.PopBatch(some[:])]
-						if h, ok := l.Pop(); ok {
-							handles = append(handles, h)
-						}
-						if g == 0 && round%100 == 0 {
-							drained, err := l.DrainAll()
+			return handles, nil
+		}},
+		"PushBatch and PopBatch": {pushBatch, func(l *FreeList) ([]uint64, error) {
+			handles := make([]uint64, 2)
+			return handles[:l.PopBatch(handles)], nil
+		}},
+		"Push and DrainAll": {push, (*FreeList).DrainAll},
+		"PushBatch and Drain": {pushBatch, func(l *FreeList) (handles []uint64, err error) {
+			for i := 0; i < l.Lists() && err == nil && handles == nil; i++ {
+				handles, err = l.Drain(i)
+			}
+			return handles, err
+		}},
+		"Push and Resize": {push, func(l *FreeList) ([]uint64, error) {
+			handles, err := l.Resize(1)
+			more, again := l.Resize(4)
+			return append(handles, more...), errors.Join(err, again)
+		}},
+	} {
+		for name, l := range lists() {
+			t.Run(way+"/"+name, func(t *testing.T) {
+				const n = 8
+				var data [n]int
+				for h := range uint64(n) {
+					l.Push(h)
+				}
+				var wg sync.WaitGroup
+				for range 4 {
+					wg.Go(func() {
+						for range 500 {
+							handles, err := f.pop(l)
 							if err != nil {
 								t.Error(err)
+								return
 							}
-							handles = append(handles, drained...)
-						}
-						for _, h := range handles {
-							data[h]++
-						}
-						for _, h := range handles {
-							for !l.Push(h) {
+							for _, h := range handles {
+								data[h]++
+							}
+							for handles = f.push(l, handles); len(handles) > 0; handles = f.push(l, handles) {
 								runtime.Gosched()
 							}
 						}
-					}
-				})
-			}
-			wg.Wait()
-		})
+					})
+				}
+				wg.Wait()
+				sum := 0
+				for _, n := range data {
+					sum += n
+				}
+				if sum == 0 {
+					t.Error("nothing was popped")
+				}
+			})
+		}
 	}
 }

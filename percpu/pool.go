@@ -2,6 +2,7 @@ package percpu
 
 import (
 	"fmt"
+	"reflect"
 	"runtime"
 	"sync"
 	"unsafe"
@@ -43,11 +44,13 @@ const (
 	isOut
 )
 
-// NewPool returns a pool of n values of T, all allocated now; n below one panics. A value
-// is zero when Get first returns it, or what init, if not nil, made of it.
+// NewPool returns a pool of n values of T, all allocated now; n below one panics, and so does
+// one beyond the package's limits. A value is zero when Get first returns it, or what init, if
+// not nil, made of it. If init panics, so does Get; the value is zero again, and stays in the
+// pool.
 func NewPool[T any](n int, init func(*T), options ...Option) *Pool[T] {
-	if n < 1 {
-		panic(fmt.Sprintf("percpu.NewPool: %d values: expected at least 1", n))
+	if limit := sizeLimit(unsafe.Sizeof(value[T]{})); n < 1 || n > limit {
+		panic(fmt.Sprintf("percpu.NewPool: %d values: expected at least 1 and at most %d of %v", n, limit, reflect.TypeFor[T]()))
 	}
 	cpus := max(runtime.NumCPU(), runtime.GOMAXPROCS(0))
 	perCPU := min(max(n/(2*cpus), 1), 64)
@@ -65,16 +68,34 @@ func newPool[T any](n int, init func(*T), list *FreeList) *Pool[T] {
 func (p *Pool[T]) Get() *T {
 	handle, ok := p.list.Pop()
 	if !ok {
-		if handle, ok = p.refill(); !ok {
-			v := new(T)
-			if p.init != nil {
-				p.init(v)
-			}
-			return v
-		}
+		return p.miss()
 	}
 	value := p.at(handle)
 	acquire(unsafe.Pointer(&value.state))
+	if value.state != isFree {
+		return p.first(handle)
+	}
+	value.state = isOut
+	return &value.v
+}
+
+// miss returns a value where the CPU's list has none.
+func (p *Pool[T]) miss() *T {
+	if handle, ok := p.refill(); ok {
+		value := p.at(handle)
+		acquire(unsafe.Pointer(&value.state))
+		return p.first(handle)
+	}
+	v := new(T)
+	if p.init != nil {
+		p.init(v)
+	}
+	return v
+}
+
+// first returns a value, initialised if this is the first time.
+func (p *Pool[T]) first(handle uint64) *T {
+	value := p.at(handle)
 	if value.state == isFresh && p.init != nil {
 		p.begin(handle)
 	}
@@ -87,6 +108,7 @@ func (p *Pool[T]) begin(handle uint64) {
 	done := false
 	defer func() {
 		if !done {
+			p.at(handle).v = *new(T)
 			p.mu.Lock()
 			defer p.mu.Unlock()
 			p.spare = append(p.spare, handle)
@@ -118,8 +140,8 @@ func (p *Pool[T]) Put(v *T) {
 // handle returns a value's, if it is one of the pool's.
 func (p *Pool[T]) handle(v *T) (handle uint64, mine bool) {
 	distance := uintptr(unsafe.Pointer(v)) - uintptr(unsafe.Pointer(unsafe.SliceData(p.values)))
-	size := unsafe.Sizeof(p.values[0])
-	return uint64(distance), distance < size*uintptr(len(p.values)) && distance%size == 0
+	// There is no T inside a T, so what is among the values is one of them.
+	return uint64(distance), distance < unsafe.Sizeof(p.values[0])*uintptr(len(p.values))
 }
 
 // at returns the value that has a handle.

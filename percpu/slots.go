@@ -1,7 +1,10 @@
 package percpu
 
 import (
+	"fmt"
 	"iter"
+	"reflect"
+	"unsafe"
 
 	"github.com/rseq-go/rseq"
 )
@@ -16,16 +19,21 @@ type Slots[T any] struct {
 }
 
 // NewSlots returns zero values, as many as there are possible CPUs, or fewer where the
-// CPU is not known without a system call.
+// CPU is not known without a system call. If they are larger than the package's limits
+// allow it panics.
 func NewSlots[T any](options ...Option) *Slots[T] {
 	return newSlots[T](indexes(options))
 }
 
 func newSlots[T any](index rseq.Index, cpus int) *Slots[T] {
-	if cpus == 0 {
-		return &Slots[T]{slots: make([]padded[T], shareCount())}
+	n := cpus
+	if n == 0 {
+		n = shareCount()
 	}
-	return &Slots[T]{make([]padded[T], cpus), index, true}
+	if limit := sizeLimit(unsafe.Sizeof(padded[T]{})); n > limit {
+		panic(fmt.Sprintf("percpu.NewSlots: %d values: expected at most %d of %v", n, limit, reflect.TypeFor[T]()))
+	}
+	return &Slots[T]{make([]padded[T], n), index, cpus > 0}
 }
 
 // Here returns the value of the CPU that the calling goroutine runs on, or, where sections

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 	"unsafe"
 
 	"github.com/rseq-go/rseq"
@@ -247,17 +248,75 @@ func TestFenceFails(t *testing.T) {
 	})
 }
 
+// TestFenced: only lists with handles are fenced.
+func TestFenced(t *testing.T) {
+	testutil.NeedSections(t, rseq.ByCPU)
+	defer func(before func(rseq.Index, int) error) { fence = before }(fence)
+	var fenced []int
+	fence = func(x rseq.Index, i int) error {
+		fenced = append(fenced, i)
+		return rseq.Index.Fence(x, i)
+	}
+	l := newFreeList(3, rseq.ByCPU, rseq.PossibleCPUs())
+	drained := func(want int, cpus ...int) {
+		t.Helper()
+		fenced = nil
+		handles, err := l.DrainAll()
+		if len(handles) != want || err != nil || !slices.Equal(fenced, cpus) {
+			t.Errorf("%v, %v, fenced %d; want %d handles and %d fenced", handles, err, fenced, want, cpus)
+		}
+	}
+	cpus := testutil.AllowedCPUs(t)
+	push := func(cpu int) {
+		testutil.OnThread(func() { testutil.Pin(t, cpu); l.Push(1) })
+	}
+	drained(0)
+	for _, cpu := range cpus {
+		push(cpu)
+		drained(1, cpu)
+	}
+	drained(0) // which have blocks now
+	if len(cpus) > 1 {
+		push(cpus[0])
+		push(cpus[1])
+		drained(2, -1)
+	}
+}
+
 // TestRoomAgain: a section that found a list being drained is tried again.
 func TestRoomAgain(t *testing.T) {
 	testutil.NeedSections(t, rseq.ByCPU)
 	onOneCPU(t, func() {
 		l := NewFreeList(2)
 		for h, want := range []bool{true, true, false} {
-			if got := slowPush(unsafe.Pointer(l), uint64(h), uint32(rseq.CompareFailed)); got != want {
+			if got := slowPush(unsafe.Pointer(l), uint64(h), nil, uint32(rseq.CompareFailed)); got != want {
 				t.Errorf("push %d: %v", h, got)
 			}
 		}
 	})
+}
+
+// TestGrownOnce: who is to make a CPU's list, and waits while another makes it, keeps that.
+func TestGrownOnce(t *testing.T) {
+	testutil.NeedSections(t, rseq.ByCPU)
+	for range 5 {
+		l := NewFreeList(2)
+		l.mu.Lock()
+		cpu, grown := make(chan int), make(chan bool)
+		go onOneCPU(t, func() {
+			now, _ := rseq.CPU()
+			cpu <- now
+			grown <- l.grow()
+		})
+		now := <-cpu
+		time.Sleep(5 * time.Millisecond) // it waits for mu by then; if not, that tells nothing
+		b := newBlock(2)
+		atomic.StorePointer(l.entry(now), unsafe.Pointer(b))
+		l.mu.Unlock()
+		if !<-grown || atomic.LoadPointer(l.entry(now)) != unsafe.Pointer(b) {
+			t.Error("the list was made twice")
+		}
+	}
 }
 
 // thing is what TestStormPool's pools have.

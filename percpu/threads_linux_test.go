@@ -6,17 +6,22 @@ import (
 	"math"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/rseq-go/rseq"
+	"github.com/rseq-go/rseq/internal/kernel"
 	"github.com/rseq-go/rseq/internal/testutil"
 )
 
@@ -30,13 +35,25 @@ func onOneCPU(t *testing.T, f func()) {
 
 // TestMixed: threads with and without areas count together, and pass handles on.
 func TestMixed(t *testing.T) {
-	testutil.NeedSections(t, rseq.ByCPU)
-	info, _ := rseq.Query()
-	if info.Owner != rseq.OwnerLibc {
-		t.Skipf("a thread of owner %v registers again", info.Owner)
+	eachOption(t, mixed)
+}
+
+// eachOption runs test by CPU and by concurrency id, where threads can be without an area.
+func eachOption(t *testing.T, test func(t *testing.T, x rseq.Index, options ...Option)) {
+	for x, options := range map[rseq.Index][]Option{rseq.ByCPU: nil, rseq.ByConcurrencyID: {Compact}} {
+		t.Run(x.String(), func(t *testing.T) {
+			testutil.NeedSections(t, x)
+			if info, _ := rseq.Query(); info.Owner != rseq.OwnerLibc {
+				t.Skipf("a thread of owner %v registers again", info.Owner)
+			}
+			test(t, x, options...)
+		})
 	}
+}
+
+func mixed(t *testing.T, x rseq.Index, options ...Option) {
 	const threads, rounds = 8, 5000
-	c, l := NewCounter(), NewFreeList(100)
+	c, l := NewCounter(options...), NewFreeList(100, options...)
 	p := newPopulation(t, 4*threads)
 	var left [threads + 1][]uint64
 	var stop atomic.Bool
@@ -47,7 +64,7 @@ func TestMixed(t *testing.T) {
 			runtime.LockOSThread() // and never unlocked
 			if n%2 == 0 {
 				testutil.Unregister(t)
-				if err := rseq.CriticalSections(rseq.ByCPU); err == nil || errors.Is(err, rseq.ErrNotSupported) {
+				if err := rseq.CriticalSections(x); err == nil || errors.Is(err, rseq.ErrNotSupported) {
 					t.Error(err)
 				}
 			}
@@ -87,6 +104,54 @@ func TestMixed(t *testing.T) {
 	p.all(rest)
 }
 
+// TestUnregistered: a thread without an area leaves each CPU's words and lists alone. Its
+// mm_cid is 0, as that of a thread that runs may be.
+func TestUnregistered(t *testing.T) {
+	eachOption(t, func(t *testing.T, x rseq.Index, options ...Option) {
+		c, l := NewCounter(options...), NewFreeList(8, options...)
+		words := func() (all []int64) {
+			for i := range c.cells.N + c.ids {
+				word := (*int64)(unsafe.Add(unsafe.Pointer(c.cells.Base), uintptr(i)*c.cells.Stride))
+				all = append(all, atomic.LoadInt64(word))
+			}
+			return all
+		}
+		before := words()
+		for i := range l.n { // there are handles to pop, and room to push
+			b := newBlock(8)
+			b.count = 3
+			copy(b.handles(), []uint64{1, 2, 3})
+			atomic.StorePointer(l.entry(i), unsafe.Pointer(b))
+		}
+		testutil.OnThread(func() {
+			testutil.Unregister(t)
+			c.Add(1)
+			if !l.Push(10) || l.PushBatch([]uint64{11, 12}) != 2 {
+				t.Error("not pushed")
+			}
+			if h, ok := l.Pop(); h != 12 || !ok {
+				t.Errorf("popped %d, %v, want 12", h, ok)
+			}
+			var some [4]uint64
+			if n := l.PopBatch(some[:]); n != 2 || some[0] != 11 || some[1] != 10 {
+				t.Errorf("popped %d: %v, want 11 and 10", n, some)
+			}
+		})
+		if got := c.Load(); got != 1 {
+			t.Errorf("counted %d, want 1", got)
+		}
+		if after := words(); !slices.Equal(before, after) {
+			t.Errorf("the words were %v and are %v", before, after)
+		}
+		for i := range l.n {
+			b := (*block)(atomic.LoadPointer(l.entry(i)))
+			if !slices.Equal(b.handles(), []uint64{1, 2, 3}) {
+				t.Errorf("list %d has %v", i, b.handles())
+			}
+		}
+	})
+}
+
 // TestOffAffinity: what is on the list of a CPU that the process may no longer use
 // comes back.
 func TestOffAffinity(t *testing.T) {
@@ -124,8 +189,6 @@ func TestOffAffinity(t *testing.T) {
 		})
 	}
 	// All threads that there are, and those that they make.
-	var last unix.CPUSet
-	last.Set(cpus[len(cpus)-1])
 	for range 2 {
 		tasks, err := os.ReadDir("/proc/self/task")
 		if err != nil {
@@ -134,7 +197,7 @@ func TestOffAffinity(t *testing.T) {
 		for _, task := range tasks {
 			var tid int
 			fmt.Sscan(task.Name(), &tid)
-			if err := unix.SchedSetaffinity(tid, &last); err != nil && !errors.Is(err, unix.ESRCH) {
+			if err := kernel.Bind(tid, cpus[len(cpus)-1]); err != nil && !errors.Is(err, unix.ESRCH) {
 				t.Error(err)
 			}
 		}
@@ -159,8 +222,98 @@ func TestOffAffinity(t *testing.T) {
 	}
 }
 
+// TestManyPossible: what a drain by visits costs does not grow with CPUs that may come
+// one day: 8,192 of them and 500 threads took seconds for each fence.
+func TestManyPossible(t *testing.T) {
+	const possible = 8192
+	if os.Getenv("RSEQ_CHILD") == "" {
+		testutil.NeedSections(t, rseq.ByCPU)
+		filter := testutil.GoBuild(t, "../testdata/filter", nil)
+		self, err := os.Executable()
+		if err != nil {
+			t.Fatal(err)
+		}
+		cmd := exec.Command(filter, "EPERM:membarrier", self, "-test.run", "^TestManyPossible$", "-test.v")
+		cmd.Env = append(os.Environ(), "RSEQ_CHILD=1")
+		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNS}
+		out, err := cmd.CombinedOutput()
+		if errors.Is(err, unix.EPERM) {
+			t.Skip("mounts over a file of /sys: ", err)
+		}
+		t.Logf("%s", out)
+		if err != nil || !strings.Contains(string(out), "--- PASS") {
+			t.Error(err)
+		}
+		return
+	}
+	file := filepath.Join(t.TempDir(), "possible")
+	err := os.WriteFile(file, fmt.Appendf(nil, "0-%d\n", possible-1), 0o444)
+	if err == nil {
+		err = unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "")
+	}
+	if err == nil {
+		err = unix.Mount(file, "/sys/devices/system/cpu/possible", "", unix.MS_BIND, "")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := rseq.PossibleCPUs(); n != possible {
+		t.Fatalf("%d possible CPUs", n)
+	}
+	testutil.NeedSections(t, rseq.ByCPU)
+	var ready sync.WaitGroup
+	for range 500 {
+		ready.Add(1)
+		go func() { runtime.LockOSThread(); ready.Done(); select {} }()
+	}
+	ready.Wait()
+	// The least of three, in multiples of what looking at each thread once takes.
+	least := func(f func()) time.Duration {
+		d := time.Duration(math.MaxInt64)
+		for range 3 {
+			begin := time.Now()
+			f()
+			d = min(d, time.Since(begin))
+		}
+		return d
+	}
+	once := least(func() {
+		paths, _ := filepath.Glob("/proc/self/task/*")
+		for _, path := range paths {
+			if _, err := os.ReadFile(filepath.Join(path, "stat")); err != nil && !errors.Is(err, os.ErrNotExist) {
+				t.Error(err)
+			}
+		}
+	})
+	var l *FreeList
+	made := least(func() {
+		canFence.Store(false)
+		l = NewFreeList(100)
+	})
+	if l.n != possible {
+		t.Fatalf("%d lists", l.n)
+	}
+	cpus := testutil.AllowedCPUs(t)
+	drained := least(func() {
+		for _, cpu := range cpus {
+			testutil.OnThread(func() {
+				testutil.Pin(t, cpu)
+				l.PushBatch([]uint64{uint64(cpu), uint64(cpu)})
+			})
+		}
+		if handles, err := l.DrainAll(); len(handles) != 2*len(cpus) || err != nil {
+			t.Errorf("%v, %v, want %d handles", handles, err, 2*len(cpus))
+		}
+	})
+	t.Logf("NewFreeList %v, DrainAll %v, looking at each thread %v", made, drained, once)
+	if limit := 40 * once; made > limit || drained > limit {
+		t.Error("that is more than forty times as long")
+	}
+}
+
 // TestFenceRefused: without membarrier the lists are drained by visiting their CPUs,
-// and where that is refused too, they are shared ones from the start.
+// and where that is refused too, they are shared ones from the start; the same where a
+// filter does not refuse but kills.
 func TestFenceRefused(t *testing.T) {
 	if testing.Short() {
 		t.Skip("builds a program; not with -short")
@@ -174,8 +327,13 @@ func TestFenceRefused(t *testing.T) {
 	for _, c := range []struct{ calls, tests, want string }{
 		{"membarrier", "TestStorm.*|TestFreeList|TestOffAffinity", "sections true"},
 		{"membarrier,sched_setaffinity", "TestReuse", "sections false"},
+		{"kill:membarrier", "TestStormFreeList", "sections true"},
+		{"kill:membarrier,sched_setaffinity", "TestReuse", "sections false"},
 	} {
-		out := testutil.Run(t, []string{"RSEQ_CHILD=1"}, filter, "EPERM:"+c.calls, self,
+		if !strings.Contains(c.calls, ":") {
+			c.calls = "EPERM:" + c.calls
+		}
+		out := testutil.Run(t, []string{"RSEQ_CHILD=1"}, filter, c.calls, self,
 			"-test.run", "^(TestSectionsLeft|TestConservation|TestPool|TestOrder|"+c.tests+")$", "-test.v", "-test.short")
 		if !strings.Contains(out, c.want) || !strings.Contains(out, "--- PASS: TestConservation") {
 			t.Errorf("without %s: want %s:\n%.2000s", c.calls, c.want, out)
@@ -191,11 +349,59 @@ func TestSectionsLeft(t *testing.T) {
 	t.Log("sections", NewFreeList(1).n > 0)
 }
 
+// TestDropped: counters that are dropped among others that are not leave no gaps between
+// mappings, of which a process may have some 65,000, and no memory.
+func TestDropped(t *testing.T) {
+	mappings := func() int {
+		maps, err := os.ReadFile("/proc/self/maps")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.Count(string(maps), "\n")
+	}
+	const n, words, cpus = 2000, 1000, 16
+	a := new(arena)
+	var spans []span
+	for range n {
+		s, reused := a.get(cpus, words)
+		if s.base == nil || reused {
+			t.Fatalf("%+v, used before: %v", s, reused)
+		}
+		*s.base = 1
+		spans = append(spans, s)
+	}
+	before := mappings()
+	for i := 0; i < n; i += 2 {
+		a.put(spans[i])
+	}
+	if got := mappings(); got > before+n/10 {
+		t.Errorf("%d mappings, then %d", before, got)
+	}
+	for range n / 2 {
+		s, reused := a.get(cpus, words)
+		if s.base == nil || !reused && *s.base != 0 {
+			t.Fatalf("%+v, used before: %v", s, reused)
+		}
+		if reused {
+			t.Error("memory was not given back")
+		}
+	}
+	if got := mappings(); got > before+n/10 {
+		t.Errorf("%d mappings, then, with as many counters, %d", before, got)
+	}
+	for i := 1; i < n; i += 2 {
+		if *spans[i].base != 1 {
+			t.Fatal("the words of a counter that is there changed")
+		}
+	}
+}
+
 // TestMemory measures what objects take, as if there were so many CPUs and each were
 // used, and as if one were. go test -v -run TestMemory ./percpu prints the table.
 func TestMemory(t *testing.T) {
-	if racing {
-		t.Skip("the race detector needs memory of its own")
+	build, _ := debug.ReadBuildInfo()
+	if racing || slices.Contains(build.Settings, debug.BuildSetting{Key: "-asan", Value: "true"}) {
+		t.Skip("the sanitizers need memory of their own")
 	}
 	const objects = 64 // so that what else allocates does not matter
 	page := os.Getpagesize()

@@ -12,8 +12,6 @@
 #include "../glibc.c"
 #undef getauxval
 #undef dlsym
-#include <stdlib.h>
-#include <string.h>
 
 static long libc_size = -1, feature_size, align;
 
@@ -33,7 +31,8 @@ void *fake_dlsym(void *handle, const char *name)
 		return NULL;
 	return !strcmp(name, "__rseq_offset") ? (void *)&offset :
 	       !strcmp(name, "__rseq_size")   ? (void *)&size :
-						(void *)&flags;
+	       !strcmp(name, "__rseq_flags")  ? (void *)&flags :
+						NULL;
 }
 
 int main(int argc, char **argv)

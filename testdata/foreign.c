@@ -9,6 +9,10 @@
  * -DZEROS        areas begin as zeros, so that an unregistered one looks like
  *                CPU 0
  * -DLEN=64       what to register, instead of 32 bytes
+ * -DSHIFT        each thread's area is 32 bytes behind the one before's
+ * -DLAZY         each thread when it first allocates or frees, as tcmalloc does
+ * -DLIBC         it is a C library: __rseq_offset and the like say where the areas
+ *                are, and a thread's is unregistered when it ends
  * -DFAR          20 KB of other thread-local data beside the area */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -46,6 +50,10 @@ __thread struct area __rseq_abi __attribute__((tls_model("initial-exec"))) = INI
 static __thread struct area area __attribute__((tls_model("initial-exec"))) = INITIAL;
 #endif
 
+#ifdef SHIFT
+static __thread struct area shifted[64] __attribute__((tls_model("initial-exec"))) = { [0 ... 63] = INITIAL };
+#endif
+
 #ifdef FAR
 __thread char foreign_far[20000] __attribute__((tls_model("initial-exec"))) = { 1 };
 #endif
@@ -64,6 +72,9 @@ static void register_this(void)
 	if (getpid() != gettid())
 		return;
 #endif
+#ifdef SHIFT
+	where = &shifted[__atomic_fetch_add(&threads, 1, __ATOMIC_RELAXED) % 64];
+#endif
 #ifdef HEAP
 	/* A different number of bytes from every thread's pointer. */
 	where = aligned_alloc(LEN, LEN * (1 + __atomic_add_fetch(&threads, 1, __ATOMIC_RELAXED)));
@@ -77,6 +88,44 @@ static void register_this(void)
 		abort();
 	}
 }
+
+#ifdef LIBC
+/* As ClickHouse's fork of musl. */
+ptrdiff_t __rseq_offset;
+unsigned int __rseq_size, __rseq_flags;
+
+__attribute__((constructor)) static void publish(void)
+{
+	__rseq_offset = (char *)&AREA - rseqgo_thread_pointer();
+	__rseq_size = LEN;
+}
+#endif
+
+#ifdef LAZY
+extern void *__libc_malloc(size_t);
+extern void __libc_free(void *);
+static __thread int asked __attribute__((tls_model("initial-exec")));
+
+static void register_first(void)
+{
+	if (!asked) {
+		asked = 1;
+		register_this();
+	}
+}
+
+void *malloc(size_t size)
+{
+	register_first();
+	return __libc_malloc(size);
+}
+
+void free(void *memory)
+{
+	register_first();
+	__libc_free(memory);
+}
+#else
 
 __attribute__((constructor)) static void register_main(void)
 {
@@ -94,7 +143,11 @@ static void *run_registered(void *arg)
 
 	free(arg);
 	register_this();
-	return s.run(s.arg);
+	arg = s.run(s.arg);
+#ifdef LIBC
+	syscall(SYS_rseq, &AREA, LEN, 1, SIGNATURE);
+#endif
+	return arg;
 }
 
 int pthread_create(pthread_t *thread, const pthread_attr_t *attr,
@@ -111,3 +164,4 @@ int pthread_create(pthread_t *thread, const pthread_attr_t *attr,
 	s->arg = arg;
 	return next(thread, attr, run_registered, s);
 }
+#endif

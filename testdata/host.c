@@ -19,17 +19,19 @@ static pthread_barrier_t loaded;
 
 static void *compare(void *wait)
 {
-	cpu_set_t allowed, one;
+	enum { SETS = 64 }; /* more CPUs than any kernel can be built for */
+	cpu_set_t allowed[SETS] = { 0 };
 
 	if (wait)
 		pthread_barrier_wait(&loaded);
-	sched_getaffinity(0, sizeof(allowed), &allowed);
-	for (int i = 0; i < CPU_SETSIZE; i++) {
-		if (!CPU_ISSET(i, &allowed))
+	sched_getaffinity(0, sizeof(allowed), allowed);
+	for (int i = 0; i < SETS * CPU_SETSIZE; i++) {
+		cpu_set_t one[SETS] = { 0 };
+
+		if (!CPU_ISSET(i % CPU_SETSIZE, &allowed[i / CPU_SETSIZE]))
 			continue;
-		CPU_ZERO(&one);
-		CPU_SET(i, &one);
-		sched_setaffinity(0, sizeof(one), &one);
+		CPU_SET(i % CPU_SETSIZE, &one[i / CPU_SETSIZE]);
+		sched_setaffinity(0, sizeof(one), one);
 		if (cpu() != i) {
 			fprintf(stderr, "pinned to %d, read %d\n", i, cpu());
 			exit(1);

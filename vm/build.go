@@ -14,6 +14,7 @@ import (
 	"sync"
 
 	"github.com/rseq-go/rseq/internal/debian"
+	"github.com/rseq-go/rseq/internal/tool"
 )
 
 // cache is where what was fetched is kept.
@@ -38,9 +39,11 @@ func fetch(ctx context.Context, dir, named string, r debian.Request) (version st
 var building sync.Mutex // kernels may be built of the same source
 
 // fetchKernel brings a kernel, or builds it, and returns its image's file.
-func fetchKernel(ctx context.Context, k kernel) (image string, err error) {
+func fetchKernel(ctx context.Context, k kernel, task *tool.Task) (image string, err error) {
 	if k.fromSource() {
+		task.At("waiting for the build of another")
 		building.Lock()
+		task.At("")
 		defer building.Unlock()
 	}
 	dir := filepath.Join(cache, "kernels", k.suite+"-"+k.package_)
@@ -63,6 +66,7 @@ func fetchKernel(ctx context.Context, k kernel) (image string, err error) {
 		err = errors.New("no file " + pattern + " in it")
 	}
 	if err == nil && k.fromSource() {
+		task.Say("building it")
 		image, err = buildKernel(ctx, image, dir)
 	}
 	if err != nil {
@@ -267,7 +271,7 @@ type images struct {
 }
 
 // prepare fetches and builds what the cells need, in a folder dir.
-func prepare(ctx context.Context, m matrix, cells []cell, dir string) (images, error) {
+func prepare(ctx context.Context, m matrix, cells []cell, dir string, says *tool.Progress) (images, error) {
 	im := images{map[string]error{}, map[string]string{}, map[string]string{}, map[string]string{}}
 	var (
 		mutex sync.Mutex // of im and errs
@@ -276,14 +280,22 @@ func prepare(ctx context.Context, m matrix, cells []cell, dir string) (images, e
 		archs []string
 		limit = make(chan struct{}, 4)
 	)
-	start := func(f func() error) {
+	start := func(name string, f func(task *tool.Task) error) {
 		wait.Go(func() {
 			limit <- struct{}{}
 			defer func() { <-limit }()
-			if err := f(); err != nil {
+			if ctx.Err() != nil {
+				return
+			}
+			task := says.Begin(name)
+			err := f(task)
+			task.End()
+			if err != nil {
 				mutex.Lock()
 				defer mutex.Unlock()
 				errs = append(errs, err)
+			} else {
+				says.Line("%s: ready", name)
 			}
 		})
 	}
@@ -292,8 +304,8 @@ func prepare(ctx context.Context, m matrix, cells []cell, dir string) (images, e
 			continue
 		}
 		archs = append(archs, c.kernel.arch)
-		start(func() error {
-			return prepareArch(ctx, m, cells, c.kernel.arch, dir, func(s system, initramfs string) {
+		start("programs for "+c.kernel.arch, func(task *tool.Task) error {
+			return prepareArch(ctx, m, cells, c.kernel.arch, dir, task, func(s system, initramfs string) {
 				mutex.Lock()
 				defer mutex.Unlock()
 				im.initramfs[s.name()], im.versions[s.name()] = initramfs, s.version
@@ -304,8 +316,8 @@ func prepare(ctx context.Context, m matrix, cells []cell, dir string) (images, e
 		if !slices.ContainsFunc(cells, func(c cell) bool { return c.kernel == k }) {
 			continue
 		}
-		start(func() error {
-			image, err := fetchKernel(ctx, k)
+		start("kernel "+k.name(), func(task *tool.Task) error {
+			image, err := fetchKernel(ctx, k, task)
 			mutex.Lock()
 			defer mutex.Unlock()
 			if err != nil && k.when == optional && ctx.Err() == nil {
@@ -322,15 +334,17 @@ func prepare(ctx context.Context, m matrix, cells []cell, dir string) (images, e
 
 // prepareArch makes the initramfs of each C library of an architecture that cells
 // need.
-func prepareArch(ctx context.Context, m matrix, cells []cell, arch, dir string, made func(s system, initramfs string)) error {
+func prepareArch(ctx context.Context, m matrix, cells []cell, arch, dir string, task *tool.Task, made func(s system, initramfs string)) error {
 	dynamic := filepath.Join(dir, "dynamic-"+arch)
 	for i, l := range m.libcs {
 		needed := slices.ContainsFunc(cells, func(c cell) bool { return c.libc == l && c.kernel.arch == arch })
 		if i > 0 && !needed {
 			continue
 		}
+		task.Say("fetching glibc %s", l.version)
 		s, err := fetchSystem(ctx, l, arch)
 		if err == nil && i == 0 {
+			task.Say("building what is linked dynamically, with glibc %s", l.version)
 			err = s.buildDynamic(ctx, dynamic)
 		}
 		if err != nil {
@@ -339,6 +353,7 @@ func prepareArch(ctx context.Context, m matrix, cells []cell, arch, dir string, 
 		if !needed {
 			continue
 		}
+		task.Say("building what is linked statically, with glibc %s", l.version)
 		root := filepath.Join(dir, s.name())
 		if err := s.guestRoot(ctx, root, dynamic); err != nil {
 			return err

@@ -172,6 +172,16 @@ func (m *matrix) addCells(f []string) error {
 	return nil
 }
 
+// kernelNamed reports whether one of names, with commas, begins with a kernel's version.
+func kernelNamed(names, version string) bool {
+	for word := range strings.SplitSeq(names, ",") {
+		if strings.HasPrefix(strings.Trim(word, "/")+"/", version+"/") {
+			return true
+		}
+	}
+	return false
+}
+
 // selectCells returns the cells that names has, with commas: each is the begin of
 // cells' names, or a part of them between slashes; if it is empty all but those of
 // kernels that must be named.
@@ -183,7 +193,7 @@ func (m matrix) selectCells(names string) (cells []cell, err error) {
 	for word := range strings.SplitSeq(names, ",") {
 		found := false
 		for _, c := range m.cells {
-			if c.kernel.when == only && !strings.HasPrefix(strings.Trim(word, "/")+"/", c.kernel.version+"/") {
+			if c.kernel.when == only && !kernelNamed(word, c.kernel.version) {
 				continue
 			}
 			if strings.Contains("/"+c.name()+"/", "/"+strings.Trim(word, "/")+"/") {

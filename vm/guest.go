@@ -17,10 +17,13 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
+	"time"
 
 	"github.com/cavaliergopher/cpio"
 
 	"github.com/rseq-go/rseq/internal/debian"
+	"github.com/rseq-go/rseq/internal/tool"
 )
 
 // machine is how an architecture is emulated.
@@ -99,20 +102,29 @@ type job struct {
 
 // console is what a guest told on its console.
 type console struct {
-	release  string // of the kernel
+	at       func(where string) // is told which job runs, and which of its tests
+	release  string             // of the kernel
 	jobs     []job
 	running  string // the job that began last and did not end
+	test     string // of that job, the one that began last, as far as is known
 	done     bool
-	last     []string // lines
+	silent   bool     // for too long
+	last     []string // lines since the last job began
 	panicked string   // the kernel's line
 }
 
-// lastLines are how many lines of a console are kept.
-const lastLines = 40
+// keptLines are how many lines of a console are kept at least.
+const keptLines = 400
 
-// run boots a guest and reads what it tells until it ends or is out of time; started
-// is called with the name of each job when it begins.
+// silence is how long a guest may say nothing of its own: it hangs. Else it says that it
+// is alive once in a minute; its jobs have time limits there.
+var silence = 15 * time.Minute
+
+// run boots a guest and reads what it tells until it ends or is silent; started is
+// called with the name of each job when it begins.
 func (c *console) run(ctx context.Context, k kernel, image, initramfs, suite string, hows []string, started func(name string)) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	m := machines[k.arch]
 	nonce := "@" + rand.Text()
 	args := append(slices.Clone(m.args), "-accel", "tcg", "-m", "768", "-nographic", "-no-reboot", "-nic", "none",
@@ -128,43 +140,64 @@ func (c *console) run(ctx context.Context, k kernel, image, initramfs, suite str
 	if err := cmd.Start(); err != nil {
 		return err
 	}
+	var silent atomic.Bool
+	timer := time.AfterFunc(silence, func() {
+		silent.Store(true)
+		cancel()
+	})
+	defer timer.Stop()
 	scanner := bufio.NewScanner(stdout)
 	scanner.Buffer(nil, 1<<20)
 	for scanner.Scan() {
-		c.read(nonce, strings.TrimRight(scanner.Text(), "\r"), started)
+		if c.read(nonce, strings.TrimRight(scanner.Text(), "\r"), started) {
+			timer.Reset(silence)
+		}
 	}
 	if err := scanner.Err(); err != nil {
 		c.last = append(c.last, "(the console is not read on: "+err.Error()+")")
 		io.Copy(io.Discard, stdout)
 	}
-	if err := cmd.Wait(); err != nil && ctx.Err() == nil {
+	err = cmd.Wait()
+	c.silent = silent.Load()
+	if err != nil && ctx.Err() == nil {
 		return fmt.Errorf("%s: %w\n%s", m.qemu, err, stderr.String())
 	}
 	return nil
 }
 
-// read takes one line of the console.
-func (c *console) read(nonce, line string, started func(name string)) {
-	c.last = append(c.last, line)
-	if len(c.last) > 2*lastLines {
-		c.last = slices.Delete(c.last, 0, lastLines)
-	}
+// read takes one line of the console, and reports whether the guest's first process
+// said it.
+func (c *console) read(nonce, line string, started func(name string)) (ours bool) {
 	if c.panicked == "" && strings.Contains(line, "Kernel panic") {
 		c.panicked = line
 	}
 	text, ours := strings.CutPrefix(line, nonce+" ")
 	f := strings.Fields(text)
-	switch {
-	case !ours || len(f) == 0:
+	if !ours || len(f) == 0 {
+		if line != "" {
+			c.last = append(c.last, line)
+		}
+		if len(c.last) > 2*keptLines {
+			c.last = slices.Delete(c.last, 0, keptLines)
+		}
 		if n := len(c.jobs); n > 0 && c.running != "" {
 			c.jobs[n-1].output += line + "\n"
 		}
+		return ours
+	}
+	switch {
 	case f[0] == "boot" && len(f) == 2:
 		c.release = f[1]
 	case f[0] == "start" && len(f) == 2:
 		started(f[1])
-		c.running = f[1]
+		c.running, c.test, c.last = f[1], "", nil
 		c.jobs = append(c.jobs, job{name: f[1], status: -1})
+		c.at(c.running)
+	case f[0] == "at" && len(f) == 2:
+		if f[1] != "-" {
+			c.test = f[1]
+			c.at(c.running + ", " + c.test)
+		}
 	case f[0] == "end" && len(f) == 7 && f[1] == c.running:
 		j := &c.jobs[len(c.jobs)-1]
 		c.running = ""
@@ -179,23 +212,37 @@ func (c *console) read(nonce, line string, started func(name string)) {
 	case f[0] == "done":
 		c.done = true
 	}
+	return true
 }
 
-// why says why a guest ended early, with the end of its console.
-func (c *console) why(ctx context.Context) string {
+// during says how far a guest had come.
+func (c *console) during() string {
+	switch {
+	case c.running != "" && c.test != "":
+		return "while it ran " + c.running + ", last seen in " + c.test
+	case c.running != "":
+		return "while it ran " + c.running
+	case c.release == "":
+		return "before its first process ran"
+	case len(c.jobs) == 0:
+		return "before its first job"
+	}
+	return "after " + c.jobs[len(c.jobs)-1].name
+}
+
+// why says why a guest ended early, with what it told since its last job began.
+func (c *console) why() string {
 	why := "the guest ended by itself"
 	if c.panicked != "" {
 		why = c.panicked
-	} else if ctx.Err() != nil {
-		why = context.Cause(ctx).Error()
+	} else if c.silent {
+		why = fmt.Sprintf("the guest said nothing for %v", silence)
 	}
-	switch {
-	case c.running != "":
-		why += ", while it ran " + c.running
-	case c.release == "":
-		why += ", before its first process ran"
+	why += ", " + c.during()
+	if len(c.last) == 0 {
+		return why + "; nothing is on its console since then"
 	}
-	return why + "; the end of its console:\n" + strings.Join(c.last[max(0, len(c.last)-lastLines):], "\n")
+	return why + "; on its console since then:\n" + tool.Extract(strings.Join(c.last, "\n"))
 }
 
 // refused is what doctor says where critical sections may not run.
@@ -228,24 +275,24 @@ func (c *console) judge(x cell) (res result) {
 	}
 	if show := jobs["show"]; show.name != "" {
 		if err := json.Unmarshal([]byte(show.output), &res.facts); err != nil {
-			fail("rseq show: status %d, %v\n%s", show.status, err, show.output)
+			fail("rseq show: status %d, %v\n%s", show.status, err, tool.Extract(show.output))
 		}
 	}
 	if inspect := jobs["inspect"]; inspect.name != "" {
 		if res.Inspect = inspect.status == 0; !res.Inspect && (inspect.status != 1 || !strings.Contains(inspect.output, "needs Linux 5.13")) {
-			fail("rseq inspect: status %d\n%s", inspect.status, inspect.output)
+			fail("rseq inspect: status %d\n%s", inspect.status, tool.Extract(inspect.output))
 		}
 	}
 	if j := jobs["doctor"]; j.name != "" {
 		if x.want.Sections && j.status != 0 {
-			fail("%s: status %d: expected 0\n%s", j.name, j.status, j.output)
+			fail("%s: status %d: expected 0\n%s", j.name, j.status, tool.Extract(j.output))
 		} else if !x.want.Sections && (j.status != 1 || !strings.Contains(j.output, refused)) {
-			fail("%s: status %d: expected 1, and %q\n%s", j.name, j.status, refused, j.output)
+			fail("%s: status %d: expected 1, and %q\n%s", j.name, j.status, refused, tool.Extract(j.output))
 		}
 	}
 	for _, name := range tests {
 		if j := jobs[name]; j.name != "" && (j.status != 0 || j.passed == 0) {
-			fail("%s: status %d, %d tests passed: expected 0, and some\n%s", j.name, j.status, j.passed, j.output)
+			fail("%s: status %d, %d tests passed: expected 0, and some\n%s", j.name, j.status, j.passed, tool.Extract(j.output))
 		}
 	}
 	if res.facts.String() != x.want.String() {

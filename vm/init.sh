@@ -18,20 +18,38 @@ ip link set lo up 2>/dev/null
 say() { printf '\n%s %s\n' "$nonce" "$*"; }
 
 # job NAME SECONDS COMMAND...: run one with a time limit and tell its output and status.
+# Once a minute it tells that the guest is alive, and which test began last.
 job() {
 	name=$1 limit=$2
 	shift 2
 	say start "$name"
 	read -r begin _ </proc/uptime
-	timeout -s QUIT -k 10 "$limit" "$@" >/tmp/output 2>&1 </dev/null
+	: >/tmp/output
+	for _ in $(seq $((limit / every + 1))); do
+		sleep $every
+		say at "$(awk '/^ *=== RUN/ { test = $3 } END { print test == "" ? "-" : test }' /tmp/output)"
+	done &
+	alive=$!
+	timeout -s QUIT -k 60 "$limit" "$@" >/tmp/output 2>&1 </dev/null
 	status=$?
+	kill "$alive" 2>/dev/null
+	wait "$alive" 2>/dev/null
 	read -r end _ </proc/uptime
-	# Of tests, what did not pass; and how many did, and were skipped.
-	grep -v -E '^ *(=== (RUN|PAUSE|CONT|NAME)|--- (PASS|SKIP))' /tmp/output | tail -n 300 | tail -c 60000
+	# Of tests, what did not pass; and how many did, and were skipped. Stacks may follow
+	# what names a test, and more of them than are told.
+	grep -v -E '^ *(=== (RUN|PAUSE|CONT|NAME)|--- (PASS|SKIP))' /tmp/output >/tmp/told
+	if [ "$status" != 0 ] && [ "$(wc -l </tmp/told)" -gt 300 ]; then
+		grep -E '^ *--- FAIL: |^panic: |^fatal error: |^SIG[A-Z]+: |^[[:space:]]+running tests:|^		Test' /tmp/told | head -n 40
+	fi
+	tail -n 300 /tmp/told | tail -c 60000
 	say end "$name" $status "$begin" "$end" "$(grep -c '^--- PASS' /tmp/output)" "$(grep -c '^--- SKIP' /tmp/output)"
 }
 
+every=60
 say boot "$(uname -r)"
+# The limits end what hangs: the slowest suite takes about a minute, on a machine that has
+# nothing else to do.
+limited='-test.timeout 1h'
 export RSEQ_PROGRAMS=/rseq/programs
 for how; do
 	dir=/rseq/$how
@@ -42,16 +60,16 @@ for how; do
 		export RSEQ_WANT_OWNER=self GLIBC_TUNABLES=glibc.pthread.rseq=0
 	fi
 	cd /rseq/source
-	job "$how/show" 60 $dir/rseq show --json
-	job "$how/inspect" 60 $dir/rseq inspect 1
-	job "$how/doctor" 120 $dir/rseq doctor --stress
+	job "$how/show" 1200 $dir/rseq show --json
+	job "$how/inspect" 1200 $dir/rseq inspect 1
+	job "$how/doctor" 1200 $dir/rseq doctor --stress
 	case $how in
-	dynamic) cd cmd/rseq && job "$how/command" 300 $dir/command.test -test.v -test.short -test.timeout 280s ;;
+	dynamic) cd cmd/rseq && job "$how/command" 3660 $dir/command.test -test.v -test.short $limited ;;
 	*)
 		tests=$suite
 		[ "$how" = static ] || tests=-test.short
-		job "$how/suite" 600 $dir/rseq.test -test.v $tests -test.timeout 580s
-		job "$how/percpu" 600 $dir/percpu.test -test.v $tests -test.timeout 580s
+		job "$how/suite" 3660 $dir/rseq.test -test.v $tests $limited
+		job "$how/percpu" 3660 $dir/percpu.test -test.v $tests $limited
 		;;
 	esac
 done

@@ -7,8 +7,10 @@
 // From the repository's root. Kernels, C libraries and busybox come from Debian's
 // packages into .cache/vm. A whole run writes docs/kernels.md.
 //
-// The exit status is 0 if every cell passed, 1 if one did not, 2 if the tool could
-// not do its work.
+// It prints a line for each step, and once in a quiet minute what is under way.
+//
+// The exit status is 0 if every cell passed and the kernels that -only names are there,
+// 1 if one did not, 2 if the tool could not do its work, 130 if it was interrupted.
 package main
 
 import (
@@ -53,13 +55,10 @@ func main() {
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal ends it at once
 	passed, err := run(ctx, o, flag.Args(), os.Stdout, os.Stderr)
-	switch {
-	case err != nil:
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "vm:", err)
-		os.Exit(2)
-	case !passed:
-		os.Exit(1)
 	}
+	os.Exit(tool.ExitStatus(passed, err))
 }
 
 func run(ctx context.Context, o options, args []string, out, progress io.Writer) (passed bool, err error) {
@@ -95,7 +94,8 @@ func run(ctx context.Context, o options, args []string, out, progress io.Writer)
 		}
 	}
 	start := time.Now()
-	fmt.Fprintln(progress, "kernels, C libraries and programs ...")
+	says := tool.NewProgress(progress)
+	defer says.Stop()
 	unlock, err := lock(cache)
 	if err != nil {
 		return false, diskFull(err)
@@ -112,24 +112,27 @@ func run(ctx context.Context, o options, args []string, out, progress io.Writer)
 		return false, err
 	}
 	defer os.RemoveAll(dir)
-	im, err := prepare(ctx, m, cells, dir)
-	if err != nil {
+	im, err := prepare(ctx, m, cells, dir, says)
+	switch {
+	case ctx.Err() != nil:
+		return false, tool.ErrInterrupted
+	case err != nil:
 		return false, diskFull(err)
 	}
 	r := &report{date: start.UTC().Format(time.DateOnly), qemu: qemuVersion(ctx, machines[cells[0].kernel.arch].qemu)}
-	fmt.Fprintf(progress, "ready after %v\n", time.Since(start).Round(time.Second))
-	runGuests(ctx, cells, im, o.jobs, r, progress)
+	runGuests(ctx, cells, im, o.jobs, r, says)
+	says.Stop()
 	slices.SortFunc(r.cells, func(a, b result) int { return m.order(a.name) - m.order(b.name) })
 	fmt.Fprintf(out, "\n%s\n%s\n", r.table(), r.summary())
 	if ctx.Err() != nil {
-		return false, errors.New("interrupted; the results so far are above")
+		return false, fmt.Errorf("%w; the results so far are above", tool.ErrInterrupted)
 	}
 	if o.only == "" && o.write {
 		if err := tool.WriteFiles(map[string][]byte{"docs/kernels.md": []byte(r.page())}); err != nil {
 			return false, diskFull(err)
 		}
 	}
-	return r.good(progress), nil
+	return r.good(o.only, progress), nil
 }
 
 // lock makes the folder and keeps other runs out of it.
@@ -187,12 +190,8 @@ func qemuVersion(ctx context.Context, qemu string) string {
 	return version
 }
 
-// guestTimeout bounds a guest; the slowest takes about a minute.
-const guestTimeout = 15 * time.Minute
-
-// runGuests runs a guest for each kernel and C library, so many at once, and prints
-// a line when a cell of one ends.
-func runGuests(ctx context.Context, cells []cell, im images, jobs int, r *report, progress io.Writer) {
+// runGuests runs a guest for each kernel and C library, so many at once.
+func runGuests(ctx context.Context, cells []cell, im images, jobs int, r *report, says *tool.Progress) {
 	var guests [][]cell
 	for _, c := range cells {
 		i := slices.IndexFunc(guests, func(g []cell) bool { return g[0].guest() == c.guest() })
@@ -204,17 +203,19 @@ func runGuests(ctx context.Context, cells []cell, im images, jobs int, r *report
 	}
 	// The long ones first, so that none is left over at the end.
 	slices.SortStableFunc(guests, func(a, b []cell) int { return long(b) - long(a) })
-	start := time.Now()
 	var mutex sync.Mutex
 	ended := func(res result) {
 		mutex.Lock()
 		defer mutex.Unlock()
 		r.cells = append(r.cells, res)
-		fmt.Fprintf(progress, "[%d/%d] %-24s %-6s %5.1fs   (%v)\n", len(r.cells), len(cells), res.name, res.status, res.seconds,
-			time.Since(start).Round(time.Second))
-		if res.status == failed {
-			fmt.Fprintf(progress, "\t%s\n", strings.ReplaceAll(strings.TrimSpace(res.detail), "\n", "\n\t"))
+		detail := ""
+		switch res.status {
+		case failed:
+			detail = "\n" + strings.TrimSpace(res.detail)
+		case interrupted:
+			detail = "   " + res.detail
 		}
+		says.Line("[%d/%d] %-24s %-6s %5.1fs%s", len(r.cells), len(cells), res.name, res.status, res.seconds, detail)
 	}
 	var wait sync.WaitGroup
 	limit := make(chan struct{}, max(jobs, 1))
@@ -225,7 +226,7 @@ func runGuests(ctx context.Context, cells []cell, im images, jobs int, r *report
 		}
 		wait.Go(func() {
 			defer func() { <-limit }()
-			runGuest(ctx, g, im, ended)
+			runGuest(ctx, g, im, says, ended)
 		})
 	}
 	wait.Wait()
@@ -242,11 +243,8 @@ func long(cells []cell) (n int) {
 }
 
 // runGuest runs the cells of one guest.
-func runGuest(ctx context.Context, cells []cell, im images, ended func(result)) {
+func runGuest(ctx context.Context, cells []cell, im images, says *tool.Progress, ended func(result)) {
 	k, s := cells[0].kernel, system{libc: cells[0].libc, arch: cells[0].kernel.arch}
-	ctx, cancel := context.WithTimeoutCause(ctx, guestTimeout, fmt.Errorf("the guest did not end within %v", guestTimeout))
-	defer cancel()
-	var c console
 	suite := "-test.short"
 	if long(cells) > 0 {
 		suite = "-test.short=false"
@@ -268,20 +266,35 @@ func runGuest(ctx context.Context, cells []cell, im images, ended func(result)) 
 		}
 		return
 	}
+	task := says.Begin("guest " + cells[0].guest())
+	defer task.End()
+	c := console{at: task.At}
 	left := cells
 	err := c.run(ctx, k, im.kernels[k.name()], im.initramfs[s.name()], suite, hows, func(job string) {
-		if how, _, _ := strings.Cut(job, "/"); len(left) > 1 && how == left[1].how { // the cell before is through
+		how, _, _ := strings.Cut(job, "/")
+		if len(left) > 1 && how == left[1].how { // the cell before is through
 			end(c.judge(left[0]))
 			left = left[1:]
 		}
+		if len(c.jobs) == 0 || !strings.HasPrefix(c.jobs[len(c.jobs)-1].name, how+"/") {
+			task.Say("%s starts", how)
+		}
 	})
-	for _, x := range left {
+	for i, x := range left {
 		res := c.judge(x)
 		switch {
+		case c.done && err == nil:
+		case ctx.Err() != nil: // of those that did not begin there is nothing to say
+			if i > 0 {
+				return
+			}
+			res.status, res.detail = interrupted, c.during()
+		case i > 0:
+			res.status, res.detail = failed, "it did not run: the guest ended before, see "+left[0].name()
 		case err != nil:
 			res.status, res.detail = failed, err.Error()
-		case !c.done:
-			res.status, res.detail = failed, c.why(ctx)
+		default:
+			res.status, res.detail = failed, c.why()
 		}
 		end(res)
 	}

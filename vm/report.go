@@ -13,6 +13,7 @@ const (
 	ok          = "ok"
 	failed      = "FAILED"
 	unavailable = "not available" // Debian has no such kernel any more
+	interrupted = "interrupted"   // by a signal, while it ran
 )
 
 // result is what became of one cell, with what was found there.
@@ -63,17 +64,28 @@ func (r *report) count(status string) (n int) {
 }
 
 func (r *report) summary() string {
-	return fmt.Sprintf("%s, qemu %s: %d ok, %d failed, %d not available", r.date, r.qemu, r.count(ok), r.count(failed), r.count(unavailable))
+	text := fmt.Sprintf("%s, qemu %s: %d ok, %d failed, %d not available", r.date, r.qemu, r.count(ok), r.count(failed), r.count(unavailable))
+	if n := r.count(interrupted); n > 0 {
+		text += fmt.Sprintf(", %d interrupted", n)
+	}
+	return text
 }
 
-// good reports whether no cell failed; it says which did not pass.
-func (r *report) good(out io.Writer) bool {
+// good reports whether no cell failed, and those of kernels that only names are there;
+// it says which did not pass.
+func (r *report) good(only string, out io.Writer) bool {
+	good := true
 	for _, c := range r.cells {
-		if c.status != ok {
-			fmt.Fprintf(out, "%s: %s\n", c.status, tool.FirstLine(c.detail))
+		if c.status == ok {
+			continue
+		}
+		fmt.Fprintf(out, "%s: %s\n", c.status, tool.FirstLine(c.detail))
+		version, _, _ := strings.Cut(c.name, "/")
+		if c.status != unavailable || kernelNamed(only, version) {
+			good = false
 		}
 	}
-	return r.count(failed) == 0
+	return good
 }
 
 // page is docs/kernels.md.

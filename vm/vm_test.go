@@ -3,7 +3,9 @@ package main
 import (
 	"context"
 	"errors"
+	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -102,17 +104,22 @@ job off/suite 0 '' ${passed:-7}
 job off/percpu 0 '' 5
 `
 
-func runFake(t *testing.T, script string, limit time.Duration) result {
+// quiet is a progress that nobody reads.
+func quiet(t *testing.T) *tool.Progress {
+	p := tool.NewProgress(io.Discard)
+	t.Cleanup(p.Stop)
+	return p
+}
+
+func runFake(t *testing.T, script string) result {
 	t.Helper()
 	fake(t, script)
 	m, err := parseCells("kernel 7.2+ amd64 forky k\nlibc 2.44+ sid\ncell 7.2+/amd64 2.44+ off self 33 33 64 v2 - yes yes no short")
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeoutCause(t.Context(), limit, context.DeadlineExceeded)
-	defer cancel()
 	var got []result
-	runGuest(ctx, m.cells, images{}, func(r result) { got = append(got, r) })
+	runGuest(t.Context(), m.cells, images{}, quiet(t), func(r result) { got = append(got, r) })
 	if len(got) != 1 {
 		t.Fatalf("%d results", len(got))
 	}
@@ -133,23 +140,26 @@ func TestGuest(t *testing.T) {
 		{"inspect cannot", strings.Replace(good, "off/inspect 0", "off/inspect 1 'it needs Linux 5.13\\n'", 1) + "say done",
 			[]string{"inspect no", "expected", "inspect yes"}},
 		{"inspect fails", strings.Replace(good, "off/inspect 0", "off/inspect 1 'no\\n'", 1) + "say done", []string{"rseq inspect: status 1"}},
-		{"no last line", good, []string{"the guest ended by itself; the end of its console:", "the doctor's words"}},
+		{"no last line", good + "echo 'Restarting'", []string{"the guest ended by itself, after off/percpu; on its console since then:\nRestarting"}},
 		{"a job is missing", strings.Replace(good, "job off/doctor", ": job", 1) + "say done", []string{"off/doctor did not run"}},
 		{"inspect is missing", strings.Replace(good, "job off/inspect", ": job", 1) + "say done", []string{"off/inspect did not run", "inspect no"}},
 		{"panic", good + "say start off/suite; echo '[    1.0] Kernel panic - not syncing: oops'",
-			[]string{"Kernel panic - not syncing: oops, while it ran off/suite; the end of its console:"}},
+			[]string{"Kernel panic - not syncing: oops, while it ran off/suite; on its console since then:"}},
 		{"before init", "echo 'SeaBIOS'", []string{"the guest ended by itself, before its first process ran", "SeaBIOS"}},
 		{"another kernel", strings.Replace(good, "7.2.12", "6.1.3", 1) + "say done", []string{"the guest runs Linux 6.1.3-test: expected 7.2+"}},
-		{"hangs", good + "say start off/suite; exec sleep 100", []string{"deadline exceeded, while it ran off/suite", "the doctor's words"}},
+		{"hangs", good + "say start off/suite; say at TestA/b; echo 'rcu: stalls'; exec sleep 1000",
+			[]string{"the guest said nothing for 5s, while it ran off/suite, last seen in TestA/b; on its console since then:\nrcu: stalls"}},
+		{"a test's time is out", strings.Replace(good, "job off/percpu 0 ''", "job off/percpu 2 \"panic: test timed out after 1h0m0s\\n\\trunning tests:\\n\\t\\tTestSlow (59m0s)\\n$(seq 400)\\n\"", 1) + "say done",
+			[]string{"off/percpu: status 2", "\npanic: test timed out after 1h0m0s\n\trunning tests:\n\t\tTestSlow (59m0s)\n[...]\n361\n"}},
 		{"forged", "nonce=@no\n" + good + "say done", []string{"before its first process ran"}},
 		{"emulator fails", "echo 'no such machine' >&2; exit 1", []string{"qemu-system-x86_64: exit status 1", "no such machine"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			limit := time.Minute
 			if c.name == "hangs" {
-				limit = 2 * time.Second
+				silence = 5 * time.Second
+				defer func() { silence = 15 * time.Minute }()
 			}
-			r := runFake(t, c.script, limit)
+			r := runFake(t, c.script)
 			if (r.status == ok) != (c.want == nil) {
 				t.Errorf("%s: %s", r.status, r.detail)
 			}
@@ -158,39 +168,149 @@ func TestGuest(t *testing.T) {
 					t.Errorf("%q does not say %q", r.detail, w)
 				}
 			}
+			if c.name == "hangs" && strings.Contains(r.detail, "the doctor's words") {
+				t.Errorf("%q has the words of a job that ended", r.detail)
+			}
 		})
 	}
 }
 
+// twoCells are cells of one guest.
+const twoCells = "kernel 7.2+ amd64 forky k optional\nlibc 2.44+ sid\ncell 7.2+/amd64 2.44+ off,static self 33 33 64 v2 - yes yes no short"
+
+// TestWhy: of a guest that ended early the jobs before are not shown again.
+func TestWhy(t *testing.T) {
+	c := console{at: func(string) {}}
+	for _, step := range []struct{ line, want string }{
+		{"SeaBIOS", "the guest ended by itself, before its first process ran; on its console since then:\nSeaBIOS"},
+		{"@n boot 7.2", "the guest ended by itself, before its first job; on its console since then:\nSeaBIOS"},
+		{"@n start off/show", "the guest ended by itself, while it ran off/show; nothing is on its console since then"},
+		{"{}", "the guest ended by itself, while it ran off/show; on its console since then:\n{}"},
+		{"@n end off/show 0 1.0 2.0 0 0", "the guest ended by itself, after off/show; on its console since then:\n{}"},
+		{"@n start off/suite", "the guest ended by itself, while it ran off/suite; nothing is on its console since then"},
+		{"@n at -", "the guest ended by itself, while it ran off/suite; nothing is on its console since then"},
+		{"@n at TestA/b", "the guest ended by itself, while it ran off/suite, last seen in TestA/b; nothing is on its console since then"},
+	} {
+		c.read("@n", step.line, func(string) {})
+		if got := c.why(); got != step.want {
+			t.Errorf("after %q: %q, want %q", step.line, got, step.want)
+		}
+	}
+}
+
 // TestGuestEndsLate: what a guest told of the cells before stands when it breaks in a
-// later one. A kernel that is gone is not available.
+// later one, and each cell shows its own. A kernel that is gone is not available.
 func TestGuestEndsLate(t *testing.T) {
-	m, err := parseCells("kernel 7.2+ amd64 forky k optional\nlibc 2.44+ sid\ncell 7.2+/amd64 2.44+ off,static self 33 33 64 v2 - no yes no short")
+	m, err := parseCells(twoCells)
 	if err != nil {
 		t.Fatal(err)
 	}
-	status := func(im images) (got []string) {
-		runGuest(t.Context(), m.cells, im, func(r result) {
-			got = append(got, r.status)
-			t.Log(tool.FirstLine(r.detail))
+	guest := func(im images) (status, detail []string) {
+		runGuest(t.Context(), m.cells, im, quiet(t), func(r result) {
+			status, detail = append(status, r.status), append(detail, r.detail)
 		})
-		return got
+		return status, detail
 	}
-	fake(t, strings.Replace("doctor=1\n"+strings.Replace(good, `:true`, `:false`, 1), "the doctor's words", refused, 1)+"say start static/show; echo 'Kernel panic'")
-	if got := status(images{}); !slices.Equal(got, []string{ok, failed}) {
-		t.Error(got)
+	fake(t, good+"say start static/show; echo 'Kernel panic'")
+	if status, detail := guest(images{}); !slices.Equal(status, []string{ok, failed}) {
+		t.Error(status, detail)
 	}
-	if got := status(images{gone: map[string]error{"7.2+/amd64": errors.New("gone")}}); !slices.Equal(got, []string{unavailable, unavailable}) {
-		t.Error(got)
+	fake(t, "say() { printf '\\n%s %s\\r\\n' \"$nonce\" \"$*\"; }; say boot 7.2.12; say start off/suite; echo 'Kernel panic'")
+	if status, detail := guest(images{}); !slices.Equal(status, []string{failed, failed}) || !strings.Contains(detail[0], "Kernel panic, while it ran off/suite") ||
+		detail[1] != "7.2+/amd64/2.44+/static: it did not run: the guest ended before, see 7.2+/amd64/2.44+/off" {
+		t.Errorf("%v %q", status, detail)
 	}
-	r := report{cells: []result{{name: "a", status: ok}, {name: "b", status: unavailable, detail: "b: gone"}}}
-	var said strings.Builder
-	if !r.good(&said) || said.String() != "not available: b: gone\n" {
-		t.Errorf("%q", said.String())
+	if status, detail := guest(images{gone: map[string]error{"7.2+/amd64": errors.New("gone")}}); !slices.Equal(status, []string{unavailable, unavailable}) {
+		t.Error(status, detail)
+	}
+	r := report{cells: []result{{name: "6.1/a", status: ok}, {name: "7.2+/b", status: unavailable, detail: "b: gone"}}}
+	for only, want := range map[string]bool{"": true, "b": true, "6.1": true, "7.2+": false, "6.1,7.2+/b": false} {
+		var said strings.Builder
+		if r.good(only, &said) != want || said.String() != "not available: b: gone\n" {
+			t.Errorf("-only %s: %q", only, said.String())
+		}
 	}
 	r.cells[0].status = failed
-	if r.good(&said) {
+	if r.good("", io.Discard) {
 		t.Error("it passes with a cell that failed")
+	}
+}
+
+// TestGuestInterrupted: the cell under way is interrupted, and the one that did not
+// begin is not told of. What a guest does is told when it begins.
+func TestGuestInterrupted(t *testing.T) {
+	m, err := parseCells(twoCells)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fake(t, "say() { printf '\\n%s %s\\r\\n' \"$nonce\" \"$*\"; }; say boot 7.2.12; say start off/show; exec sleep 1000")
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	progress := &until{text: "guest 7.2+/amd64/2.44+: off starts\n", do: cancel}
+	says := tool.NewProgress(progress)
+	defer says.Stop()
+	r := &report{}
+	runGuests(ctx, m.cells, images{}, 1, r, says)
+	if len(r.cells) != 1 || r.cells[0].status != interrupted || !strings.Contains(r.cells[0].detail, "off: ") {
+		t.Errorf("%+v", r.cells)
+	}
+	if text := r.table() + r.summary() + progress.String(); strings.Contains(text, failed) || !strings.Contains(text, " 0 failed, 0 not available, 1 interrupted") {
+		t.Error(text)
+	}
+}
+
+// until is a writer that calls do when a text was written.
+type until struct {
+	strings.Builder
+	text string
+	do   func()
+}
+
+func (u *until) Write(data []byte) (int, error) {
+	if strings.Contains(string(data), u.text) {
+		u.do()
+	}
+	return u.Builder.Write(data)
+}
+
+// TestJob runs the guest's job function: it tells that it is alive and where, and of a
+// long output what names the test that was running.
+func TestJob(t *testing.T) {
+	_, functions, _ := strings.Cut(initScript, "\nsay() {")
+	functions, _, found := strings.Cut(functions, "\nevery=60\n")
+	if !found {
+		t.Fatal("init.sh has no functions")
+	}
+	dir := t.TempDir()
+	script := "exec >" + dir + "/console 2>&1\nnonce=@n\nsay() {" + strings.ReplaceAll(functions, "/tmp/", dir+"/") + "\nevery=1\n" + `
+job a/ok 600 sh -c 'echo "{}"'
+job a/suite 600 sh -c '
+echo "=== RUN   TestSlow/x"; echo "--- PASS: TestQuick"; printf "panic: test timed out after 1h0m0s\n\trunning tests:\n\t\tTestSlow (59m0s)\n"
+seq 500
+n=0; until grep "at TestSlow/x$" ` + dir + `/console >/dev/null || [ $n = 600 ]; do sleep 0.1; n=$((n+1)); done
+exit 2'
+`
+	if out, err := exec.Command("sh", "-c", script).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	out, err := os.ReadFile(dir + "/console")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var at []string
+	c := console{at: func(where string) { at = append(at, where) }}
+	for line := range strings.Lines(string(out)) {
+		c.read("@n", strings.TrimRight(line, "\n"), func(string) {})
+	}
+	if len(c.jobs) != 2 || c.jobs[0].status != 0 || strings.TrimSpace(c.jobs[0].output) != "{}" {
+		t.Fatalf("%.2000s", out)
+	}
+	j := c.jobs[1]
+	if j.status != 2 || j.passed != 1 || !strings.HasPrefix(strings.TrimSpace(j.output), "panic: test timed out after 1h0m0s\n\trunning tests:\n\t\tTestSlow (59m0s)\n201\n") {
+		t.Errorf("%.2000s", out)
+	}
+	if !slices.Contains(at, "a/suite, TestSlow/x") {
+		t.Errorf("it was told at %q", at)
 	}
 }
 

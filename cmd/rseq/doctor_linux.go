@@ -47,6 +47,8 @@ func checkConfirmed(info rseq.Info) check {
 		return check{name, skip, info.Reason, "allow rseq in the seccomp profile"}
 	case info.Confirmed == rseq.Refuted && info.Owner == rseq.OwnerForeign:
 		return check{name, warn, info.Reason, leftOut}
+	case info.Confirmed == rseq.Elsewhere:
+		return check{name, warn, info.Reason, elsewhere}
 	case info.Confirmed != rseq.Confirmed:
 		return check{name, fail, info.Reason, report}
 	case info.Signature == 0: // any other reason is checkSections'
@@ -58,6 +60,9 @@ func checkConfirmed(info rseq.Info) check {
 // leftOut is the advice where another library owns the areas.
 const leftOut = "nothing: the library that owns the areas registers a thread when it first serves it, and until then " +
 	"everything is done the portable way there"
+
+// elsewhere is the advice where the owner's areas are not those of some threads.
+const elsewhere = "nothing, or find the other library with `rseq inspect`: in its threads everything is done the portable way"
 
 // checkThreads has the kernel confirm the area of threads made for the purpose.
 func checkThreads(info rseq.Info) check {
@@ -99,6 +104,8 @@ func checkThreads(info rseq.Info) check {
 		return check{name, ok, found, ""}
 	case info.Owner == rseq.OwnerForeign:
 		return check{name, warn, found, leftOut}
+	case said[rseq.Confirmed]+said[rseq.Elsewhere] == threads:
+		return check{name, warn, found + "; " + last, elsewhere}
 	case said[rseq.Confirmed]+said[rseq.CouldNotAsk] == threads:
 		return check{name, skip, found + "; " + last, "allow rseq in the seccomp profile"}
 	}
@@ -110,13 +117,13 @@ func checkCPUs() check {
 	const name = "CPU and node are right"
 	var problem string
 	var asked int
-	err := onThread(func() error {
+	err := kernel.OnThread(func() error {
 		allowed, err := kernel.AllowedCPUs()
 		if err != nil {
 			return fmt.Errorf("sched_getaffinity: %w", err)
 		}
 		for _, cpu := range allowed {
-			if bind(0, cpu) != nil {
+			if kernel.Bind(0, cpu) != nil {
 				continue // taken offline, or out of the cpuset, meanwhile
 			}
 			before, node, _ := kernel.Getcpu()

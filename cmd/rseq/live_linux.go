@@ -15,7 +15,7 @@ import (
 
 	"github.com/rseq-go/rseq"
 	"github.com/rseq-go/rseq/internal/kernel"
-	"github.com/rseq-go/rseq/internal/tramp"
+	"github.com/rseq-go/rseq/internal/section"
 )
 
 // sectionAdvice is what to do where critical sections do not work.
@@ -66,7 +66,7 @@ func checkAborts(stress bool, p *progress) check {
 	ranOn := false
 	for how, what := range []string{"preempted", "signalled", "migrated"} {
 		p.say("%s: %s", name, what)
-		aborted, survived, err := tramp.LiveCheck(tramp.Disturbance(how), rounds, false)
+		aborted, survived, err := section.LiveCheck(section.Disturbance(how), rounds, false)
 		said := fmt.Sprintf("%s %d of %d", what, aborted, rounds)
 		switch {
 		case survived > 0:
@@ -121,7 +121,7 @@ func checkLost(p *progress) check {
 	for n := range threads {
 		wg.Go(func() {
 			var done int64
-			err := onThread(func() error {
+			err := kernel.OnThread(func() error {
 				// A real-time thread would not be preempted by those like it, nor they,
 				// nor who is to stop it, by it.
 				unix.SchedSetAttr(0, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_NORMAL}, 0)
@@ -173,7 +173,7 @@ func checkLost(p *progress) check {
 			unix.Tgkill(os.Getpid(), tid, unix.SIGURG)
 			signals++
 			if (n+signals)%3 == 0 && len(cpus) > 0 {
-				bind(tid, cpus[moves%len(cpus)])
+				kernel.Bind(tid, cpus[moves%len(cpus)])
 				moves++
 			}
 		}

@@ -56,10 +56,10 @@ func TestScripts(t *testing.T) {
 func TestShowStatic(t *testing.T) {
 	static := testutil.GoBuild(t, ".", []string{"CGO_ENABLED=0"})
 	var shown [2]map[string]any
-	err := onThread(func() error { // both on one CPU, as this thread's children are
+	err := kernel.OnThread(func() error { // both on one CPU, as this thread's children are
 		cpus, err := kernel.AllowedCPUs()
 		if err == nil {
-			err = bind(0, cpus[len(cpus)-1])
+			err = kernel.Bind(0, cpus[len(cpus)-1])
 		}
 		for i, program := range []string{"rseq", static} {
 			out, _, _ := testutil.Try(nil, program, "show", "--json")

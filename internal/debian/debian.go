@@ -51,7 +51,9 @@ type Request struct {
 	Exclude string
 }
 
-const timeout = 10 * time.Minute
+// timeout ends a fetch that hangs; one takes about a minute, on a machine that has
+// nothing else to do.
+const timeout = time.Hour
 
 // Fetch brings the newest version of packages into dir: unpacked in dir/root. What
 // was fetched for the same request is not fetched again.

@@ -4,8 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"runtime"
+	"path/filepath"
 	"strconv"
+	"strings"
+	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -17,10 +20,28 @@ const (
 	membarrierFlagCPU                      = 1
 )
 
+// mayMembarrier and mayVisit: whether a seccomp filter kills for what the two ways to
+// fence do.
+var (
+	mayMembarrier = question{calls: []call{
+		{unix.SYS_MEMBARRIER, membarrierRegisterPrivateExpeditedRseq, 0, 0, 0},
+		{unix.SYS_MEMBARRIER, membarrierPrivateExpeditedRseq, 0, 0, 0},
+		{unix.SYS_MEMBARRIER, membarrierPrivateExpeditedRseq, membarrierFlagCPU, 0, 0},
+	}}
+	mayVisit = question{calls: []call{
+		{unix.SYS_SCHED_GETAFFINITY, 0, 0, 0, 0},
+		{unix.SYS_SCHED_SETAFFINITY, 0, 0, 0, 0},
+		{unix.SYS_GETCPU, 0, 0, 0, 0},
+	}}
+)
+
 // Membarrier ends the critical sections that run now on a CPU, on all if cpu is
-// negative: the kernel aborts them. Whoever was in one before sees what the caller
+// negative: the kernel aborts them. Each that begins afterwards sees what the caller
 // stored before.
 func Membarrier(cpu int) error {
+	if err := mayMembarrier.ask(); err != nil {
+		return err
+	}
 	flags := uintptr(membarrierFlagCPU)
 	if cpu < 0 {
 		cpu, flags = 0, 0
@@ -41,69 +62,208 @@ func Membarrier(cpu int) error {
 	return nil
 }
 
-// Visit does what Membarrier does by running on the CPU, on every one if cpu is
-// negative: what ran there was preempted. It takes as long as the scheduler takes to
-// let a thread in that is made for it.
+// Visit does what Membarrier does by running on the CPU: the thread that ran there is
+// preempted, which aborts its section. If cpu is negative, it runs wherever a thread
+// of this process was last. It takes as long as the scheduler takes to let a thread in.
+//
+// Where a thread is, and not where it may be, tells what to visit: a CPU that goes
+// offline, or leaves the cpuset, is missing from the affinity of a thread that still
+// runs there, and answers EINVAL. (tcmalloc reads /proc/self/cpuset after its visits,
+// which waits for a change of the cpuset, but for no other.) A thread that is on a CPU
+// that this one may not run on must be seen to wait for something, or elsewhere: then it
+// was switched out since Visit was called. A thread made meanwhile, or moved meanwhile,
+// runs no section that began before.
 func Visit(cpu int) error {
-	first, last := cpu, cpu
-	if cpu < 0 {
-		first, last = 0, PossibleCPUs()-1
+	if err := mayVisit.ask(); err != nil {
+		return fmt.Errorf("sched_setaffinity: %w", err)
 	}
-	done := make(chan error)
-	go func() {
-		runtime.LockOSThread() // and never unlocked: the thread ends, with its affinity
-		var own unix.CPUSet
-		err := unix.SchedGetaffinity(0, &own) // also where it is too small
-		for cpu := first; cpu <= last && err == nil; cpu++ {
-			err = visit(cpu)
-		}
-		done <- err
-	}()
-	return <-done
+	return OnThread(func() error {
+		v := visitor{target: cpu, been: map[int]bool{}, left: PossibleCPUs(), deadline: time.Now().Add(patience)}
+		return v.visit()
+	})
 }
 
-func visit(cpu int) error {
-	var one unix.CPUSet
-	one.Set(cpu)
-	for {
-		switch err := unix.SchedSetaffinity(0, &one); {
-		case errors.Is(err, unix.EINVAL):
-			// It is off, or not for this thread; what ran there was moved away, if no
-			// other may use it. (Or is, within microseconds, if that changed just now.)
-			if used, e := usable(); e != nil || used.IsSet(cpu) {
-				return fmt.Errorf("sched_setaffinity to CPU %d, which another thread may use: %w", cpu, errors.Join(err, e))
-			}
-			return nil
-		case err != nil:
-			return fmt.Errorf("sched_setaffinity to CPU %d: %w", cpu, err)
-		}
-		// Somebody may have moved this thread on.
-		if on, _, err := Getcpu(); err != nil || on == cpu {
+// patience is how long a thread may go on running where Visit may not.
+const patience = 2 * time.Second
+
+type visitor struct {
+	target   int          // the CPU to fence, all if negative
+	been     map[int]bool // where it ran
+	left     int          // how many possible CPUs are left
+	deadline time.Time
+}
+
+func (v *visitor) visit() error {
+	if v.target >= 0 {
+		if arrived, err := v.arrive(v.target); arrived || err != nil {
 			return err
 		}
 	}
+	threads, err := listThreads()
+	if err != nil {
+		return v.everywhere(err)
+	}
+	for _, id := range threads {
+		if v.left == 0 {
+			break // no section runs elsewhere
+		}
+		if err := v.interrupt(id); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
-// usable returns the CPUs that any thread of this process may use.
-func usable() (all unix.CPUSet, err error) {
-	tasks, err := os.ReadDir("/proc/self/task")
-	if err != nil {
-		return all, err
-	}
-	for _, task := range tasks {
-		tid, err := strconv.Atoi(task.Name())
-		if err != nil {
-			return all, err
+// everywhere visits every CPU, because no thread can be found.
+func (v *visitor) everywhere(why error) error {
+	for cpu := range PossibleCPUs() {
+		if v.target >= 0 && cpu != v.target {
+			continue
 		}
-		var set unix.CPUSet
-		if err := unix.SchedGetaffinity(tid, &set); errors.Is(err, unix.ESRCH) {
-			continue // it ended
-		} else if err != nil {
-			return all, fmt.Errorf("sched_getaffinity of thread %d: %w", tid, err)
-		}
-		for i := range all {
-			all[i] |= set[i]
+		if arrived, err := v.arrive(cpu); err != nil {
+			return err
+		} else if !arrived {
+			return fmt.Errorf("sched_setaffinity to CPU %d: %w, and it cannot be seen whether a thread runs there: %w", cpu, unix.EINVAL, why)
 		}
 	}
-	return all, nil
+	return nil
 }
+
+// interrupt returns when a thread was switched out since the visitor began.
+func (v *visitor) interrupt(id string) error {
+	for {
+		cpu, err := lastCPU(id)
+		if gone(err) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		if v.target >= 0 && cpu != v.target || v.been[cpu] {
+			return nil
+		}
+		if arrived, err := v.arrive(cpu); arrived || err != nil {
+			return err
+		}
+		if waits(id) {
+			return nil
+		}
+		if time.Now().After(v.deadline) {
+			return fmt.Errorf("sched_setaffinity to CPU %d: %w, and thread %s does not stop running there", cpu, unix.EINVAL, id)
+		}
+		time.Sleep(100 * time.Microsecond)
+	}
+}
+
+// arrive runs on a CPU, and reports whether it did: not, if the kernel says that this
+// thread may not.
+func (v *visitor) arrive(cpu int) (arrived bool, err error) {
+	for range 1000 {
+		if err := Bind(0, cpu); errors.Is(err, unix.EINVAL) {
+			return false, nil
+		} else if err != nil {
+			return false, fmt.Errorf("sched_setaffinity to CPU %d: %w", cpu, err)
+		}
+		on, _, err := Getcpu()
+		if err != nil {
+			return false, err
+		}
+		if !v.been[on] {
+			v.been[on] = true
+			if on < PossibleCPUs() {
+				v.left--
+			}
+		}
+		if on == cpu { // not, if somebody moved this thread on
+			return true, nil
+		}
+	}
+	return false, fmt.Errorf("CPU %d cannot be visited: this thread is moved away each time", cpu)
+}
+
+const tasks = "/proc/self/task"
+
+// listThreads lists every thread of this process that is there from beginning to end,
+// others perhaps. A directory of /proc does not: where one ends that was just listed,
+// others are left out. So as many must be there as the kernel counts; if that cannot be
+// had, because they come and go, every number is tried.
+func listThreads() ([]string, error) {
+	for range 5 {
+		if ids, complete, err := readTasks(); err != nil || complete {
+			return ids, err
+		}
+	}
+	return tryAll()
+}
+
+// readTasks returns the threads that /proc lists, and whether these are all.
+func readTasks() (ids []string, complete bool, err error) {
+	dir, err := os.Open(tasks)
+	if err != nil {
+		return nil, false, err
+	}
+	defer dir.Close()
+	if ids, err = dir.Readdirnames(-1); err != nil {
+		return nil, false, err
+	}
+	info, err := dir.Stat()
+	if err != nil {
+		return nil, false, err
+	}
+	for _, id := range ids {
+		// One that is there now was when they were counted.
+		if err := unix.Access(filepath.Join(tasks, id), unix.F_OK); err != nil {
+			return ids, false, nil
+		}
+	}
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	return ids, ok && int(stat.Nlink) == len(ids)+2, nil // a link for each thread, and two
+}
+
+// tryAll finds the threads by trying every number that one may have.
+func tryAll() (ids []string, err error) {
+	pid := os.Getpid()
+	if self, err := os.Readlink("/proc/self"); err != nil {
+		return nil, err
+	} else if self != strconv.Itoa(pid) {
+		return nil, fmt.Errorf("threads come and go, and /proc is another PID namespace's: this process is %s there and %d here", self, pid)
+	}
+	last := 1 << 22 // PID_MAX_LIMIT, include/linux/threads.h
+	if data, err := os.ReadFile("/proc/sys/kernel/pid_max"); err == nil {
+		if n, err := strconv.Atoi(strings.TrimSpace(string(data))); err == nil {
+			last = n
+		}
+	}
+	for id := 1; id <= last; id++ {
+		if err := unix.Tgkill(pid, id, 0); err == nil {
+			ids = append(ids, strconv.Itoa(id))
+		} else if err != unix.ESRCH {
+			return nil, fmt.Errorf("tgkill of thread %d: %w", id, err)
+		}
+	}
+	return ids, nil
+}
+
+// lastCPU returns the CPU that a thread runs on, or ran on last.
+func lastCPU(id string) (int, error) {
+	data, err := os.ReadFile(filepath.Join(tasks, id, "stat"))
+	if err != nil {
+		return -1, err
+	}
+	// The name, in parentheses, may have anything in it. See proc_pid_stat(5).
+	stat := string(data)
+	fields := strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:])
+	const processor = 39 - 3 // the state is field 3
+	if len(fields) <= processor {
+		return -1, fmt.Errorf("%s/%s/stat: %q has no processor", tasks, id, stat)
+	}
+	return strconv.Atoi(fields[processor])
+}
+
+// waits reports whether a thread was seen switched out, waiting for something. (A state
+// other than running would not tell: a thread may go on before it is switched out.)
+func waits(id string) bool {
+	what, err := os.ReadFile(filepath.Join(tasks, id, "syscall"))
+	return gone(err) || err == nil && !strings.HasPrefix(string(what), "running")
+}
+
+func gone(err error) bool { return errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ESRCH) }

@@ -2,9 +2,6 @@
 package kernel
 
 import (
-	"os"
-	"strconv"
-	"strings"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -20,44 +17,6 @@ func Getcpu() (cpu, node int, err error) {
 	return int(c), int(n), nil
 }
 
-// PossibleCPUs returns one more than the highest number that a CPU may get:
-// what /sys says, or without it as many as sched_getaffinity(2) has bits for.
-func PossibleCPUs() int {
-	if data, err := os.ReadFile("/sys/devices/system/cpu/possible"); err == nil {
-		if n := lastOf(string(data)) + 1; n > 0 {
-			return n
-		}
-	}
-	var mask [1 << 13]byte // Linux allows 8192 CPUs
-	n, _, e := unix.RawSyscall(unix.SYS_SCHED_GETAFFINITY, 0, unsafe.Sizeof(mask), uintptr(unsafe.Pointer(&mask)))
-	if e != 0 {
-		return len(mask)
-	}
-	return int(n) * 8
-}
-
-// AllowedCPUs returns the CPUs that the calling thread may run on.
-func AllowedCPUs() (cpus []int, err error) {
-	var set unix.CPUSet
-	err = unix.SchedGetaffinity(0, &set)
-	for cpu := range len(set) * 64 {
-		if set.IsSet(cpu) {
-			cpus = append(cpus, cpu)
-		}
-	}
-	return cpus, err
-}
-
-// lastOf returns the last number of a list of CPUs ("0-3", "0,2-5"), or -1.
-func lastOf(list string) int {
-	list = strings.TrimSpace(list)
-	last, err := strconv.Atoi(list[strings.LastIndexAny(list, "-,")+1:])
-	if err != nil || last < 0 {
-		return -1
-	}
-	return last
-}
-
 // Release returns the kernel's release, "6.12.5-arm64", or "" if it is not told.
 func Release() string {
 	var u unix.Utsname
@@ -65,26 +24,6 @@ func Release() string {
 		return ""
 	}
 	return unix.ByteSliceToString(u.Release[:])
-}
-
-// MayKeepSections says whether an arm64 kernel of that release may be one that
-// lets a critical section run on after its thread was preempted or migrated: Linux
-// 6.19 up to 7.0.13 (39a167560a61, fixed by 411c1cf43039), and with room for
-// backports. A release that tells nothing may be one.
-func MayKeepSections(release string) bool {
-	major, rest, _ := strings.Cut(release, ".")
-	digits := strings.IndexFunc(rest, func(r rune) bool { return r < '0' || r > '9' })
-	if digits >= 0 {
-		rest = rest[:digits]
-	}
-	x, errX := strconv.Atoi(major)
-	y, errY := strconv.Atoi(rest)
-	if errX != nil || errY != nil {
-		return true
-	}
-	// Before 4.18 there is no rseq(2): the release is made up (setarch).
-	madeUp := x < 4 || x == 4 && y < 18
-	return x == 6 && y >= 19 || x == 7 && y < 2 || madeUp || strings.Contains(release, "-rc")
 }
 
 // ENOTSUPP is what the kernel answers where something is switched off or not
@@ -132,5 +71,7 @@ func Map(size int) []byte {
 	return memory
 }
 
-// Unmap gives back what Map returned.
-func Unmap(memory []byte) { unix.Munmap(memory) }
+// Discard gives the memory back of what Map returned, which is zero then and there
+// again when it is written, and reports whether it did: not, if the process locks all
+// memory (mlockall).
+func Discard(memory []byte) bool { return unix.Madvise(memory, unix.MADV_DONTNEED) == nil }

@@ -41,5 +41,5 @@ func Visit(int) error { return errors.ErrUnsupported }
 // Map returns none.
 func Map(int) []byte { return nil }
 
-// Unmap does nothing.
-func Unmap([]byte) {}
+// Discard does nothing.
+func Discard([]byte) bool { return false }

@@ -1,16 +1,22 @@
-//go:build linux && cgo && (amd64 || arm64)
+//go:build linux && !android && cgo && !purego && (amd64 || arm64)
 
 package testutil
 
 // #define _GNU_SOURCE
 // #include <sched.h>
 // #include "sections_cgo.h"
+// // Of glibc.h, which the build cache does not see from here.
+// extern int rseqgo_v1_register_thread(void) __attribute__((visibility("hidden")));
 import "C"
 
 import "unsafe"
 
 // SchedGetcpu asks the C library for the CPU number, through cgo.
 func SchedGetcpu() int { return int(C.sched_getcpu()) }
+
+// CRegisterThread is rseqgo_register_thread of glibc.h: what C code is told of the
+// calling thread.
+func CRegisterThread() int { return int(C.rseqgo_v1_register_thread()) }
 
 // What CLoop does in each round.
 const (

@@ -3,12 +3,13 @@ package testutil
 import (
 	"runtime"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/rseq-go/rseq"
 	"github.com/rseq-go/rseq/internal/kernel"
-	"github.com/rseq-go/rseq/internal/tramp"
+	"github.com/rseq-go/rseq/internal/section"
 )
 
 // AllowedCPUs returns the CPUs that this thread may run on.
@@ -21,8 +22,9 @@ func AllowedCPUs(t testing.TB) []int {
 	return cpus
 }
 
-// OnThread runs f on a thread of its own, which ends with f. What f does to the
-// thread (its affinity, its signal mask) dies with it.
+// OnThread runs f on a thread of its own, which ends with f, or, if it is the main one,
+// is parked for ever. So what f does to the thread (its affinity, its signal mask, its
+// area) stays with it.
 func OnThread(f func()) {
 	done := make(chan struct{})
 	go func() {
@@ -33,13 +35,11 @@ func OnThread(f func()) {
 	<-done
 }
 
-// Pin moves the calling thread, to which the goroutine is locked, to cpu.
-func Pin(t testing.TB, cpu int) {
+// Pin moves the calling thread, to which the goroutine is locked, to one of cpus.
+func Pin(t testing.TB, cpus ...int) {
 	t.Helper()
-	var set unix.CPUSet
-	set.Set(cpu)
-	if err := unix.SchedSetaffinity(0, &set); err != nil {
-		t.Errorf("pin to CPU %d: %v", cpu, err)
+	if err := kernel.Bind(0, cpus...); err != nil {
+		t.Errorf("pin to CPU %v: %v", cpus, err)
 	}
 }
 
@@ -55,12 +55,34 @@ func Unregister(t testing.TB) {
 	UnregisterArea(t, info.Offset, info.RegisteredLen, info.Signature)
 }
 
+// RegisterAgain undoes Unregister.
+func RegisterAgain(t testing.TB) {
+	t.Helper()
+	info, _ := rseq.Query()
+	area := uintptr(section.ThreadPointer()) + uintptr(info.Offset)
+	if _, _, e := unix.RawSyscall6(unix.SYS_RSEQ, area, uintptr(info.RegisteredLen), 0, uintptr(info.Signature), 0, 0); e != 0 {
+		t.Errorf("registering again: %v", e)
+	}
+}
+
 // UnregisterArea is Unregister for a process that was not asked yet what it has.
 func UnregisterArea(t testing.TB, offset int, length, signature uint32) {
 	t.Helper()
 	const unregister = 1 // RSEQ_FLAG_UNREGISTER
-	area := uintptr(tramp.ThreadPointer()) + uintptr(offset)
+	area := uintptr(section.ThreadPointer()) + uintptr(offset)
 	if _, _, e := unix.RawSyscall6(unix.SYS_RSEQ, area, uintptr(length), unregister, uintptr(signature), 0, 0); e != 0 {
 		t.Errorf("unregistering: %v", e)
 	}
+}
+
+// ThreadTime returns how long a thread of this process has run on a CPU. What a thread
+// does while it runs is judged by that, since a machine may let it run late.
+func ThreadTime(t testing.TB, tid int) time.Duration {
+	t.Helper()
+	const perThread, sched = 4, 2 // linux/posix-timers.h
+	var ts unix.Timespec
+	if err := unix.ClockGettime(int32(^tid<<3|perThread|sched), &ts); err != nil {
+		t.Error(err)
+	}
+	return time.Duration(ts.Nano())
 }

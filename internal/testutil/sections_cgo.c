@@ -1,4 +1,4 @@
-//go:build linux && cgo && (amd64 || arm64)
+//go:build linux && !android && cgo && !purego && (amd64 || arm64)
 
 /* The operations that the benchmarks compare with, in C: critical sections of
  * its own, as librseq writes them (asm goto, inline), and the same in functions

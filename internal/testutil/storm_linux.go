@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/rseq-go/rseq"
+	"github.com/rseq-go/rseq/internal/kernel"
 )
 
 // NeedSections skips the test if critical sections cannot run here, by their own
@@ -175,10 +176,8 @@ func pester(t *testing.T, tids *sync.Map) (stop func()) {
 	wg.Go(func() {
 		for n := 0; !stopped.Load(); n++ {
 			tids.Range(func(tid, _ any) bool {
-				var one unix.CPUSet
-				one.Set(cpus[rand.IntN(len(cpus))])
 				if n%2 == 0 {
-					unix.SchedSetaffinity(tid.(int), &one)
+					kernel.Bind(tid.(int), cpus[rand.IntN(len(cpus))])
 				} else {
 					unix.Tgkill(unix.Getpid(), tid.(int), unix.SIGURG)
 				}

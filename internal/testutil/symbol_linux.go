@@ -11,6 +11,9 @@ func anchor() {}
 // Injected is how the assembler is told to compile the delay loops in.
 const Injected = "CGO_CFLAGS=-g -O2 -Wa,--defsym,RSEQGO_INJECT=1"
 
+// WrongConvention is how the assembler is told to have the convention check fail.
+const WrongConvention = "CGO_CFLAGS=-g -O2 -Wa,--defsym,RSEQGO_WRONG_CONVENTION=1"
+
 // Inject returns the delay loops that the critical sections of this program make
 // at each of their points, nil if none were compiled in: they are if the
 // assembler was given RSEQGO_INJECT.

@@ -6,11 +6,14 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"flag"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -102,8 +105,22 @@ func cameAlong(t testing.TB, name string, flags []string) string {
 	return program
 }
 
-// Run runs a program that must end well within two minutes and returns its
-// standard output.
+// started is when the tests' time began, or a moment later.
+var started = time.Now()
+
+// Patience is how long a program may run, or something may take that must happen at last:
+// an hour, or half of the time that the tests have left, so that there is time to say what
+// happened. It ends what hangs, and not what a slow machine does slowly.
+func Patience() time.Duration {
+	if f := flag.Lookup("test.timeout"); f != nil {
+		if limit := f.Value.(flag.Getter).Get().(time.Duration); limit > 0 {
+			return max((limit-time.Since(started))/2, 2*time.Minute)
+		}
+	}
+	return time.Hour
+}
+
+// Run runs a program, which must end by itself, and returns its standard output.
 func Run(t testing.TB, env []string, name string, args ...string) string {
 	t.Helper()
 	if name == "go" && Guest() {
@@ -118,16 +135,18 @@ func Run(t testing.TB, env []string, name string, args ...string) string {
 
 // Try is Run for a program that may fail.
 func Try(env []string, name string, args ...string) (stdout, stderr string, err error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	limit := Patience()
+	ctx, cancel := context.WithTimeoutCause(context.Background(), limit, fmt.Errorf("it did not end within %v", limit.Round(time.Second)))
 	defer cancel()
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Env = append(os.Environ(), env...)
-	cmd.WaitDelay = time.Second
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGQUIT) } // Go's programs show where they are
+	cmd.WaitDelay = time.Minute
 	var o, e bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &o, &e
 	err = cmd.Run()
 	if ctx.Err() != nil {
-		err = ctx.Err()
+		err = context.Cause(ctx)
 	}
 	return o.String(), e.String(), err
 }

@@ -1,6 +1,7 @@
 // Program filter runs a command under a seccomp filter for rseq(2): it answers
 // the errno that the first argument names, or "kill"s or "trap"s. "EPERM:a,b" is for
-// the system calls a and b instead.
+// the system calls a and b instead; "a/1<256" is a call of a whose argument 1 is below
+// 256, "a/0=5" one whose argument 0 is 5.
 package main
 
 import (
@@ -8,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"strconv"
 	"strings"
 
 	"github.com/elastic/go-seccomp-bpf"
@@ -16,6 +18,7 @@ import (
 
 var actions = map[string]seccomp.Action{
 	"ENOSYS": seccomp.ActionErrno | seccomp.Action(unix.ENOSYS),
+	"EAGAIN": seccomp.ActionErrno | seccomp.Action(unix.EAGAIN),
 	"EPERM":  seccomp.ActionErrno | seccomp.Action(unix.EPERM),
 	"EACCES": seccomp.ActionErrno | seccomp.Action(unix.EACCES),
 	"EINVAL": seccomp.ActionErrno | seccomp.Action(unix.EINVAL),
@@ -29,12 +32,29 @@ func main() {
 	if !other {
 		calls = "rseq"
 	}
+	group := seccomp.SyscallGroup{Action: actions[action]}
+	for call := range strings.SplitSeq(calls, ",") {
+		name, condition, conditional := strings.Cut(call, "/")
+		if !conditional {
+			group.Names = append(group.Names, name)
+			continue
+		}
+		is := map[byte]seccomp.Operation{'<': seccomp.LessThan, '=': seccomp.Equal}[condition[1]]
+		value, err := strconv.ParseUint(condition[2:], 10, 64)
+		if err != nil {
+			panic(err)
+		}
+		group.NamesWithCondtions = append(group.NamesWithCondtions, seccomp.NameWithConditions{
+			Name:       name,
+			Conditions: []seccomp.Condition{{Argument: uint32(condition[0] - '0'), Operation: is, Value: value}},
+		})
+	}
 	err := seccomp.LoadFilter(seccomp.Filter{
 		NoNewPrivs: true,
 		Flag:       seccomp.FilterFlagTSync,
 		Policy: seccomp.Policy{
 			DefaultAction: seccomp.ActionAllow,
-			Syscalls:      []seccomp.SyscallGroup{{Action: actions[action], Names: strings.Split(calls, ",")}},
+			Syscalls:      []seccomp.SyscallGroup{group},
 		},
 	})
 	if err == nil {

@@ -7,6 +7,7 @@ import "C"
 import (
 	"encoding/json"
 	"fmt"
+	"unsafe"
 
 	"github.com/rseq-go/rseq"
 	"github.com/rseq-go/rseq/percpu"
@@ -45,7 +46,37 @@ func JSON() string {
 	return string(data)
 }
 
-// Sections says whether critical sections may run.
-func Sections() error { return rseq.CriticalSections(rseq.ByCPU) }
+// Work works n times on the data of a plugin's host, by the plugin's copy of the critical
+// sections: it adds to a counter and to cells, and takes from a list and gives back.
+func Work(counter *percpu.Counter, cells *rseq.Cells, list *percpu.FreeList, n int) error {
+	for range n {
+		counter.Add(1)
+		for cells.Add(1) != rseq.Done {
+			if err := rseq.CriticalSections(rseq.ByCPU); err != nil {
+				return err
+			}
+		}
+		for {
+			cpu, err := rseq.CPU()
+			if err != nil {
+				return err
+			}
+			word := (*int64)(unsafe.Add(unsafe.Pointer(cells.Base), uintptr(cpu)*cells.Stride+8))
+			s := rseq.ByCPU.LoadAddStore(word, 1, cpu)
+			if s == rseq.Done {
+				break
+			}
+			if s == rseq.NotRegistered {
+				if err := rseq.CriticalSections(rseq.ByCPU); err != nil {
+					return err
+				}
+			}
+		}
+		if handle, ok := list.Pop(); ok && !list.Push(handle) {
+			return fmt.Errorf("no room for handle %d", handle)
+		}
+	}
+	return nil
+}
 
 func main() {}

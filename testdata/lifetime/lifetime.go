@@ -16,6 +16,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -29,32 +30,35 @@ func main() {
 	}
 	info, err := rseq.Query()
 	fmt.Println("owner", info.Owner, err)
-	switch os.Args[1] {
+	what := os.Args[1]
+	switch what {
 	case "churn":
 		churn(n/10 + 1)
 		before := rss()
-		churn(n)
-		fmt.Println(n, "threads; kB resident before and after:", before, rss())
+		fmt.Println(churn(n), "threads; kB resident before and after:", before, rss())
 		if rss() > before+8<<10 {
 			fatal("memory grows with threads that ended")
 		}
 	case "cthreads":
-		if bad := C.run_c_threads(C.int(n)); bad != 0 {
-			fatal(bad, "of", n, "C threads went wrong")
-		}
+		fmt.Println(cThreads(n), "C threads")
 	case "fork":
-		for range n {
+		fmt.Println(repeat(n, func() {
 			if status := C.fork_and_read(); status != 0 {
 				fatal("the child's status is", status)
 			}
+		}), "processes")
+	case "alarm", "slow alarm":
+		handler := 0
+		if what == "slow alarm" { // as where processors are emulated, or others' processes run
+			handler = 100_000
 		}
-	case "alarm":
-		C.start_alarms()
-		churn(n)
-		if bad := C.run_c_threads(C.int(n)); bad != 0 {
-			fatal(bad, "of", n, "C threads went wrong")
+		C.start_alarms(C.long(handler))
+		threads := churn(n) + cThreads(n)
+		alarms := int(C.stop_alarms())
+		fmt.Println(alarms, "alarms,", threads, "threads")
+		if alarms == 0 || alarms > 40*threads { // see send_alarms
+			fatal("that is not some for each thread")
 		}
-		fmt.Println(C.stop_alarms(), "alarms")
 	case "sigurg":
 		var stop atomic.Bool
 		var wg sync.WaitGroup
@@ -63,27 +67,57 @@ func main() {
 				syscall.Kill(os.Getpid(), unix.SIGURG)
 			}
 		})
-		churn(n)
+		fmt.Println(churn(n), "threads")
 		stop.Store(true)
 		wg.Wait()
+	default:
+		fatal("unknown:", what)
 	}
 }
 
+// enough is how long a slow machine repeats something: it is then as good as done.
+const enough = 10 * time.Second
+
+// repeat calls f n times, or a tenth of that and then until it was enough. It returns
+// how often.
+func repeat(n int, f func()) int {
+	began := time.Now()
+	for i := range n {
+		if i > n/10 && time.Since(began) > enough {
+			return i
+		}
+		f()
+	}
+	return n
+}
+
 // churn runs n threads, a few at a time; each asks and ends.
-func churn(n int) {
+func churn(n int) int {
 	var wg sync.WaitGroup
+	defer wg.Wait()
 	slots := make(chan struct{}, 8)
-	for range n {
+	return repeat(n, func() {
 		slots <- struct{}{}
 		wg.Go(func() {
 			runtime.LockOSThread() // and never unlocked: the thread ends here
+			C.send_alarms()
 			if cpu, err := rseq.CPU(); cpu < 0 || err != nil {
 				fatal(cpu, err)
 			}
 			<-slots
 		})
-	}
-	wg.Wait()
+	})
+}
+
+// cThreads runs n threads of C's.
+func cThreads(n int) int {
+	C.start_c_threads()
+	const batch = 10
+	return batch * repeat((n+batch-1)/batch, func() {
+		if bad := C.run_c_threads(batch); bad != 0 {
+			fatal(bad, "of", batch, "C threads went wrong")
+		}
+	})
 }
 
 func rss() int {

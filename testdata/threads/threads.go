@@ -1,8 +1,9 @@
 // Program threads is this package in a program with many threads. It prints
 // what Query says, then for each of its 32 locked threads where that one's area
-// is believed to be (thread id, address; zero: this thread has none), then
-// "ready", and waits for the end of its input. Each thread is pinned to a CPU
-// and must read that one, area or not.
+// is believed to be and how long (thread id, address, length; zero: this thread has
+// none), then "ready", and waits for the end of its input. Each thread is pinned to a
+// CPU and must read that one, area or not. With the argument "main" the main thread
+// asks first; with "live" a live check of each kind is made and printed instead.
 package main
 
 import (
@@ -17,13 +18,17 @@ import (
 
 	"github.com/rseq-go/rseq"
 	"github.com/rseq-go/rseq/internal/kernel"
-	"github.com/rseq-go/rseq/internal/tramp"
+	"github.com/rseq-go/rseq/internal/section"
 )
 
 // The main goroutine stays on the main thread, so no other one runs there.
 func init() { runtime.LockOSThread() }
 
 func main() {
+	if len(os.Args) > 1 && os.Args[1] == "live" {
+		live()
+		return
+	}
 	// The owner is found by whichever thread asks first.
 	if len(os.Args) > 1 && os.Args[1] == "main" {
 		rseq.Query()
@@ -45,7 +50,7 @@ func main() {
 	}
 	var ready sync.WaitGroup
 	for i := range 32 {
-		ready.Go(func() { thread(cpus[i%len(cpus)], info) })
+		ready.Go(func() { thread(cpus[i%len(cpus)]) })
 	}
 	ready.Wait()
 	fmt.Println("ready")
@@ -53,13 +58,11 @@ func main() {
 }
 
 // thread runs on a thread of its own that stays when it returns.
-func thread(cpu int, info rseq.Info) {
+func thread(cpu int) {
 	started := make(chan struct{})
 	go func() {
 		runtime.LockOSThread()
-		var one unix.CPUSet
-		one.Set(cpu)
-		if err := unix.SchedSetaffinity(0, &one); err != nil {
+		if err := kernel.Bind(0, cpu); err != nil {
 			fatal(err)
 		}
 		t, err := rseq.LockThread()
@@ -77,16 +80,28 @@ func thread(cpu int, info rseq.Info) {
 			}
 			rseq.ConcurrencyID()
 		}
-		area := uintptr(0)
+		area, length, work := uintptr(0), uint32(0), false
 		if t.Confirm() == rseq.Confirmed {
-			area = uintptr(tramp.ThreadPointer()) + uintptr(info.Offset)
+			info, _ := rseq.Query()
+			area = uintptr(section.ThreadPointer()) + uintptr(info.Offset)
+			length, work = info.RegisteredLen, info.CriticalSections
 		}
-		sections(area != 0 && info.CriticalSections)
-		fmt.Println(unix.Gettid(), area)
+		sections(work)
+		fmt.Println(unix.Gettid(), area, length)
 		close(started)
 		select {}
 	}()
 	<-started
+}
+
+// live prints how often a section was aborted, how often it ran on, and why a round
+// told nothing, for each disturbance.
+func live() {
+	rseq.Query()
+	for how := section.Preempted; how <= section.Migrated; how++ {
+		aborted, survived, err := section.LiveCheck(how, 5, false)
+		fmt.Println(aborted, survived, err)
+	}
 }
 
 // sections runs a critical section on this thread, which must work or be refused.

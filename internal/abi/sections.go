@@ -1,0 +1,48 @@
+package abi
+
+// What the critical sections of cs_<arch>.s share with Go. The assembler gets it by
+// cs_<arch>.h, which gen makes from Shared; Go's types are compared with it where they
+// are declared, by the compiler.
+
+// Values of type Status of package rseq.
+const (
+	Done = iota
+	CompareFailed
+	Raced
+	OutOfRange
+	NotRegistered
+)
+
+// Offsets in bytes on 64-bit machines.
+const (
+	// Type Cells of package rseq, with which type Counter of percpu begins.
+	CellsBase, CellsN, CellsStride = 0, 8, 16
+
+	// What an operation on the thread's own index is given: how many CPU numbers it has
+	// something for, and, but for Cells, how many concurrency ids instead.
+	OwnN, OwnNMMCID = 8, 24
+
+	// Type FreeList of percpu, and its blocks.
+	ListBlocks                       = 0
+	BlockCount, BlockCap, BlockItems = 0, 8, 16
+
+	// Type Gate of internal/section.
+	GateReadCPUID, GateReadNodeID, GateReadMMCID = 0, 8, 16
+	GateCSCPUID, GateCSMMCID, GatePossible       = 24, 32, 40
+	GateSize                                     = 48
+)
+
+// Shared has the names of all of these in cs_<arch>.s.
+var Shared = []struct {
+	Name  string
+	Value int64
+}{
+	{"DONE", Done}, {"COMPARE_FAILED", CompareFailed}, {"RACED", Raced},
+	{"OUT_OF_RANGE", OutOfRange}, {"NOT_REGISTERED", NotRegistered},
+	{"CELLS_BASE", CellsBase}, {"CELLS_STRIDE", CellsStride},
+	{"OWN_N", OwnN}, {"OWN_N_MM_CID", OwnNMMCID},
+	{"LIST_BLOCKS", ListBlocks},
+	{"BLOCK_COUNT", BlockCount}, {"BLOCK_CAP", BlockCap}, {"BLOCK_ITEMS", BlockItems},
+	{"GATE_READ_cpu_id", GateReadCPUID}, {"GATE_READ_node_id", GateReadNodeID}, {"GATE_READ_mm_cid", GateReadMMCID},
+	{"GATE_CS_cpu_id", GateCSCPUID}, {"GATE_CS_mm_cid", GateCSMMCID}, {"GATE_POSSIBLE", GatePossible}, {"GATE_SIZE", GateSize},
+}

@@ -1,0 +1,117 @@
+package kernel
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// question is whether a seccomp filter kills for some system calls. A child process
+// makes them first. That is done here and not in C, because fences work without cgo.
+type question struct {
+	calls []call // harmless in the child
+
+	mu       sync.Mutex
+	answered bool
+	answer   error // nil: no filter kills
+	next     time.Time
+	wait     time.Duration
+}
+
+// What became of a question.
+var (
+	errKills   = errors.New("a seccomp filter kills for it: it killed a child process that asked first")
+	errNoChild = errors.New("a seccomp filter may kill for it, and no child process could be made to ask first")
+)
+
+// ask returns nil if the calling thread may make the calls. An answer stays, since a
+// filter does; that no child could be made does not, but while it is fresh no other is
+// tried.
+func (q *question) ask() error {
+	if !filtered() {
+		return nil
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.answered || time.Now().Before(q.next) {
+		return q.answer
+	}
+	status, err := inChild(q.calls)
+	switch {
+	case err != nil:
+		q.answer = fmt.Errorf("%w: %w", errNoChild, err)
+		q.wait = min(max(2*q.wait, 50*time.Millisecond), time.Minute)
+		q.next = time.Now().Add(q.wait)
+	case status.Signaled():
+		q.answered, q.answer = true, errKills
+	default:
+		q.answered, q.answer = true, nil
+	}
+	return q.answer
+}
+
+// filtered reports whether the calling thread may have a seccomp filter: it does not
+// where the kernel says so.
+var filtered = func() bool {
+	mode, _, e := unix.RawSyscall6(unix.SYS_PRCTL, unix.PR_GET_SECCOMP, 0, 0, 0, 0, 0)
+	return e != 0 || mode != 0
+}
+
+// call is a system call's number and its first arguments.
+type call struct{ number, a, b, c, d uintptr }
+
+// inChild has a child process make calls, and returns how it ended. It is a variable
+// for tests.
+var inChild = func(calls []call) (status unix.WaitStatus, err error) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	// No handler of this process runs in the child, and a signal that a filter sends
+	// kills at once.
+	var all, before unix.Sigset_t
+	for i := range all.Val {
+		all.Val[i]--
+	}
+	if err := unix.PthreadSigmask(unix.SIG_SETMASK, &all, &before); err != nil {
+		return 0, err
+	}
+	pid, e := forkAndCall(calls)
+	unix.PthreadSigmask(unix.SIG_SETMASK, &before, nil)
+	if e != 0 {
+		return 0, e
+	}
+	for {
+		// Of a child that sends no signal when it ends only who has __WALL hears.
+		switch _, err := unix.Wait4(int(pid), &status, unix.WALL, nil); err {
+		case unix.EINTR:
+		default:
+			return status, err
+		}
+	}
+}
+
+// forkAndCall returns in the parent only. The child has a copy of everything and one
+// thread, which must not enter the Go runtime: it makes raw system calls and ends. (As
+// in package syscall, forkAndExecInChild.)
+//
+//go:noinline
+//go:norace
+//go:nosplit
+func forkAndCall(calls []call) (pid uintptr, e syscall.Errno) {
+	pid, _, e = syscall.RawSyscall6(unix.SYS_CLONE, 0, 0, 0, 0, 0, 0)
+	if e != 0 || pid != 0 {
+		return pid, e
+	}
+	syscall.RawSyscall6(unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 0, 0, 0, 0, 0) // no core file
+	for i := range calls {
+		c := &calls[i]
+		syscall.RawSyscall6(c.number, c.a, c.b, c.c, c.d, 0, 0)
+	}
+	for {
+		syscall.RawSyscall(unix.SYS_EXIT_GROUP, 0, 0, 0)
+	}
+}

@@ -1,0 +1,52 @@
+package section
+
+import (
+	"unsafe"
+
+	"github.com/rseq-go/rseq/internal/abi"
+)
+
+// What the operations do where there are no sections: each has the operation's own
+// signature.
+
+func PortableRead(slow ReadSlow) int32 { return slow(nil) }
+
+func PortableAdd(unsafe.Pointer, int64) int32 { return abi.NotRegistered }
+
+func PortableLoadCBNEStore(uint8, *int64, int64, int64, int) int32 { return abi.NotRegistered }
+
+func PortableLoadAddStore(uint8, *int64, int64, int) int32 { return abi.NotRegistered }
+
+func PortableLoadCBEQStoreAddLoadStore(uint8, *int64, int64, uintptr, int) (load int64, status int32) {
+	return 0, abi.NotRegistered
+}
+
+func PortableLoadAddLoadLoadAddStore(uint8, *uintptr, uintptr, int64, int) int32 {
+	return abi.NotRegistered
+}
+
+func PortableLoadCBNELoadCBNEStore(uint8, *int64, int64, *int64, int64, int64, int) int32 {
+	return abi.NotRegistered
+}
+
+func PortableLoadCBNEStoreStore(uint8, *int64, int64, *int64, int64, int64, int) int32 {
+	return abi.NotRegistered
+}
+
+func PortableLoadCBNEMemcpyStore(uint8, *int64, int64, unsafe.Pointer, unsafe.Pointer, uintptr, int64, int) int32 {
+	return abi.NotRegistered
+}
+
+func PortableCount(counter unsafe.Pointer, delta int64, slow CountSlow) { slow(counter, delta, nil) }
+
+func PortablePush(list unsafe.Pointer, v uint64, slow PushSlow, _ uint32) bool {
+	return slow(list, v, nil, abi.NotRegistered)
+}
+
+func PortablePop(list unsafe.Pointer, slow PopSlow, _ uint32) (v uint64, ok bool) {
+	return slow(list, nil, abi.NotRegistered)
+}
+
+func PortableBatch(list unsafe.Pointer, v *uint64, n int, slow BatchSlow, _ uint32) int {
+	return slow(list, v, n, nil, abi.NotRegistered)
+}

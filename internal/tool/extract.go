@@ -1,0 +1,54 @@
+package tool
+
+import (
+	"regexp"
+	"strings"
+)
+
+var (
+	failLine = regexp.MustCompile(`^\s*--- FAIL: `)
+	// What names a test that failed, or that was running when the time was over.
+	namingLine = regexp.MustCompile(failLine.String() + `|^panic: |^fatal error: |^SIG[A-Z]+: |^WARNING: DATA RACE` +
+		`|^\s+running tests:|^\t\t(Test|Fuzz|Example)\S* \(`)
+	logLine = regexp.MustCompile(`^\s+\S+\.go:\d+: `)
+)
+
+// lastLines and namingLines are how many an Extract has at most of each kind.
+const lastLines, namingLines = 40, 40
+
+// Extract is what to show of the output of tests that failed: the lines that name
+// what failed, with the begin of what each test said, and the last lines. Stacks of
+// goroutines, which may follow, are long.
+func Extract(output string) string {
+	lines := strings.Split(strings.TrimRight(output, "\n"), "\n")
+	last := max(0, len(lines)-lastLines)
+	wanted := map[int]bool{}
+	for i, line := range lines[:last] {
+		if !namingLine.MatchString(line) {
+			continue
+		}
+		wanted[i] = true
+		if failLine.MatchString(line) { // -test.v has the test's words before that line
+			for n := 1; n <= 3 && i+n < last && logLine.MatchString(lines[i+n]); n++ {
+				wanted[i+n] = true
+			}
+			for n := 1; n <= 3 && i-n >= 0 && logLine.MatchString(lines[i-n]); n++ {
+				wanted[i-n] = true
+			}
+		}
+	}
+	shown := map[string]bool{} // a guest repeats some
+	for _, line := range lines[last:] {
+		shown[line] = true
+	}
+	var extract []string
+	for i, line := range lines[:last] {
+		if wanted[i] && !shown[line] && len(extract) < namingLines {
+			extract, shown[line] = append(extract, line), true
+		}
+	}
+	if last > 0 {
+		extract = append(extract, "[...]")
+	}
+	return strings.Join(append(extract, lines[last:]...), "\n")
+}
