@@ -58,7 +58,7 @@ func checkConfirmed(info rseq.Info) check {
 }
 
 // leftOut is the advice where another library owns the areas.
-const leftOut = "nothing: the library that owns the areas registers a thread when it first serves it, and until then " +
+const leftOut = "nothing; the library that owns the areas registers a thread when it first serves it, and until then " +
 	"everything is done the portable way there"
 
 // elsewhere is the advice where the owner's areas are not those of some threads.

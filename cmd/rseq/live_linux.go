@@ -46,7 +46,7 @@ func checkSections(stress bool, p *progress) []check {
 	case stress:
 		list = append(list, checkLost(p))
 	default:
-		list = append(list, check{nothingLost, skip, "some seconds with four threads for each CPU", "rseq doctor --stress"})
+		list = append(list, check{nothingLost, skip, "not tried: it takes some seconds with four threads for each CPU", "rseq doctor --stress"})
 	}
 	return list
 }
