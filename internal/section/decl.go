@@ -62,6 +62,12 @@ func NodeID(slow ReadSlow) int32
 //go:noescape
 func MMCID(slow ReadSlow) int32
 
+// Index is CPUID or MMCID, by x, an Index of package rseq.
+//
+//go:linkname Index rseqgo_v1_read_index
+//go:noescape
+func Index(x uint8, slow IndexSlow) int32
+
 // The critical sections that package rseq documents. They return a Status. x is an Index.
 
 //go:linkname Add rseqgo_v1_cs_add_cpu_id

@@ -20,6 +20,8 @@ func CPUID(slow ReadSlow) int32  { return PortableRead(slow) }
 func NodeID(slow ReadSlow) int32 { return PortableRead(slow) }
 func MMCID(slow ReadSlow) int32  { return PortableRead(slow) }
 
+func Index(x uint8, slow IndexSlow) int32 { return PortableIndex(x, slow) }
+
 func Add(cells unsafe.Pointer, delta int64) int32      { return PortableAdd(cells, delta) }
 func AddMMCID(cells unsafe.Pointer, delta int64) int32 { return PortableAdd(cells, delta) }
 
