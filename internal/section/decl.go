@@ -22,9 +22,6 @@ var _ = [...][0]int{
 	[unsafe.Sizeof(Gate{}) - abi.GateSize]int{},
 }
 
-// Enabled: this build has critical sections.
-const Enabled = true
-
 // Own is the gate of the program or library that the code which names it is in: inlined
 // into a plugin, the plugin's.
 //

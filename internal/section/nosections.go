@@ -4,9 +4,6 @@ package section
 
 import "unsafe"
 
-// Enabled: this build has critical sections.
-const Enabled = false
-
 // Own is no gate: there is nothing to open.
 var Own Gate
 
