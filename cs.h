@@ -7,6 +7,7 @@
 /* The fields that the kinds of index are named after. */
 	.set	RSEQ_INDEX_cpu_id, RSEQ_CPU_ID
 	.set	RSEQ_INDEX_mm_cid, RSEQ_MM_CID
+	.set	RSEQ_INDEX_node_id, RSEQ_NODE_ID	/* for the readers alone */
 
 /* BOTH makes an operation's two functions, rseqgo_v1_cs_<op>_cpu_id and
  * rseqgo_v1_cs_<op>_mm_cid, and its PORTABLE word. Go calls the first, which jumps to
@@ -15,6 +16,19 @@
 	PORTABLE \op
 	\macro	\op, rseqgo_v1_cs_\op\()_cpu_id, cpu_id, rseqgo_v1_cs_\op\()_mm_cid
 	\macro	\op, rseqgo_v1_cs_\op\()_mm_cid, mm_cid
+	.endm
+
+/* READERS makes rseqgo_v1_read_cpu_id, rseqgo_v1_read_node_id, rseqgo_v1_read_mm_cid and
+ * rseqgo_v1_read_index, which jumps to rseqgo_v1_read_index_mm_cid, for the registers of the
+ * first two arguments. */
+	.macro	READERS first, second
+	PORTABLE read
+	READER	read, read_cpu_id, cpu_id, \first
+	READER	read, read_node_id, node_id, \first
+	READER	read, read_mm_cid, mm_cid, \first
+	PORTABLE read_index
+	READER	read_index, read_index, cpu_id, \second, rseqgo_v1_read_index_mm_cid
+	READER	read_index, read_index_mm_cid, mm_cid, \second
 	.endm
 
 /* How often an operation on the thread's own index tries before it says RACED. A

@@ -74,33 +74,35 @@
 	jmp	*(%rdx)
 	.endm
 
-/* int32_t <field>(slow), the readers: rseqgo_v1_read_cpu_id, rseqgo_v1_read_node_id and
- * rseqgo_v1_read_mm_cid.
+/* int32_t read(slow), the readers of a field, and int32_t read_index(index, slow), whose
+ * first argument says which kind of index:
  *
- *	if (area->cpu_id < 0) return slow()
- *	return area-><field>
+ *	if (area->cpu_id < 0) return slow(...)
+ *	return area->field
  *
- * The last two are right only in the area of a registered thread. in: slow rax. */
-	.macro	READER field, offset
-	PORTABLE read_\field
-	FUNCTION rseqgo_v1_read_\field
-	OPEN	read_\field, GATE_READ_\field
+ * mm_cid and node_id are right only in the area of a registered thread. in: slow rax, or
+ * index al and slow rbx. */
+	.macro	READER op, name, field, slow, other
+	FUNCTION rseqgo_v1_\name
+	OPEN	\name, GATE_READ_\field
+	.ifnb	\other
+	testb	%al, %al
+	jne	\other
+	.endif
 	movl	%fs:RSEQ_CPU_ID(%rdx), %ecx
 	testl	%ecx, %ecx
-	js	.Lread_\field\()_unregistered
+	js	.L\name\()_unregistered
 	.ifnc	\field, cpu_id
-	movl	%fs:\offset(%rdx), %ecx
+	movl	%fs:RSEQ_INDEX_\field(%rdx), %ecx
 	.endif
 	movl	%ecx, %eax
 	ret
-	CLOSED	read_\field, read_\field
-.Lread_\field\()_unregistered:
-	SLOW	%rax
-	END_FUNCTION rseqgo_v1_read_\field
+	CLOSED	\op, \name
+.L\name\()_unregistered:
+	SLOW	\slow
+	END_FUNCTION rseqgo_v1_\name
 	.endm
-	READER	cpu_id, RSEQ_CPU_ID
-	READER	node_id, RSEQ_NODE_ID
-	READER	mm_cid, RSEQ_MM_CID
+	READERS %rax, %rbx
 
 /* INJECT is a delay loop for the tests, nothing in a normal build: so many rounds
  * as a word says, or until that turns zero. It clobbers r12 and the flags. */

@@ -72,32 +72,34 @@
 	br	x27
 	.endm
 
-/* int32_t <field>(slow), the readers: rseqgo_v1_read_cpu_id, rseqgo_v1_read_node_id and
- * rseqgo_v1_read_mm_cid.
+/* int32_t read(slow), the readers of a field, and int32_t read_index(index, slow), whose
+ * first argument says which kind of index:
  *
- *	if (area->cpu_id < 0) return slow()
- *	return area-><field>
+ *	if (area->cpu_id < 0) return slow(...)
+ *	return area->field
  *
- * The last two are right only in the area of a registered thread. in: slow x0. */
-	.macro	READER field, offset
-	PORTABLE read_\field
-	FUNCTION rseqgo_v1_read_\field
-	OPEN	read_\field, GATE_READ_\field
+ * mm_cid and node_id are right only in the area of a registered thread. in: slow x0, or
+ * index w0 and slow x1. */
+	.macro	READER op, name, field, slow, other
+	FUNCTION rseqgo_v1_\name
+	OPEN	\name, GATE_READ_\field
+	.ifnb	\other
+	tst	w0, #0xff
+	b.ne	\other
+	.endif
 	ldr	w17, [x16, #RSEQ_CPU_ID]
-	tbnz	w17, #31, .Lread_\field\()_unregistered
+	tbnz	w17, #31, .L\name\()_unregistered
 	.ifnc	\field, cpu_id
-	ldr	w17, [x16, #\offset]
+	ldr	w17, [x16, #RSEQ_INDEX_\field]
 	.endif
 	mov	w0, w17
 	ret
-	CLOSED	read_\field, read_\field
-.Lread_\field\()_unregistered:
-	SLOW	x0
-	END_FUNCTION rseqgo_v1_read_\field
+	CLOSED	\op, \name
+.L\name\()_unregistered:
+	SLOW	\slow
+	END_FUNCTION rseqgo_v1_\name
 	.endm
-	READER	cpu_id, RSEQ_CPU_ID
-	READER	node_id, RSEQ_NODE_ID
-	READER	mm_cid, RSEQ_MM_CID
+	READERS x0, x1
 
 /* INJECT is a delay loop for the tests, nothing in a normal build: so many rounds
  * as a word says, or until that turns zero. It clobbers x19 to x21. */

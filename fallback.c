@@ -357,7 +357,7 @@ static int stays(int e)
 }
 
 /* find_out has decide called by one thread at a time. It returns 0 if another one
- * is at it. Whoever does it is not interrupted by a signal, whose handler might ask,
+ * is at it. Meanwhile the thread is not interrupted by a signal, whose handler might ask,
  * fork or jump away, nor cancelled. */
 static int find_out(struct rseqgo_info *f)
 {

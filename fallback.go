@@ -35,6 +35,13 @@ func slowConcurrencyID(gate *section.Gate) int32 {
 	return slow(gate, abi.OffsetMMCID, FeatureMMCID)
 }
 
+func slowIndex(x uint8, gate *section.Gate) int32 {
+	if Index(x) == ByCPU {
+		return slowCPU(gate)
+	}
+	return slowConcurrencyID(gate)
+}
+
 // slow returns the field at offset, negative if this thread has none even after
 // it asked for an area. A thread asks once; refused, it asks again only in
 // LockThread, CriticalSections and Query.
@@ -64,6 +71,8 @@ func slow(gate *section.Gate, offset int, f Features) int32 {
 var (
 	errGetcpu        error = getcpuError{}
 	errConcurrencyID error = concurrencyIDError{}
+
+	errIndex = [...]error{ByCPU: errGetcpu, ByConcurrencyID: errConcurrencyID}
 )
 
 type getcpuError struct{}

@@ -97,7 +97,7 @@ func TestOwners(t *testing.T) {
 			owner: rseq.OwnerSelf, via: "own", areas: "all", ours: true},
 		{name: "preloaded, main thread only, no symbol, main thread first", foreign: ours + " -DMAIN", first: "main",
 			owner: rseq.OwnerSelf, via: "own", areas: "all", confirmation: "elsewhere", reason: "elsewhere"},
-		// Who asks first sees this thread and a new one: the owner may be the
+		// The first question is about this thread and a new one: the owner may be the
 		// other library or this package, and every reading is right.
 		{name: "preloaded, every second thread", foreign: ours + " -DSECOND",
 			owner: anyOwner, areas: "some", ours: true},
@@ -300,7 +300,7 @@ func TestEdges(t *testing.T) {
 }
 
 // TestLimited: what cannot be found out when it is asked for first is not remembered for
-// ever, and who asks meanwhile waits.
+// ever, and a question that comes meanwhile waits.
 func TestLimited(t *testing.T) {
 	testutil.NeedCompilers(t)
 	dir, err := os.Getwd()
@@ -323,7 +323,7 @@ func TestLimited(t *testing.T) {
 }
 
 // TestBesideLibrseq: a library that registers a thread when it is told to, and ends the
-// process where that fails, keeps its right to every thread, whoever asks first.
+// process where that fails, keeps its right to every thread, whichever of the two is asked first.
 func TestBesideLibrseq(t *testing.T) {
 	testutil.NeedCompilers(t)
 	if !onGlibc() {

@@ -103,10 +103,11 @@ func (s Status) String() string {
 
 // Current returns the index of the thread that the goroutine runs on.
 func (x Index) Current() (int, error) {
-	if x == ByCPU {
-		return CPU()
+	i := section.Index(uint8(x), slowIndex)
+	if i < 0 {
+		return -1, errIndex[min(x, ByConcurrencyID)]
 	}
-	return ConcurrencyID()
+	return int(i), nil
 }
 
 // Cells are words, one for each index, to which threads add.

@@ -10,9 +10,10 @@ package rseq
 	extern void rseqgo_v1_##name(void) RSEQGO_HIDDEN; \
 	extern uintptr_t rseqgo_v1_portable_##op RSEQGO_HIDDEN;
 #define BY_CPU(op) FUNCTION(cs_##op##_cpu_id, op)
-FUNCTION(read_cpu_id, read_cpu_id)
-FUNCTION(read_node_id, read_node_id)
-FUNCTION(read_mm_cid, read_mm_cid)
+FUNCTION(read_cpu_id, read)
+FUNCTION(read_node_id, read)
+FUNCTION(read_mm_cid, read)
+FUNCTION(read_index, read_index)
 FUNCTION(cs_add_mm_cid, add)
 BY_CPU(add)
 BY_CPU(count)
@@ -116,9 +117,10 @@ func init() {
 		portable *C.uintptr_t
 		body     any
 	}{
-		{unsafe.Pointer(C.rseqgo_v1_read_cpu_id), &C.rseqgo_v1_portable_read_cpu_id, section.PortableRead},
-		{unsafe.Pointer(C.rseqgo_v1_read_node_id), &C.rseqgo_v1_portable_read_node_id, section.PortableRead},
-		{unsafe.Pointer(C.rseqgo_v1_read_mm_cid), &C.rseqgo_v1_portable_read_mm_cid, section.PortableRead},
+		{unsafe.Pointer(C.rseqgo_v1_read_cpu_id), &C.rseqgo_v1_portable_read, section.PortableRead},
+		{unsafe.Pointer(C.rseqgo_v1_read_node_id), &C.rseqgo_v1_portable_read, section.PortableRead},
+		{unsafe.Pointer(C.rseqgo_v1_read_mm_cid), &C.rseqgo_v1_portable_read, section.PortableRead},
+		{unsafe.Pointer(C.rseqgo_v1_read_index), &C.rseqgo_v1_portable_read_index, section.PortableIndex},
 		{unsafe.Pointer(C.rseqgo_v1_cs_add_cpu_id), &C.rseqgo_v1_portable_add, section.PortableAdd},
 		{unsafe.Pointer(C.rseqgo_v1_cs_add_mm_cid), &C.rseqgo_v1_portable_add, section.PortableAdd},
 		{unsafe.Pointer(C.rseqgo_v1_cs_count_cpu_id), &C.rseqgo_v1_portable_count, section.PortableCount},

@@ -533,8 +533,8 @@ func TestNoAllocations(t *testing.T) {
 	}
 }
 
-// TestOrder: whoever pops a handle sees what was done before it was pushed, however it is
-// pushed and popped. It is the race detector that looks.
+// TestOrder: after a handle was popped, what was done before it was pushed is seen, however
+// it is pushed and popped. It is the race detector that looks.
 func TestOrder(t *testing.T) {
 	push := func(l *FreeList, handles []uint64) []uint64 {
 		for len(handles) > 0 && l.Push(handles[0]) {

@@ -85,7 +85,7 @@ var inChild = func(calls []call) (status unix.WaitStatus, err error) {
 		return 0, e
 	}
 	for {
-		// Of a child that sends no signal when it ends only who has __WALL hears.
+		// Without __WALL a child that sends no signal when it ends is not waited for.
 		switch _, err := unix.Wait4(int(pid), &status, unix.WALL, nil); err {
 		case unix.EINTR:
 		default:

@@ -22,9 +22,6 @@ var _ = [...][0]int{
 	[unsafe.Sizeof(Gate{}) - abi.GateSize]int{},
 }
 
-// Enabled: this build has critical sections.
-const Enabled = true
-
 // Own is the gate of the program or library that the code which names it is in: inlined
 // into a plugin, the plugin's.
 //
@@ -61,6 +58,12 @@ func NodeID(slow ReadSlow) int32
 //go:linkname MMCID rseqgo_v1_read_mm_cid
 //go:noescape
 func MMCID(slow ReadSlow) int32
+
+// Index is CPUID or MMCID, by x, an Index of package rseq.
+//
+//go:linkname Index rseqgo_v1_read_index
+//go:noescape
+func Index(x uint8, slow IndexSlow) int32
 
 // The critical sections that package rseq documents. They return a Status. x is an Index.
 

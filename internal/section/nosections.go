@@ -4,9 +4,6 @@ package section
 
 import "unsafe"
 
-// Enabled: this build has critical sections.
-const Enabled = false
-
 // Own is no gate: there is nothing to open.
 var Own Gate
 
@@ -19,6 +16,8 @@ func ThreadPointer() unsafe.Pointer { return nil }
 func CPUID(slow ReadSlow) int32  { return PortableRead(slow) }
 func NodeID(slow ReadSlow) int32 { return PortableRead(slow) }
 func MMCID(slow ReadSlow) int32  { return PortableRead(slow) }
+
+func Index(x uint8, slow IndexSlow) int32 { return PortableIndex(x, slow) }
 
 func Add(cells unsafe.Pointer, delta int64) int32      { return PortableAdd(cells, delta) }
 func AddMMCID(cells unsafe.Pointer, delta int64) int32 { return PortableAdd(cells, delta) }

@@ -11,6 +11,8 @@ import (
 
 func PortableRead(slow ReadSlow) int32 { return slow(nil) }
 
+func PortableIndex(x uint8, slow IndexSlow) int32 { return slow(x, nil) }
+
 func PortableAdd(unsafe.Pointer, int64) int32 { return abi.NotRegistered }
 
 func PortableLoadCBNEStore(uint8, *int64, int64, int64, int) int32 { return abi.NotRegistered }

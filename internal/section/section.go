@@ -43,6 +43,7 @@ const Uninitialized = -1
 // The types of slow paths.
 type (
 	ReadSlow  func(gate *Gate) int32
+	IndexSlow func(x uint8, gate *Gate) int32
 	CountSlow func(counter unsafe.Pointer, delta int64, gate *Gate)
 	PushSlow  func(list unsafe.Pointer, v uint64, gate *Gate, status uint32) bool
 	PopSlow   func(list unsafe.Pointer, gate *Gate, status uint32) (v uint64, ok bool)
