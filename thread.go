@@ -15,8 +15,8 @@ import (
 // [Thread.Unlock]; those that read inline to one atomic load. (Atomic for the
 // compiler, which would merge two plain loads into one.) It must not be copied.
 //
-// A goroutine that ends while locked takes its thread along: no other
-// goroutine may hold its Thread.
+// A goroutine that ends while locked takes its thread along, or, if that is the main one,
+// leaves it parked: no other goroutine may hold its Thread.
 type Thread struct {
 	// Fields of the area, in the C library's thread-local storage, or absent.
 	cpuID, nodeID, mmCID *int32
