@@ -91,12 +91,12 @@ static int await(const uint32_t *counter, uint32_t round)
 	return 1;
 }
 
-/* More CPUs than any kernel can be built for; CPU_SETSIZE is 1,024. */
+/* More CPUs than any kernel can be built for. */
 enum { MASK_CPUS = 65536 };
 
 /* A set of CPUs. The kernel answers EINVAL to one that is shorter than its own. */
 struct cpus {
-	cpu_set_t sets[MASK_CPUS / CPU_SETSIZE];
+	cpu_set_t sets[MASK_CPUS / 8 / sizeof(cpu_set_t)];
 };
 
 /* pin binds a thread to one CPU; returns zero or an errno. */
@@ -104,7 +104,7 @@ static int pin(pid_t tid, int cpu)
 {
 	struct cpus one = { 0 };
 
-	CPU_SET(cpu % CPU_SETSIZE, &one.sets[cpu / CPU_SETSIZE]);
+	CPU_SET_S(cpu, sizeof(one), one.sets);
 	return sched_setaffinity(tid, sizeof(one), one.sets) ? errno : 0;
 }
 
@@ -113,8 +113,7 @@ static int other_cpu(const struct cpus *allowed, int cpu)
 {
 	for (int other = 0; other < MASK_CPUS; other++)
 		if (other != cpu &&
-		    CPU_ISSET(other % CPU_SETSIZE,
-			      &allowed->sets[other / CPU_SETSIZE]))
+		    CPU_ISSET_S(other, sizeof(*allowed), allowed->sets))
 			return other;
 	return -1;
 }

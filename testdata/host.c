@@ -25,12 +25,12 @@ static void *compare(void *wait)
 	if (wait)
 		pthread_barrier_wait(&loaded);
 	sched_getaffinity(0, sizeof(allowed), allowed);
-	for (int i = 0; i < SETS * CPU_SETSIZE; i++) {
+	for (int i = 0; i < (int)sizeof(allowed) * 8; i++) {
 		cpu_set_t one[SETS] = { 0 };
 
-		if (!CPU_ISSET(i % CPU_SETSIZE, &allowed[i / CPU_SETSIZE]))
+		if (!CPU_ISSET_S(i, sizeof(allowed), allowed))
 			continue;
-		CPU_SET(i % CPU_SETSIZE, &one[i / CPU_SETSIZE]);
+		CPU_SET_S(i, sizeof(one), one);
 		sched_setaffinity(0, sizeof(one), one);
 		if (cpu() != i) {
 			fprintf(stderr, "pinned to %d, read %d\n", i, cpu());

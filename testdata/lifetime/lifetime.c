@@ -102,10 +102,10 @@ static int pin(int n)
 
 	sched_getaffinity(0, sizeof(allowed), allowed);
 	for (n %= CPU_COUNT_S(sizeof(allowed), allowed); n >= 0; cpu++)
-		if (CPU_ISSET(cpu % CPU_SETSIZE, &allowed[cpu / CPU_SETSIZE]))
+		if (CPU_ISSET_S(cpu, sizeof(allowed), allowed))
 			n--;
 	cpu--;
-	CPU_SET(cpu % CPU_SETSIZE, &one[cpu / CPU_SETSIZE]);
+	CPU_SET_S(cpu, sizeof(one), one);
 	sched_setaffinity(0, sizeof(one), one);
 	return cpu;
 }
