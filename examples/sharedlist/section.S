@@ -1,124 +1,109 @@
-//go:build linux && cgo && (amd64 || arm64)
+//go:build linux && !android && cgo && !purego && (amd64 || arm64)
 
 /* SPDX-License-Identifier: MIT
  *
  * Sections of package rseq as functions for C. They are the package's own: this program
- * names them as they are in this version, another may have others. A section follows Go's ABI0: behind a
- * word for the return address the caller's stack has its arguments, the first of them 0
- * for an index that is a CPU number, and then its results. What C keeps and ABI0 does
- * not is saved here. Nothing is kept below the stack pointer. */
+ * names them as they are in this version, another may have others. A section follows Go's
+ * register convention: see the first lines of cs_amd64.s and cs_arm64.s. Its first
+ * argument is 0 for an index that is a CPU number. Of the registers that C keeps these two
+ * sections change rbx. */
 
-#if defined(__x86_64__)
-
-/* ENTER saves rbx, r12 to r15 and the fifth argument, and calls the section with the
- * other four, which it sees from 16(%rsp) on. That is 112 bytes with the return address:
- * the stack stays aligned. */
-	.macro	ENTER name, section
+	.macro	BEGIN_FUNCTION name
 	.text
+	.balign	4
 	.globl	\name
-	.hidden	\name, \section
+	.hidden	\name
 	.type	\name, STT_FUNC
 \name:
 	.cfi_startproc
-	.irp	r, rbx, r12, r13, r14, r15
-	pushq	%\r
-	.cfi_adjust_cfa_offset 8
-	.cfi_rel_offset \r, 0
-	.endr
-	pushq	%r8
-	.cfi_adjust_cfa_offset 8
-	subq	$56, %rsp
-	.cfi_adjust_cfa_offset 56
-	movq	$0, (%rsp)
-	movq	%rdi, 8(%rsp)
-	movq	%rsi, 16(%rsp)
-	movq	%rdx, 24(%rsp)
-	movq	%rcx, 32(%rsp)
-	call	\section
 	.endm
 
-	.macro	LEAVE name, status
-	movl	\status(%rsp), %eax
-	addq	$64, %rsp
-	.cfi_adjust_cfa_offset -64
-	.irp	r, r15, r14, r13, r12, rbx
-	popq	%\r
-	.cfi_adjust_cfa_offset -8
-	.cfi_restore \r
-	.endr
-	ret
+	.macro	END_FUNCTION name
 	.cfi_endproc
 	.size	\name, . - \name
 	.endm
 
-	ENTER	section_take, rseqgo_v1_cs_load_cbeq_store_add_load_store_cpu_id
-	movq	40(%rsp), %rax
-	movq	56(%rsp), %rdx		/* the fifth argument */
-	movq	%rax, (%rdx)
-	LEAVE	section_take, 48
+#if defined(__x86_64__)
 
-	ENTER	section_give, rseqgo_v1_cs_load_cbne_store_cpu_id
-	LEAVE	section_give, 40
+/* CALL_SECTION calls a section with four arguments of C's, and keeps the fifth at (%rsp). */
+	.macro	CALL_SECTION section
+	.hidden	\section
+	pushq	%rbx
+	.cfi_adjust_cfa_offset 8
+	.cfi_rel_offset rbx, 0
+	subq	$16, %rsp
+	.cfi_adjust_cfa_offset 16
+	movq	%r8, (%rsp)
+	movq	%rdi, %rbx
+	movq	%rdx, %rdi
+	movq	%rcx, %rdx
+	movq	%rsi, %rcx
+	movq	%rdx, %rsi
+	xorl	%eax, %eax
+	call	\section
+	.endm
+
+	.macro	RETURN_TO_C
+	addq	$16, %rsp
+	.cfi_adjust_cfa_offset -16
+	popq	%rbx
+	.cfi_adjust_cfa_offset -8
+	.cfi_restore rbx
+	ret
+	.endm
+
+	BEGIN_FUNCTION	section_take
+	CALL_SECTION	rseqgo_v1_cs_load_cbeq_store_add_load_store_cpu_id
+	movq	(%rsp), %rdx
+	movq	%rax, (%rdx)
+	movl	%ebx, %eax
+	RETURN_TO_C
+	END_FUNCTION	section_take
+
+	BEGIN_FUNCTION	section_give
+	CALL_SECTION	rseqgo_v1_cs_load_cbne_store_cpu_id
+	RETURN_TO_C
+	END_FUNCTION	section_give
 
 #elif defined(__aarch64__)
 
-/* ENTER saves x19 to x30, d8 to d15 and the fifth argument, and calls the section with
- * the other four, from 16(sp) on: 0(sp) is the section's. */
-	.macro	ENTER name, section
-	.text
-	.balign	4
-	.globl	\name
-	.hidden	\name, \section
-	.type	\name, STT_FUNC
-\name:
-	.cfi_startproc
-	sub	sp, sp, #240
-	.cfi_def_cfa_offset 240
-	stp	x29, x30, [sp, #64]
-	.cfi_rel_offset x29, 64
-	.cfi_rel_offset x30, 72
-	add	x29, sp, #64
-	KEPT	stp
-	str	x4, [sp, #80]
-	str	xzr, [sp, #8]
-	stp	x0, x1, [sp, #16]
-	stp	x2, x3, [sp, #32]
+/* CALL_SECTION calls a section with four arguments of C's, and keeps the fifth at [sp, #16]. */
+	.macro	CALL_SECTION section
+	.hidden	\section
+	stp	x29, x30, [sp, #-32]!
+	.cfi_def_cfa_offset 32
+	.cfi_rel_offset x29, 0
+	.cfi_rel_offset x30, 8
+	mov	x29, sp
+	str	x4, [sp, #16]
+	mov	x4, x3
+	mov	x3, x2
+	mov	x2, x1
+	mov	x1, x0
+	mov	w0, #0
 	bl	\section
 	.endm
 
-	.macro	LEAVE name, status
-	ldr	w0, [sp, #\status]
-	KEPT	ldp
-	ldp	x29, x30, [sp, #64]
-	add	sp, sp, #240
+	.macro	RETURN_TO_C
+	ldp	x29, x30, [sp], #32
 	.cfi_restore x29
 	.cfi_restore x30
 	.cfi_def_cfa_offset 0
 	ret
-	.cfi_endproc
-	.size	\name, . - \name
 	.endm
 
-	.macro	KEPT op
-	\op	x19, x20, [sp, #96]
-	\op	x21, x22, [sp, #112]
-	\op	x23, x24, [sp, #128]
-	\op	x25, x26, [sp, #144]
-	\op	x27, x28, [sp, #160]
-	\op	d8, d9, [sp, #176]
-	\op	d10, d11, [sp, #192]
-	\op	d12, d13, [sp, #208]
-	\op	d14, d15, [sp, #224]
-	.endm
+	BEGIN_FUNCTION	section_take
+	CALL_SECTION	rseqgo_v1_cs_load_cbeq_store_add_load_store_cpu_id
+	ldr	x4, [sp, #16]
+	str	x0, [x4]
+	mov	w0, w1
+	RETURN_TO_C
+	END_FUNCTION	section_take
 
-	ENTER	section_take, rseqgo_v1_cs_load_cbeq_store_add_load_store_cpu_id
-	ldr	x1, [sp, #48]
-	ldr	x4, [sp, #80]		/* the fifth argument */
-	str	x1, [x4]
-	LEAVE	section_take, 56
-
-	ENTER	section_give, rseqgo_v1_cs_load_cbne_store_cpu_id
-	LEAVE	section_give, 48
+	BEGIN_FUNCTION	section_give
+	CALL_SECTION	rseqgo_v1_cs_load_cbne_store_cpu_id
+	RETURN_TO_C
+	END_FUNCTION	section_give
 
 #endif
 
