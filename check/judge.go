@@ -1,0 +1,191 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/rseq-go/rseq/internal/abi"
+)
+
+// candidate is what is right: one order of what happened.
+type candidate struct {
+	m memory
+	o outcome
+}
+
+// judge says whether an end is right: where and how it ended, then its outcome.
+func (c *checker) judge(s *state) *failure {
+	a := c.image.arch
+	var o outcome
+	kept, sp := a.kept, c.entry
+	if c.s.c {
+		kept = a.cKept
+	}
+	in := a.arguments
+	if c.s.c {
+		in = a.cArguments
+	}
+	switch pc := s.pc(a); pc {
+	case returnTo:
+		out := a.arguments
+		if c.s.c {
+			out = []int{a.cResult}
+		}
+		for _, r := range out {
+			o.results = append(o.results, u64(s.regs[r]))
+		}
+		if a.link < 0 {
+			sp += 8
+		}
+	case slowCode:
+		o.how = tookSlow
+		if c.s.slow < 0 {
+			return c.fail("it takes a slow path: it has none")
+		}
+		if s.regs[a.context] != slowAt {
+			return c.fail("at the slow path %s is %#x: expected the function value, %#x", a.registers[a.context].name, s.regs[a.context], uint64(slowAt))
+		}
+		for n, v := range c.s.args {
+			switch n {
+			case c.s.slow:
+				v = u64(c.gateAt)
+			case c.s.status:
+				o.status = int(uint32(s.regs[in[n]]))
+				if o.status >= len(statuses) {
+					return c.fail("it takes the slow path with the status %d", o.status)
+				}
+				continue
+			}
+			if !v.same(s.regs[in[n]]) {
+				return c.fail("at the slow path argument %d, %s, is %#x: expected %#x", n, a.registers[in[n]].name, s.regs[in[n]], v.v)
+			}
+		}
+	case portable:
+		o.how = tookPortable
+		// Only if it was closed at first may other registers be the caller's arguments: the
+		// function for mm_cid is reached by that for cpu_id, and both are closed then.
+		for n, r := range a.registers {
+			if c.first.g[c.s.gates[0]] != 0 && !slices.Contains(in[:len(c.s.args)], n) {
+				continue
+			}
+			if n != a.pc && !slices.Contains(a.opening, n) && s.regs[n] != c.first.regs[n] {
+				return c.fail("at the portable function %s is %#x: expected %#x, as in the call", r.name, s.regs[n], c.first.regs[n])
+			}
+		}
+	default:
+		return c.fail("it ends at %#x", pc)
+	}
+	if s.regs[a.sp] != sp {
+		return c.fail("the stack pointer is %#x: expected %#x", s.regs[a.sp], sp)
+	}
+	for _, r := range kept {
+		if s.regs[r] != c.first.regs[r] {
+			return c.fail("%s is %#x: expected %#x, as it was", a.registers[r].name, s.regs[r], c.first.regs[r])
+		}
+	}
+	if !c.e.vectorIsZero() {
+		return c.fail("the vector register that Go keeps zero is not")
+	}
+	// What is right?
+	told := string(s.told())
+	right, ok := c.judged[told]
+	if !ok {
+		right = c.orders(s)
+		c.judged[told] = right
+	}
+	var why []string
+	for n, r := range right {
+		if n == len(right)-1 && (c.s.tries == 0 || s.disturbed < c.s.tries) {
+			break // the last one: it gave up
+		}
+		difference := c.compare(s, o, r)
+		if difference == "" {
+			return nil
+		}
+		if !slices.Contains(why, difference) {
+			why = append(why, difference)
+		}
+	}
+	return c.fail("wrong in every order: %s", strings.Join(why, "; or "))
+}
+
+// orders returns what is right for the orders of what happened, and last what is if the
+// operation gave up.
+func (c *checker) orders(s *state) (right []candidate) {
+	m, t, g := c.first.m, c.first.t, c.first.g
+	for n := 0; ; n++ {
+		r := candidate{m: m}
+		switch {
+		case slices.ContainsFunc(c.s.gates, func(w int) bool { return g[w] == 0 }):
+			r.o = outcome{how: tookPortable}
+			if !c.s.portable || !t.registered && g[c.s.gates[0]] != 0 {
+				r.o = c.s.fails(abi.NotRegistered)
+			}
+		default:
+			r.o = c.s.do(&r.m, t, g)
+		}
+		right = append(right, r)
+		if n == s.n {
+			break
+		}
+		e := s.history[n]
+		if e.other >= 0 {
+			c.s.others[e.other].run(&m, e.at)
+		}
+		t = e.after
+		if e.opened {
+			g = *c.s.opens
+		}
+	}
+	r := candidate{m: m}
+	if c.s.tries > 0 {
+		r.o = c.s.fails(abi.Raced)
+	}
+	// Those operations of other threads that came after ours.
+	for k := range s.n {
+		for _, e := range s.history[k:s.n] {
+			if e.other >= 0 {
+				c.s.others[e.other].run(&right[k].m, e.at)
+			}
+		}
+	}
+	return append(right, r)
+}
+
+// compare says how an end differs from what is right.
+func (c *checker) compare(s *state, o outcome, r candidate) string {
+	if o.how != r.o.how || o.how == tookSlow && c.s.status >= 0 && o.status != r.o.status {
+		return fmt.Sprintf("it is %v, expected %v", c.shown(o), r.o)
+	}
+	if o.how == returned {
+		for n, v := range r.o.results {
+			if !v.same(o.results[n].v) {
+				return fmt.Sprintf("result %d is %#x, expected %v", n, o.results[n].v, r.o)
+			}
+		}
+	}
+	var loose []span
+	if c.s.loose != nil {
+		loose = c.s.loose(&r.m, r.o)
+	}
+	for at := uint64(slowAt); at < worldAt+uint64(len(s.m)); at += 8 {
+		if s.m.load(at) == r.m.load(at) {
+			continue
+		}
+		for b := at; b < at+8; b++ {
+			if *s.m.byte(b) != *r.m.byte(b) && !overlaps(loose, b, 1) {
+				return fmt.Sprintf("%v: at %s is %#x, expected %#x", r.o, c.place(at), s.m.load(at), r.m.load(at))
+			}
+		}
+	}
+	return ""
+}
+
+// shown is the outcome with as many results as there are.
+func (c *checker) shown(o outcome) outcome {
+	if o.how == returned {
+		o.results = o.results[:min(2, len(o.results))]
+	}
+	return o
+}
