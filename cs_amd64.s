@@ -317,10 +317,10 @@
  *
  *	r = lock->readers
  *	if (!r || r->state != READERS_OPEN) return slow()
- *	*(r->base + i * r->stride) += delta
+ *	*(r->base + i * r->stride + (delta < 0 ? 0 : 8)) += delta
  *	return true
  *
- * in: lock rax, delta rbx, slow rcx; r r9, r10 the word's address, as in add. edi counts
+ * in: lock rax, delta rbx, which is 1 or -1, slow rcx; r r9, r10 the word's address, as in add. edi counts
  * the tries. State is loaded inside the section: after it was changed and all CPUs were
  * fenced no section adds any more. The addq commits. */
 	.macro	OP_READ_LOCK op, name, index, other
@@ -336,7 +336,7 @@
 	jne	.L\name\()_compare_failed
 	COMPARE_FAILS \name
 	INJECT	4
-	addq	%rbx, (%r10)
+	addq	%rbx, 4(%r10,%rbx,4)
 	HIDDEN	\name\()_commit
 	INJECT	6
 	movl	$1, %eax

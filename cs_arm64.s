@@ -320,10 +320,10 @@
  *
  *	r = lock->readers
  *	if (!r || r->state != READERS_OPEN) return slow()
- *	*(r->base + i * r->stride) += delta
+ *	*(r->base + i * r->stride + (delta < 0 ? 0 : 8)) += delta
  *	return true
  *
- * in: lock x0, delta x1, slow x2; r x11, x10 the word's address, as in add. w5 counts the
+ * in: lock x0, delta x1, which is 1 or -1, slow x2; r x11, x10 the word's address, as in add. w5 counts the
  * tries. State is loaded inside the section, and acquires: after it was changed and all
  * CPUs were fenced no section adds any more. The str commits. */
 	.macro	OP_READ_LOCK op, name, index, other
@@ -334,6 +334,8 @@
 	.endif
 	ldr	x9, [x11, #CELLS_STRIDE]
 	madd	x10, x8, x9, x10
+	add	x10, x10, x1, lsl #2
+	add	x10, x10, #4
 	add	x9, x11, #READERS_STATE
 	START	\name, \index, w8, \name\()_abort
 	ldar	x17, [x9]

@@ -14,7 +14,7 @@ import (
 
 // RWMutex is a reader/writer mutual exclusion lock with the methods, the zero value and the
 // rules of [sync.RWMutex]. While it is much read and seldom written, RLock and RUnlock add to
-// a word of the CPU that they run on, so readers do not contend.
+// words of the CPU that they run on, so readers do not contend.
 //
 // It is an ordinary lock, a sync.RWMutex, until it is read some hundred times within a
 // millisecond, and again for a while after each Lock: then read locks cost a little more than
@@ -29,37 +29,40 @@ import (
 // does is one in the next Lock, whose caller then shows in the traceback. With other readers
 // there it is seen by nobody, also as in sync.
 //
-// A lock takes 40 bytes; one that was ever read that often takes some 350 more, and 8 for
+// A lock takes 48 bytes; one that was ever read that often takes some 500 more, and 16 for
 // each CPU that reads. It must not be copied.
 type RWMutex struct {
 	readers atomic.Pointer[readers] // first: internal/abi; nil until the lock is first open
+	w       sync.Mutex              // for a writer until it has rw, and for who opens the lock
 	rw      sync.RWMutex            // the ordinary lock
-	reads   atomic.Uint32           // how many took it for reading, about
+	reads   uint32                  // how many took it for reading, about
 	looked  atomic.Uint32           // when reads was last looked at, in ticks
 }
 
-// The protocol. The lock counts its readers in three places: rw's own count, a word of
-// each CPU, and rest. A read lock may be added in one and taken off in another; the number
-// of readers is the sum. rw alone can be waited for, so a writer moves all that is in the
+// The protocol. The lock counts its readers in three places: rw's own count, words of each
+// CPU, and rest. A read lock may be added in one and taken off in another; the number of
+// readers is the sum. A CPU has a word for RLock and one for RUnlock, since adding to one
+// word over and over takes longer than adding to two in turn. rw alone can be waited for, so a writer moves all that is in the
 // words to rw and rest before it owns the lock.
 //
-//	state     where readers count                     what a writer holds
-//	ordinary  rw: the words and rest are zero         rw for writing
-//	open      the words, by sections; other threads   nothing: who holds rw for writing
-//	          in rest                                 gives it back, and closes first
-//	draining  RLock: rw. RUnlock: rest while there    rw for writing, and waits for rest
-//	          is any, then rw
+//	state     where readers count
+//	ordinary  RLock and RUnlock: rw. The words and rest are zero.
+//	open      the words, by sections, and rest on threads that have none.
+//	draining  RLock: rw, where a writer waits. RUnlock: rest while that is not zero, then rw.
 //
-//	ordinary → open      a reader: it holds rw for reading, so no writer owns the lock, and mu.
-//	open → draining      a writer that holds mu: it holds fold from before the change until,
-//	                     behind a fence of all CPUs, what the words count is in rest. If that is
-//	                     negative, there are that many readers more in rw than in truth: they are
+//	ordinary → open      a reader that holds w, so no writer has rw or waits for it, or will
+//	                     before it sees the change; by holding rw for reading it knows that no
+//	                     writer owns the lock.
+//	open → draining      a writer that holds w. It holds fold from before the change until,
+//	                     behind a fence of all CPUs, what the words count is in rest. If that
+//	                     is negative, rw counts so many readers more than there are: they are
 //	                     taken off rw.
-//	draining → ordinary  that writer, when it holds rw for writing and rest is zero.
-//	draining → open      that writer, in a TryLock that found readers: it still holds mu.
+//	draining → ordinary  that writer, when it has rw for writing and rest is zero.
+//	draining → open      that writer, in a TryLock that found readers.
 //
-// So a writer owns the lock if it holds rw for writing and the state is ordinary: only who
-// holds rw for reading leaves that state.
+// A writer owns the lock when it has rw for writing and has given back w: then the state is
+// ordinary, and stays so, since who opens the lock holds rw for reading. A reader must not
+// open it while a writer waits for rw: its RUnlock would not be taken off rw any more.
 //
 // Why nothing is lost: a section loads the state and adds while the state is open, and the
 // fence lets none go on that loaded it before the change; so after the fence the words stay
@@ -77,14 +80,14 @@ type RWMutex struct {
 
 // readers is what a lock has that is or was open.
 type readers struct {
-	cells rseq.Cells    // first, the words: internal/abi
+	cells rseq.Cells    // first, RUnlock's words, and RLock's behind each: internal/abi
 	ids   int           // as in Counter; internal/abi
 	state atomic.Uint64 // internal/abi
 
 	index rseq.Index
-	words *Counter // who has the words; its Reset says what sections added since the last one
+	words []Counter // the words: RUnlock's, to which sections add -1, and RLock's
 
-	mu     sync.Mutex    // for writers and openers, who change the state
+	// Under the lock's w.
 	opened time.Duration // since epoch
 	until  time.Duration // until when the lock stays ordinary
 	pause  time.Duration // how long it was to stay so
@@ -93,7 +96,7 @@ type readers struct {
 	gone sync.Cond  // rest became zero
 	rest atomic.Int64
 
-	_ [32]byte // whole cache lines, which are only read while the lock is open
+	_ [24]byte // whole cache lines, which are only read while the lock is open
 }
 
 const (
@@ -186,49 +189,36 @@ func (l *RWMutex) unlocked() unsafe.Pointer  { return unsafe.Add(unsafe.Pointer(
 func (l *RWMutex) runlocked() unsafe.Pointer { return unsafe.Add(unsafe.Pointer(&l.reads), 2) }
 
 func (l *RWMutex) lock() {
+	l.w.Lock()
 	r := l.readers.Load()
-	if r.ordinary() {
-		l.rw.Lock()
-		if r = l.readers.Load(); r.ordinary() {
-			return
-		}
-		l.rw.Unlock() // it was opened meanwhile
-	}
-	r.mu.Lock()
-	if r.state.Load() == open {
+	if !r.ordinary() {
 		r.close(l)
 	}
 	l.rw.Lock()
-	r.fold.Lock()
-	for r.rest.Load() != 0 {
-		r.gone.Wait()
+	if !r.ordinary() {
+		r.fold.Lock()
+		for r.rest.Load() != 0 {
+			r.gone.Wait()
+		}
+		r.state.Store(ordinary)
+		r.fold.Unlock()
 	}
-	r.state.Store(ordinary)
-	r.fold.Unlock()
-	r.mu.Unlock()
+	l.w.Unlock()
 }
 
 func (l *RWMutex) tryLock() bool {
+	if !l.w.TryLock() {
+		return false // a writer waits, or a reader opens the lock
+	}
+	defer l.w.Unlock()
 	r := l.readers.Load()
 	if r.ordinary() {
-		if !l.rw.TryLock() {
-			return false
-		}
-		if r = l.readers.Load(); r.ordinary() {
-			return true
-		}
-		l.rw.Unlock()
+		return l.rw.TryLock()
 	}
-	if !r.mu.TryLock() {
-		return false // a writer has it, or a reader opens the lock
+	if r.rest.Load()+r.words[0].Load()+r.words[1].Load() > 0 {
+		return false // there are readers, whatever rw says
 	}
-	defer r.mu.Unlock()
-	if r.state.Load() == open {
-		if r.rest.Load()+r.words.Load() > 0 {
-			return false // there are readers, whatever rw says
-		}
-		r.close(l)
-	}
+	r.close(l)
 	got := l.rw.TryLock()
 	r.fold.Lock()
 	defer r.fold.Unlock()
@@ -239,15 +229,17 @@ func (l *RWMutex) tryLock() bool {
 	if got {
 		l.rw.Unlock()
 	}
-	r.opened = now()
-	r.state.Store(open)
+	r.reopen(now())
 	return false
 }
 
 // ordinary reports whether rw alone has all readers.
 func (r *readers) ordinary() bool { return r == nil || r.state.Load() == ordinary }
 
-// close stops the sections and moves the readers that they count to rest and rw. mu is held.
+// open reports whether sections count.
+func (r *readers) open() bool { return r != nil && r.state.Load() == open }
+
+// close stops the sections and moves the readers that they count to rest and rw. w is held.
 func (r *readers) close(l *RWMutex) {
 	begin := now()
 	r.fold.Lock()
@@ -258,7 +250,7 @@ func (r *readers) close(l *RWMutex) {
 		canFence.Store(false)
 		runtime.GC()
 	}
-	rest := r.rest.Load() + r.words.Reset()
+	rest := r.rest.Load() + r.words[0].Reset() + r.words[1].Reset()
 	for ; rest < 0; rest++ {
 		l.rw.RUnlock()
 	}
@@ -273,49 +265,53 @@ func (r *readers) close(l *RWMutex) {
 	r.until = end + r.pause
 }
 
-// hot counts a reader and reports whether there were many of late.
+// reopen lets sections count. w is held, and no writer has rw.
+func (r *readers) reopen(begin time.Duration) {
+	r.opened = begin
+	r.state.Store(open)
+}
+
+// count counts a reader of an ordinary lock and reports whether it is time to look how long
+// so many took. It is no atomic operation, of which one more costs as much as the lock: some
+// are not counted.
+//
+//go:norace
+func (l *RWMutex) count() bool {
+	l.reads++
+	return l.reads%readsPerLook == 0
+}
+
+// hot reports whether there were many readers of late.
 func (l *RWMutex) hot() bool {
-	disable() // readers are not ordered by this
-	defer enable()
-	n := l.reads.Load() + 1 // some are lost
-	l.reads.Store(n)
-	if n%readsPerLook != 0 {
-		return false
-	}
 	ticks := uint32(now() / tick)
 	return ticks-l.looked.Swap(ticks) <= hotTicks
 }
 
 // open opens the lock, unless it must not be now. The caller holds rw for reading.
 func (l *RWMutex) open() {
-	r := l.readers.Load()
-	if r == nil {
-		if index, cpus := indexes(nil); cpus == 0 || !mayFence() {
-			return
-		} else if r = newReaders(index, cpus); r == nil {
-			return
-		}
-		if !l.readers.CompareAndSwap(nil, r) {
-			return // another does it
-		}
-	}
-	if !r.mu.TryLock() {
+	if !l.w.TryLock() {
 		return
 	}
-	defer r.mu.Unlock()
-	if begin := now(); r.state.Load() == ordinary && begin >= r.until && mayFence() {
-		r.opened = begin
-		r.state.Store(open)
+	defer l.w.Unlock()
+	r := l.readers.Load()
+	if r == nil {
+		if index, cpus := indexes(nil); cpus > 0 && mayFence() {
+			r = newReaders(index, cpus)
+			l.readers.Store(r)
+		}
+	}
+	if begin := now(); r != nil && begin >= r.until && mayFence() {
+		r.reopen(begin)
 	}
 }
 
 // newReaders returns what a lock needs to be open, in state ordinary, or nil without memory.
 func newReaders(index rseq.Index, cpus int) *readers {
-	words := &makeCounters(&words[index], 1, index, cpus)[0]
-	if words.cells.Base == nil {
+	list := makeCounters(&words[index], 2, index, cpus)
+	if list[0].cells.Base == nil {
 		return nil
 	}
-	r := &readers{cells: words.cells, ids: words.ids, index: index, words: words}
+	r := &readers{cells: list[0].cells, ids: list[0].ids, index: index, words: list}
 	r.gone.L = &r.fold
 	return r
 }
@@ -341,64 +337,79 @@ func mayFence() bool {
 
 var fenceAgain atomic.Int64
 
-// again reports whether a section that did not add may be tried again: the lock is open, so
-// it is this thread's first.
-func (l *RWMutex) again(gate *section.Gate) bool {
+// again reports whether a section of an open lock that did not add may be tried again: it
+// is this thread's first.
+func (r *readers) again(gate *section.Gate) bool {
 	section.Adopt(gate)
-	r := l.readers.Load()
-	return r != nil && r.state.Load() == open && retry(uint32(rseq.NotRegistered), r.index)
+	return retry(uint32(rseq.NotRegistered), r.index)
 }
 
 func slowRLock(lock unsafe.Pointer, _ int64, gate *section.Gate) bool {
-	if (*RWMutex)(lock).again(gate) {
-		return section.ReadLock(lock, 1, lastRLock)
+	l := (*RWMutex)(lock)
+	if r := l.readers.Load(); r.open() {
+		if r.again(gate) {
+			return section.ReadLock(lock, 1, lastRLock)
+		}
+		return lastRLock(lock, 1, nil)
 	}
-	return lastRLock(lock, 1, nil)
+	if l.count() && l.hot() {
+		l.rw.RLock()
+		l.open()
+		return true
+	}
+	l.rw.RLock()
+	return true
 }
 
 func slowTryRLock(lock unsafe.Pointer, _ int64, gate *section.Gate) bool {
-	if (*RWMutex)(lock).again(gate) {
-		return section.ReadLock(lock, 1, lastTryRLock)
+	l := (*RWMutex)(lock)
+	if r := l.readers.Load(); r.open() {
+		if r.again(gate) {
+			return section.ReadLock(lock, 1, lastTryRLock)
+		}
+		return lastTryRLock(lock, 1, nil)
 	}
-	return lastTryRLock(lock, 1, nil)
+	hot := l.count() && l.hot()
+	if !l.rw.TryRLock() {
+		return false
+	}
+	if hot {
+		l.open()
+	}
+	return true
 }
 
 func slowRUnlock(lock unsafe.Pointer, _ int64, gate *section.Gate) bool {
-	if (*RWMutex)(lock).again(gate) {
+	l := (*RWMutex)(lock)
+	r := l.readers.Load()
+	if r.ordinary() {
+		l.rw.RUnlock()
+		return true
+	}
+	if r.open() && r.again(gate) {
 		return section.ReadLock(lock, -1, lastRUnlock)
 	}
 	return lastRUnlock(lock, -1, nil)
 }
 
+// The last ones do without sections. The lock has readers.
+
 func lastRLock(lock unsafe.Pointer, _ int64, _ *section.Gate) bool {
 	l := (*RWMutex)(lock)
-	if r := l.readers.Load(); r.ordinary() || !r.enter() {
-		hot := l.hot()
+	if !l.readers.Load().enter() {
 		l.rw.RLock()
-		if hot {
-			l.open()
-		}
 	}
 	return true
 }
 
 func lastTryRLock(lock unsafe.Pointer, _ int64, _ *section.Gate) bool {
 	l := (*RWMutex)(lock)
-	if r := l.readers.Load(); r.ordinary() || !r.enter() {
-		hot := l.hot()
-		if !l.rw.TryRLock() {
-			return false
-		}
-		if hot {
-			l.open()
-		}
-	}
-	return true
+	return l.readers.Load().enter() || l.rw.TryRLock()
 }
 
 func lastRUnlock(lock unsafe.Pointer, _ int64, _ *section.Gate) bool {
 	l := (*RWMutex)(lock)
-	if r := l.readers.Load(); r.ordinary() || !r.leave() {
+	if !l.readers.Load().leave() {
 		l.rw.RUnlock()
 	}
 	return true
