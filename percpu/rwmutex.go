@@ -300,7 +300,7 @@ func (l *RWMutex) open() {
 			l.readers.Store(r)
 		}
 	}
-	if begin := now(); r != nil && begin >= r.until && mayFence() {
+	if begin := now(); r != nil && r.ordinary() && begin >= r.until && mayFence() {
 		r.reopen(begin)
 	}
 }
