@@ -23,7 +23,7 @@ import (
 func newOpen(x rseq.Index, cpus int) *RWMutex {
 	l := new(RWMutex)
 	if cpus > 0 {
-		l.readers.Store(newReaders(x, cpus))
+		l.readers.Store(newReaders(&words[x], x, cpus))
 		openAgain(l)
 	}
 	return l
