@@ -226,9 +226,11 @@
 	.endif
 .L\name\()_again:
 	movl	%fs:RSEQ_INDEX_\index(%rdx), %r8d
-	.ifc	\index, cpu_id		/* negative where the thread is not registered */
+	.ifc	\index, cpu_id		/* negative where the thread is not registered: */
+	.ifb	\at			/* beyond any n, too, where that is told nobody */
 	testl	%r8d, %r8d
 	js	.L\name\()_unregistered
+	.endif
 	.endif
 	movq	%r8, %r10
 	cmpq	\n(\struct), %r8	/* signed: n may be negative */

@@ -228,8 +228,10 @@
 	.endif
 .L\name\()_again:
 	ldr	w8, [x16, #RSEQ_INDEX_\index]
-	.ifc	\index, cpu_id		/* negative where the thread is not registered */
+	.ifc	\index, cpu_id		/* negative where the thread is not registered: */
+	.ifb	\at			/* beyond any n, too, where that is told nobody */
 	tbnz	w8, #31, .L\name\()_unregistered
+	.endif
 	.endif
 	ldr	x9, [\struct, #\n]
 	cmp	x8, x9			/* signed: n may be negative */

@@ -42,7 +42,10 @@ func openAgain(l *RWMutex) {
 
 // eachLock runs test with a lock in each state that it may begin in.
 func eachLock(t *testing.T, test func(t *testing.T, l *RWMutex)) {
-	t.Run("ordinary", func(t *testing.T) { test(t, newOpen(rseq.ByCPU, 0)) })
+	t.Run("ordinary", func(t *testing.T) {
+		t.Log("sections:", rseq.CriticalSections(rseq.ByCPU)) // if they run here they look at the lock
+		test(t, newOpen(rseq.ByCPU, 0))
+	})
 	for _, x := range []rseq.Index{rseq.ByCPU, rseq.ByConcurrencyID} {
 		t.Run(x.String(), func(t *testing.T) {
 			testutil.NeedSections(t, x)
@@ -330,13 +333,13 @@ func TestRWMutexMany(t *testing.T) {
 		written := 0
 		for range 2 {
 			writers.Go(func() {
-				for !stop.Load() {
+				for more := true; more; testutil.Yield() {
+					more = !stop.Load()
 					l.Lock()
 					data[0]++
 					data[1]++
 					written++
 					l.Unlock()
-					testutil.Yield()
 				}
 			})
 		}
@@ -363,6 +366,9 @@ func TestRWMutexStarvation(t *testing.T) {
 	eachLock(t, func(t *testing.T, l *RWMutex) {
 		const readers, writers = 63, 2
 		times := testutil.Repeat(200)
+		if testing.Short() || racing {
+			times /= 20
+		}
 		var done atomic.Int64
 		var wg sync.WaitGroup
 		lives := func(turn func(i int)) {
