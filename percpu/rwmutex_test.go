@@ -179,41 +179,46 @@ func waiting(t *testing.T, l *RWMutex) {
 // come in before the next writer.
 func TestRWMutexTurns(t *testing.T) {
 	eachLock(t, func(t *testing.T, l *RWMutex) {
-		for range 20 {
-			var wg sync.WaitGroup
+		const n = 5
+		// Whether a reader waits already cannot be seen, so it is tried until all did.
+		for begin, turns := time.Now(), false; !turns; {
+			var wg, come sync.WaitGroup
 			var order atomic.Int64
+			var readers [n]int64
 			l.RLock()
 			openAgain(l)
-			first := make(chan int64)
+			first, next := make(chan int64), make(chan int64)
 			go func() { l.Lock(); first <- order.Add(1) }()
 			waiting(t, l)
-			const n = 5
-			var readers [n]int64
+			come.Add(n)
 			for i := range n {
-				wg.Go(func() { l.RLock(); readers[i] = order.Add(1); l.RUnlock() })
+				wg.Go(func() { come.Done(); l.RLock(); readers[i] = order.Add(1); l.RUnlock() })
 			}
-			for l.rw.TryLock() { // a writer has rw or waits for it
-				t.Fatal("nobody has it")
-			}
-			next := make(chan int64)
-			for range 100 {
-				testutil.Yield() // so that the readers wait, most times; if not, that tells nothing
-			}
+			come.Wait()
 			go func() { l.Lock(); v := order.Add(1); l.Unlock(); next <- v }()
+			for range 100 {
+				testutil.Yield()
+			}
 			if got := order.Load(); got != 0 {
 				t.Fatalf("%d came in before the reader left", got)
 			}
 			l.RUnlock()
 			if got := <-first; got != 1 {
-				t.Errorf("the writer that waited came in as number %d", got)
+				t.Fatalf("the writer that waited came in as number %d", got)
+			}
+			for range 100 {
+				testutil.Yield()
 			}
 			l.Unlock()
-			<-next
+			turns = <-next == 2+n
 			wg.Wait()
 			for _, got := range readers {
 				if got < 2 {
-					t.Errorf("a reader came in as number %d", got)
+					t.Fatalf("a reader came in as number %d", got)
 				}
+			}
+			if time.Since(begin) > testutil.Patience() {
+				t.Fatal("the next writer never came in behind all readers that waited")
 			}
 		}
 	})
@@ -306,6 +311,9 @@ func TestStormRWMutex(t *testing.T) {
 func TestRWMutexMany(t *testing.T) {
 	eachLock(t, func(t *testing.T, l *RWMutex) {
 		reads := testutil.Repeat(100_000_000)
+		if testutil.Long() {
+			reads *= 10
+		}
 		if testing.Short() || racing || strings.Contains(t.Name(), "one_of") {
 			reads /= 100
 		}
