@@ -1,3 +1,5 @@
+//lint:file-ignore SA2001 what is timed are locks.
+
 package main
 
 import (
