@@ -35,6 +35,9 @@
 	.set	CELLS_STRIDE, 16
 	.set	OWN_N, 8
 	.set	OWN_N_MM_CID, 24
+	.set	LOCK_READERS, 0
+	.set	READERS_STATE, 32
+	.set	READERS_OPEN, 1
 	.set	LIST_BLOCKS, 0
 	.set	BLOCK_COUNT, 0
 	.set	BLOCK_CAP, 8

@@ -210,24 +210,32 @@
 	.set	\name, \of
 	.endm
 
-/* OWN begins an operation on the thread's own index: rax is a struct that has its
- * number of indexes at n. Refused, or beyond that number, it leaves. Where it is
- * interrupted it starts again, at _again. r8 is the index, in r10 too; tries, if no
+/* OWN begins an operation on the thread's own index: struct is a register that points to
+ * what has its number of indexes at n: rax, or one that gets the word at offset at behind
+ * rax; zero there is _compare_failed. Refused, or beyond the number, it leaves. Where it
+ * is interrupted it starts again, at _again. r8 is the index, in r10 too; tries, if no
  * argument counts the tries, is a register for that. */
-	.macro	OWN name, index, n, tries
+	.macro	OWN name, index, n, tries, struct=%rax, at
 	FUNCTION \name
 	OPEN	\name, GATE_CS_\index
+	.ifnb	\at
+	movq	\at(%rax), \struct
+	testq	\struct, \struct
+	jz	.L\name\()_compare_failed
+	.endif
 	.ifnb	\tries
 	xorl	\tries, \tries
 	.endif
 .L\name\()_again:
 	movl	%fs:RSEQ_INDEX_\index(%rdx), %r8d
-	.ifc	\index, cpu_id		/* negative where the thread is not registered */
+	.ifc	\index, cpu_id		/* negative where the thread is not registered: */
+	.ifb	\at			/* beyond any n, too, where that is told nobody */
 	testl	%r8d, %r8d
 	js	.L\name\()_unregistered
 	.endif
+	.endif
 	movq	%r8, %r10
-	cmpq	\n(%rax), %r8		/* signed: n may be negative */
+	cmpq	\n(\struct), %r8	/* signed: n may be negative */
 	jge	.L\name\()_beyond
 	.endm
 
@@ -247,10 +255,10 @@
 /* LEAVES has the ways out of an operation on the thread's own index, and ends the
  * function. A struct without indexes may have some for the other function. tries counts
  * the tries. */
-	.macro	LEAVES op, name, tries, result, slow, other
+	.macro	LEAVES op, name, tries, result, slow, other, struct=%rax
 .L\name\()_beyond:
 	.ifnb	\other
-	cmpq	$0, OWN_N_MM_CID(%rax)
+	cmpq	$0, OWN_N_MM_CID(\struct)
 	jne	\other
 	.endif
 	LEAVE	OUT_OF_RANGE, \result, \slow
@@ -308,6 +316,40 @@
 	LEAVES	\op, \name, %edi, , %rcx, \other
 	.endm
 	BOTH	OP_COUNT, count
+
+/* bool read_lock(struct rwmutex *lock, int64_t delta, slow)
+ *
+ *	r = lock->readers
+ *	if (!r || r->state != READERS_OPEN) return slow()
+ *	*(r->base + i * r->stride + (delta < 0 ? 0 : 8)) += delta
+ *	return true
+ *
+ * in: lock rax, delta rbx, which is 1 or -1, slow rcx; r r9, r10 the word's address, as in add. edi counts
+ * the tries. State is loaded inside the section: after it was changed and all CPUs were
+ * fenced no section adds any more. The addq commits. */
+	.macro	OP_READ_LOCK op, name, index, other
+	.ifnb	\other
+	OWN	\name, \index, OWN_N, %edi, %r9, LOCK_READERS
+	.else
+	OWN	\name, \index, OWN_N_MM_CID, %edi, %r9, LOCK_READERS
+	.endif
+	imulq	CELLS_STRIDE(%r9), %r10
+	addq	CELLS_BASE(%r9), %r10
+	START	\name, \index, %r8d, \name\()_abort
+	cmpq	$READERS_OPEN, READERS_STATE(%r9)
+	jne	.L\name\()_compare_failed
+	COMPARE_FAILS \name
+	INJECT	4
+	addq	%rbx, 4(%r10,%rbx,4)
+	HIDDEN	\name\()_commit
+	INJECT	6
+	movl	$1, %eax
+	ret
+.L\name\()_compare_failed:
+	SLOW	%rcx
+	LEAVES	\op, \name, %edi, , %rcx, \other, %r9
+	.endm
+	BOTH	OP_READ_LOCK, read_lock
 
 /* LIST starts an operation on a list: r9 becomes the block of the thread's own index
  * and r11 its count. Both are loaded inside the section: after another block was

@@ -213,25 +213,32 @@
 	COMPARE_FAILS \name
 	.endm
 
-/* OWN begins an operation on the thread's own index: x0 is a struct that has its
- * number of indexes at n. Refused, or beyond that number, it leaves. Where it is
- * interrupted it starts again, at _again. x8 is the index, and x10 what it counts from;
+/* OWN begins an operation on the thread's own index: struct is a register that points to
+ * what has its number of indexes at n: x0, or one that gets the word at offset at behind
+ * x0; zero there is _compare_failed. Refused, or beyond the number, it leaves. Where it
+ * is interrupted it starts again, at _again. x8 is the index, and x10 what it counts from;
  * tries, if no argument counts the tries, is a register for that. */
-	.macro	OWN name, index, n, tries
+	.macro	OWN name, index, n, tries, struct=x0, at
 	FUNCTION \name
 	OPEN	\name, GATE_CS_\index
+	.ifnb	\at
+	ldr	\struct, [x0, #\at]	/* what it points to is loaded through it: ordered */
+	cbz	\struct, .L\name\()_compare_failed
+	.endif
 	.ifnb	\tries
 	mov	\tries, #0
 	.endif
 .L\name\()_again:
 	ldr	w8, [x16, #RSEQ_INDEX_\index]
-	.ifc	\index, cpu_id		/* negative where the thread is not registered */
+	.ifc	\index, cpu_id		/* negative where the thread is not registered: */
+	.ifb	\at			/* beyond any n, too, where that is told nobody */
 	tbnz	w8, #31, .L\name\()_unregistered
 	.endif
-	ldr	x9, [x0, #\n]
+	.endif
+	ldr	x9, [\struct, #\n]
 	cmp	x8, x9			/* signed: n may be negative */
 	b.ge	.L\name\()_beyond
-	ldr	x10, [x0]
+	ldr	x10, [\struct]
 	.endm
 
 /* LEAVE ends an operation on the thread's own index that did not happen: with a status
@@ -250,10 +257,10 @@
 /* LEAVES has the ways out of an operation on the thread's own index, and ends the
  * function. A struct without indexes may have some for the other function. tries counts
  * the tries. */
-	.macro	LEAVES op, name, tries, result, slow, other
+	.macro	LEAVES op, name, tries, result, slow, other, struct=x0
 .L\name\()_beyond:
 	.ifnb	\other
-	ldr	x9, [x0, #OWN_N_MM_CID]
+	ldr	x9, [\struct, #OWN_N_MM_CID]
 	cbnz	x9, \other
 	.endif
 	LEAVE	OUT_OF_RANGE, \result, \slow
@@ -312,6 +319,46 @@
 	LEAVES	\op, \name, w5, , x2, \other
 	.endm
 	BOTH	OP_COUNT, count
+
+/* bool read_lock(struct rwmutex *lock, int64_t delta, slow)
+ *
+ *	r = lock->readers
+ *	if (!r || r->state != READERS_OPEN) return slow()
+ *	*(r->base + i * r->stride + (delta < 0 ? 0 : 8)) += delta
+ *	return true
+ *
+ * in: lock x0, delta x1, which is 1 or -1, slow x2; r x11, x10 the word's address, as in add. w5 counts the
+ * tries. State is loaded inside the section, and acquires: after it was changed and all
+ * CPUs were fenced no section adds any more. The str commits. */
+	.macro	OP_READ_LOCK op, name, index, other
+	.ifnb	\other
+	OWN	\name, \index, OWN_N, w5, x11, LOCK_READERS
+	.else
+	OWN	\name, \index, OWN_N_MM_CID, w5, x11, LOCK_READERS
+	.endif
+	ldr	x9, [x11, #CELLS_STRIDE]
+	madd	x10, x8, x9, x10
+	add	x10, x10, x1, lsl #2
+	add	x10, x10, #4
+	add	x9, x11, #READERS_STATE
+	START	\name, \index, w8, \name\()_abort
+	ldar	x17, [x9]
+	cmp	x17, #READERS_OPEN
+	b.ne	.L\name\()_compare_failed
+	COMPARE_FAILS \name
+	ldr	x17, [x10]
+	add	x17, x17, x1
+	INJECT	4
+	str	x17, [x10]
+	HIDDEN	\name\()_commit
+	INJECT	6
+	mov	w0, #1
+	ret
+.L\name\()_compare_failed:
+	SLOW	x2
+	LEAVES	\op, \name, w5, , x2, \other, x11
+	.endm
+	BOTH	OP_READ_LOCK, read_lock
 
 /* LIST starts an operation on a list: x11 becomes the block of the thread's own index
  * and x12 its count. Both are loaded inside the section: after another block was

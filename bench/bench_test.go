@@ -307,7 +307,7 @@ func TestPlot(t *testing.T) {
 
 func TestParse(t *testing.T) {
 	o, err := parse([]string{"-rounds", "7", "-only", "^percpu", "-write=false"}, io.Discard)
-	if err != nil || o.rounds != 7 || o.write || len(matching(contenders(true), o.only)) != 5 {
+	if err != nil || o.rounds != 7 || o.write || len(matching(contenders(true), o.only)) != 9 {
 		t.Errorf("%+v, %v", o, err)
 	}
 	if o, err := parse(nil, io.Discard); err != nil || o.rounds != defaultRounds || !o.write || o.only != nil {

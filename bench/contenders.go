@@ -1,3 +1,5 @@
+//lint:file-ignore SA2001 what is timed are locks.
+
 package main
 
 import (
@@ -22,14 +24,19 @@ import (
 type kind int
 
 const (
-	counter kind = iota // adds one
-	list                // takes a handle or a value and gives it back
-	reader              // asks for the number of the CPU
+	counter    kind = iota // adds one
+	list                   // takes a handle or a value and gives it back
+	readLock               // locks for reading and unlocks
+	someWrites             // the same, but for one in a hundred, which locks for writing
+	manyWrites             // and one in ten
+	writeLock              // locks for writing and unlocks
+	reader                 // asks for the number of the CPU
 	kinds
 )
 
 func (k kind) String() string {
-	return [...]string{"counters: add", "free lists and pools: take and give back", "the number of the CPU"}[k]
+	return [...]string{"counters: add", "free lists and pools: take and give back",
+		"read locks: lock and unlock", "1 % write locks", "10 % write locks", "write locks, no readers", "the number of the CPU"}[k]
 }
 
 // contender is something to time.
@@ -77,6 +84,16 @@ func contenders(sections bool) []contender {
 		{"channel", list, false, "a buffered channel, by `select` with a `default`", newChannel},
 		{"percpu.Pool", list, false, "`percpu.Pool.Get` and `Put`, of values of 128 bytes", newPool},
 		{"sync.Pool", list, false, "`sync.Pool.Get` and `Put`, of pointers to the same", newSyncPool},
+
+		{"percpu.RWMutex", readLock, true, "`percpu.RWMutex.RLock` and `RUnlock`", newReadLocks},
+		{"sync.RWMutex", readLock, false, "the same of `sync.RWMutex`", newSyncReadLocks},
+		{"xsync.RBMutex", readLock, false, "`xsync.RBMutex.RLock` and `RUnlock` of github.com/puzpuzpuz/xsync/v4", newRBMutex},
+		{"percpu.RWMutex, 1 %", someWrites, true, "each hundredth time `Lock` and `Unlock`, every goroutine by itself", func(int) instance { return locksOf(new(percpu.RWMutex), 100) }},
+		{"sync.RWMutex, 1 %", someWrites, false, "the same of `sync.RWMutex`", func(int) instance { return locksOf(new(sync.RWMutex), 100) }},
+		{"percpu.RWMutex, 10 %", manyWrites, true, "each tenth time", func(int) instance { return locksOf(new(percpu.RWMutex), 10) }},
+		{"sync.RWMutex, 10 %", manyWrites, false, "the same of `sync.RWMutex`", func(int) instance { return locksOf(new(sync.RWMutex), 10) }},
+		{"percpu.RWMutex, Lock", writeLock, true, "each time", func(int) instance { return locksOf(new(percpu.RWMutex), 1) }},
+		{"sync.RWMutex, Lock", writeLock, false, "the same of `sync.RWMutex`", func(int) instance { return locksOf(new(sync.RWMutex), 1) }},
 
 		{"rseq.CPU", reader, true, "`rseq.CPU`, its error looked at", newCPU},
 		{"rseq.Thread.CPU", reader, false, "the same by what `rseq.LockThread` returned", newThreadCPU},
@@ -575,6 +592,110 @@ func newSyncPool(workers int) instance {
 		}
 		return nil
 	}}
+}
+
+func newReadLocks(int) instance {
+	l := new(percpu.RWMutex)
+	return instance{func(n int) error {
+		for range n / 8 {
+			l.RLock()
+			l.RUnlock()
+			l.RLock()
+			l.RUnlock()
+			l.RLock()
+			l.RUnlock()
+			l.RLock()
+			l.RUnlock()
+			l.RLock()
+			l.RUnlock()
+			l.RLock()
+			l.RUnlock()
+			l.RLock()
+			l.RUnlock()
+			l.RLock()
+			l.RUnlock()
+		}
+		return nil
+	}, func(int64) error { return mustBeFree(l) }}
+}
+
+func newSyncReadLocks(int) instance {
+	l := new(sync.RWMutex)
+	return instance{func(n int) error {
+		for range n / 8 {
+			l.RLock()
+			l.RUnlock()
+			l.RLock()
+			l.RUnlock()
+			l.RLock()
+			l.RUnlock()
+			l.RLock()
+			l.RUnlock()
+			l.RLock()
+			l.RUnlock()
+			l.RLock()
+			l.RUnlock()
+			l.RLock()
+			l.RUnlock()
+			l.RLock()
+			l.RUnlock()
+		}
+		return nil
+	}, func(int64) error { return mustBeFree(l) }}
+}
+
+func newRBMutex(int) instance {
+	l := xsync.NewRBMutex()
+	return instance{func(n int) error {
+		for range n {
+			l.RUnlock(l.RLock())
+		}
+		return nil
+	}, func(int64) error { return mustBeFree(l) }}
+}
+
+// mustBeFree says whether nobody has a lock.
+func mustBeFree(l interface{ TryLock() bool }) error {
+	if !l.TryLock() {
+		return errors.New("it is locked: expected it to be free")
+	}
+	return nil
+}
+
+// rwLock is what package percpu's and package sync's have. They are called by it: that
+// costs both the same.
+type rwLock interface {
+	RLock()
+	RUnlock()
+	Lock()
+	Unlock()
+}
+
+var errTorn = errors.New("a reader saw what a writer had half done")
+
+// locksOf is an instance that locks for writing every so many times.
+func locksOf(l rwLock, every int) instance {
+	var data [2]int64
+	var writes atomic.Int64
+	return instance{func(n int) error {
+		for i := range n {
+			if i%every == 0 {
+				l.Lock()
+				data[0]++
+				data[1]++
+				l.Unlock()
+				continue
+			}
+			l.RLock()
+			torn := data[0] != data[1]
+			l.RUnlock()
+			if torn {
+				return errTorn
+			}
+		}
+		writes.Add(int64((n + every - 1) / every))
+		return nil
+	}, func(int64) error { return errors.Join(mustBe(data[0], writes.Load()), mustBe(data[1], writes.Load())) }}
 }
 
 // reads is an instance that reads the number of the CPU once for each operation.

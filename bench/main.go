@@ -1,6 +1,6 @@
 // Command bench times the structures of package percpu beside what they replace:
-// counters beside atomics, sharded counters and a mutex, free lists and pools beside
-// sync.Pool, a channel and a mutex.
+// counters beside atomics, sharded counters and a mutex, a reader/writer lock beside sync's,
+// free lists and pools beside sync.Pool, a channel and a mutex.
 //
 //	go run ./bench [-rounds N] [-only REGEXP] [-write=false]
 //

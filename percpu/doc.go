@@ -1,6 +1,6 @@
 // Package percpu has what programs build on per-CPU data: counters that do not
-// contend, free lists and pools that each CPU has one of. It needs no knowledge of
-// restartable sequences.
+// contend, a reader/writer lock whose readers do not, free lists and pools that each CPU has
+// one of. It needs no knowledge of restartable sequences.
 //
 // Everything here may be used from any goroutine, at any time, and is exact: no
 // update is lost, no handle is in two places. An operation is a critical section of
@@ -10,12 +10,12 @@
 // lists and pools also where [rseq.Index.Fence] fails) the same operation works by atomics
 // or a lock, on data of its own, spread over some shares. Nothing has to be asked or set
 // up; the first free list or pool of a process takes some 20 milliseconds to make, to
-// register for fences.
+// register for fences. A lock has that done in the background.
 //
 // # Memory
 //
-// What a CPU uses is allocated when it first uses it: see [Counter] and [FreeList] for
-// how much that is. A program whose threads are few and roam over many CPUs may
+// What a CPU uses is allocated when it first uses it: see [Counter], [RWMutex] and
+// [FreeList] for how much that is. A program whose threads are few and roam over many CPUs may
 // prefer [Compact].
 //
 // A size that a caller gives, of handles per CPU, counters or values, is at most 1<<30, and
@@ -28,7 +28,8 @@
 //
 // For the race detector and the Go memory model: a [FreeList.Push] of a handle, or
 // PushBatch, happens before the [FreeList.Pop], PopBatch, Drain or Resize that returns
-// it, and a [Pool.Put] of a value before the [Pool.Get] that does. Counters order
+// it, and a [Pool.Put] of a value before the [Pool.Get] that does. An [RWMutex] orders what a
+// [sync.RWMutex] does. Counters order
 // nothing. A [Counter.Load] that happens after an Add counts it.
 package percpu
 

@@ -41,6 +41,33 @@ func ExampleCounters() {
 	// Output: 1 0 1 2 0 0 0 1
 }
 
+// A table that is read all the time and changed now and then.
+func ExampleRWMutex() {
+	var routes struct {
+		percpu.RWMutex
+		to map[string]string
+	}
+	routes.Lock()
+	routes.to = map[string]string{"/": "home"}
+	routes.Unlock()
+
+	var servers sync.WaitGroup
+	for range 8 {
+		servers.Go(func() {
+			for range 1000 {
+				routes.RLock()
+				_ = routes.to["/"]
+				routes.RUnlock()
+			}
+		})
+	}
+	servers.Wait()
+	routes.RLock()
+	defer routes.RUnlock()
+	fmt.Println(routes.to["/"])
+	// Output: home
+}
+
 // Handles name blocks of one big buffer. Who finds no block on its CPU's list calls in
 // what is on all.
 func ExampleFreeList() {

@@ -12,6 +12,11 @@ import (
 var _ = [...][0]int{
 	[unsafe.Offsetof(Counter{}.cells) - abi.CellsBase]int{},
 	[unsafe.Offsetof(Counter{}.ids) - abi.OwnNMMCID]int{},
+	[unsafe.Offsetof(RWMutex{}.readers) - abi.LockReaders]int{},
+	[unsafe.Offsetof(readers{}.cells) - abi.CellsBase]int{},
+	[unsafe.Offsetof(readers{}.ids) - abi.OwnNMMCID]int{},
+	[unsafe.Offsetof(readers{}.state) - abi.ReadersState]int{},
+	[unsafe.Sizeof(readers{}) % 64]int{},
 	[unsafe.Offsetof(FreeList{}.blocks) - abi.ListBlocks]int{},
 	[unsafe.Offsetof(FreeList{}.cpus) - abi.OwnN]int{},
 	[unsafe.Offsetof(FreeList{}.ids) - abi.OwnNMMCID]int{},

@@ -506,6 +506,8 @@ func TestSlots(t *testing.T) {
 
 func TestNoAllocations(t *testing.T) {
 	c, cs, l := NewCounter(), NewCounters(3, Compact), NewFreeList(8)
+	index, cpus := indexes(nil)
+	locks := []*RWMutex{newOpen(index, 0), newOpen(index, cpus)}
 	p, s := NewPool[[100]byte](8, nil), NewSlots[int]()
 	run := func() {
 		c.Add(1)
@@ -518,6 +520,14 @@ func TestNoAllocations(t *testing.T) {
 		}
 		p.Put(p.Get())
 		*s.Here()++
+		for _, l := range locks {
+			l.RLock()
+			l.RUnlock() //lint:ignore SA2001 it is to allocate nothing
+			if l.TryLock() {
+				l.Unlock()
+			}
+			openAgain(l)
+		}
 		c.Load()
 		cs.Reset(1)
 	}

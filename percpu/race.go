@@ -15,6 +15,10 @@ const racing = true
 func release(key unsafe.Pointer) { runtime.RaceReleaseMerge(key) }
 func acquire(key unsafe.Pointer) { runtime.RaceAcquire(key) }
 
+// Between disable and enable nothing that the goroutine does orders anything.
+func disable() { runtime.RaceDisable() }
+func enable()  { runtime.RaceEnable() }
+
 // keys has a byte for each handle, or some handles.
 type keys [1024]byte
 

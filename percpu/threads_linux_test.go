@@ -435,6 +435,24 @@ func TestMemory(t *testing.T) {
 		// As many as fill pages.
 		row("Counter", counters(page/8, 1), func(used int) int { return 200 + 8*used })
 		row("Counters, 100 of them", counters(page/32, 100), func(used int) int { return 7000 + 128*8*used })
+		row("RWMutex, seldom read", func(int) int {
+			return allocated(func() {
+				for range objects {
+					memorySink = new(RWMutex)
+				}
+			}) / objects
+		}, func(int) int { return 64 })
+		row("RWMutex, much read", func(used int) int {
+			a, locks := new(arena), make([][]Counter, page/16)
+			heap := allocated(func() {
+				for o := range locks {
+					r := newReaders(a, rseq.ByCPU, cpus)
+					locks[o] = r.words
+				}
+			})
+			kept = append(kept, locks)
+			return (heap + resident(t, locks, used)) / len(locks)
+		}, func(used int) int { return 600 + 16*used })
 		row("FreeList, 64 handles", func(used int) int {
 			return allocated(func() {
 				for range objects {
@@ -454,6 +472,8 @@ func TestMemory(t *testing.T) {
 		}, func(int) int { return 100 + 150*cpus })
 	}
 }
+
+var memorySink any
 
 // allocated returns how many bytes of Go's heap f takes and does not give back.
 func allocated(f func()) int {

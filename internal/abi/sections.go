@@ -22,6 +22,12 @@ const (
 	// something for, and, but for Cells, how many concurrency ids instead.
 	OwnN, OwnNMMCID = 8, 24
 
+	// Type RWMutex of percpu, and its readers, which begin as Cells do. What their state is
+	// when sections may count.
+	LockReaders  = 0
+	ReadersState = 32
+	ReadersOpen  = 1
+
 	// Type FreeList of percpu, and its blocks.
 	ListBlocks                       = 0
 	BlockCount, BlockCap, BlockItems = 0, 8, 16
@@ -41,6 +47,7 @@ var Shared = []struct {
 	{"OUT_OF_RANGE", OutOfRange}, {"NOT_REGISTERED", NotRegistered},
 	{"CELLS_BASE", CellsBase}, {"CELLS_STRIDE", CellsStride},
 	{"OWN_N", OwnN}, {"OWN_N_MM_CID", OwnNMMCID},
+	{"LOCK_READERS", LockReaders}, {"READERS_STATE", ReadersState}, {"READERS_OPEN", ReadersOpen},
 	{"LIST_BLOCKS", ListBlocks},
 	{"BLOCK_COUNT", BlockCount}, {"BLOCK_CAP", BlockCap}, {"BLOCK_ITEMS", BlockItems},
 	{"GATE_READ_cpu_id", GateReadCPUID}, {"GATE_READ_node_id", GateReadNodeID}, {"GATE_READ_mm_cid", GateReadMMCID},

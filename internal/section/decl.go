@@ -119,6 +119,10 @@ func LoadCBNEMemcpyStoreRelease(x uint8, v *int64, expect int64, dst, src unsafe
 //go:noescape
 func Count(counter unsafe.Pointer, delta int64, slow CountSlow)
 
+//go:linkname ReadLock rseqgo_v1_cs_read_lock_cpu_id
+//go:noescape
+func ReadLock(lock unsafe.Pointer, delta int64, slow LockSlow) bool
+
 //go:linkname Push rseqgo_v1_cs_push_cpu_id
 //go:noescape
 func Push(list unsafe.Pointer, v uint64, slow PushSlow, status uint32) bool

@@ -60,6 +60,10 @@ func LoadCBNEMemcpyStoreRelease(x uint8, v *int64, expect int64, dst, src unsafe
 
 func Count(counter unsafe.Pointer, delta int64, slow CountSlow) { PortableCount(counter, delta, slow) }
 
+func ReadLock(lock unsafe.Pointer, delta int64, slow LockSlow) bool {
+	return PortableReadLock(lock, delta, slow)
+}
+
 func Push(list unsafe.Pointer, v uint64, slow PushSlow, status uint32) bool {
 	return PortablePush(list, v, slow, status)
 }

@@ -41,6 +41,10 @@ func PortableLoadCBNEMemcpyStore(uint8, *int64, int64, unsafe.Pointer, unsafe.Po
 
 func PortableCount(counter unsafe.Pointer, delta int64, slow CountSlow) { slow(counter, delta, nil) }
 
+func PortableReadLock(lock unsafe.Pointer, delta int64, slow LockSlow) bool {
+	return slow(lock, delta, nil)
+}
+
 func PortablePush(list unsafe.Pointer, v uint64, slow PushSlow, _ uint32) bool {
 	return slow(list, v, nil, abi.NotRegistered)
 }

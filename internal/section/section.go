@@ -45,6 +45,7 @@ type (
 	ReadSlow  func(gate *Gate) int32
 	IndexSlow func(x uint8, gate *Gate) int32
 	CountSlow func(counter unsafe.Pointer, delta int64, gate *Gate)
+	LockSlow  func(lock unsafe.Pointer, delta int64, gate *Gate) bool
 	PushSlow  func(list unsafe.Pointer, v uint64, gate *Gate, status uint32) bool
 	PopSlow   func(list unsafe.Pointer, gate *Gate, status uint32) (v uint64, ok bool)
 	BatchSlow func(list unsafe.Pointer, v *uint64, n int, gate *Gate, status uint32) int
