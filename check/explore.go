@@ -180,7 +180,7 @@ func (c *checker) enabled(s *state, list []event) []event {
 			here := s.t.registered && s.t.place == i
 			e := entry{other: n, at: i, after: s.t}
 			if o.anywhere || !here {
-				add(e, here && o.fences, false)
+				add(e, o.fences && (here || o.allCPUs && s.t.registered), false)
 				continue
 			}
 			add(e, true, false)

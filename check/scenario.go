@@ -71,8 +71,8 @@ type other struct {
 	only int                         // on data of this index only, or -1
 	// anywhere: a thread with any index does it, at the same time as the section runs.
 	anywhere bool
-	// fences: before, it fences the CPUs, as rseq.Index.Fence does.
-	fences bool
+	// fences: before, it fences the index, as rseq.Index.Fence does, or all of them.
+	fences, allCPUs bool
 }
 
 // value is an argument or result of so many bits; of 0 bits it is none or any.
