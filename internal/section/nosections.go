@@ -2,7 +2,11 @@
 
 package section
 
-import "unsafe"
+import (
+	"unsafe"
+
+	"github.com/rseq-go/rseq/internal/processor"
+)
 
 // Enabled: this build has critical sections.
 const Enabled = false
@@ -16,9 +20,23 @@ func Convention() error { return nil }
 // ThreadPointer returns nil: this build has no C library to ask.
 func ThreadPointer() unsafe.Pointer { return nil }
 
-func CPUID(slow ReadSlow) int32  { return PortableRead(slow) }
-func NodeID(slow ReadSlow) int32 { return PortableRead(slow) }
-func MMCID(slow ReadSlow) int32  { return PortableRead(slow) }
+// CPUID and NodeID have the processor tell, which is as good as an area.
+
+func CPUID(slow ReadSlow) int32 {
+	if cpu := processor.CPU(); cpu >= 0 {
+		return cpu
+	}
+	return PortableRead(slow)
+}
+
+func NodeID(slow ReadSlow) int32 {
+	if node := processor.NodeID(); node >= 0 {
+		return node
+	}
+	return PortableRead(slow)
+}
+
+func MMCID(slow ReadSlow) int32 { return PortableRead(slow) }
 
 func Add(cells unsafe.Pointer, delta int64) int32      { return PortableAdd(cells, delta) }
 func AddMMCID(cells unsafe.Pointer, delta int64) int32 { return PortableAdd(cells, delta) }

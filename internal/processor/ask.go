@@ -1,0 +1,312 @@
+package processor
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// How it is asked, and when again.
+//
+// An instruction is used if it agreed with getcpu(2) on at least two CPUs of the affinity
+// mask, or on the one that there is, and disagreed nowhere. (getcpu(2) is called before
+// and after it: if the thread moved meanwhile, that says nothing.) That its numbers were
+// all zero is no agreement, unless CPU 0 is all there can be: a register that nobody sets
+// is zero too. It must also take less than half of the time of the system call, as where
+// a hypervisor does not trap it.
+//
+// A goroutine of its own asks, when a slow path first wants the number. It has a thread
+// made for that, which is bound to some CPUs in turn, and ends. No other thread's affinity
+// changes. Where a thread cannot be bound, it is asked where the goroutine happens to run,
+// and what was seen adds up. Under a seccomp filter a child process makes the system calls
+// first: whatever the filter kills for is not done here.
+//
+// Whatever came of it but use is asked again, after a tenth of a second at first, later
+// up to ten minutes; not at all if there is no such instruction, too many CPUs or
+// a filter that kills. Used, an instruction is not held against getcpu(2) again: Linux sets
+// the register of each CPU when that comes online, a virtual machine takes it along when
+// it is migrated, and a process that is restored elsewhere finds that machine's. Two
+// things end the use: a CPU number that cannot be, and Confirm, which
+// rseq.Thread.Confirm calls after a restore.
+
+// errKills is what mayAsk and mayBind return under a filter that does.
+var errKills = errors.New("a seccomp filter kills for it: it killed a child process that tried")
+
+// machine is what is asked; tests have others.
+type machine struct {
+	instructions func() []way
+	read         func(way) uint32
+	getcpu       func() (cpu, node int, err error)
+	possible     func() int
+	allowed      func() ([]int, error)
+	// mayAsk and mayBind say why a filter would kill for what is above, and for bind.
+	mayAsk, mayBind func() error
+	bind            func(cpu int) error // the calling thread
+	// cost returns the nanoseconds of a call.
+	cost func(call func()) float64
+	// thread runs f on a thread that ends with it.
+	thread func(f func())
+}
+
+// asker remembers what was found out about a machine.
+type asker struct {
+	m *machine
+	choice
+
+	mu    sync.Mutex // held while it is asked
+	wait  time.Duration
+	seen  map[way]*evidence
+	found Report
+
+	// quiet is true while a slow path need not ask: it is being asked, or was just now, or
+	// nothing will ever come of it.
+	quiet atomic.Bool
+}
+
+// evidence is what is known of an instruction.
+type evidence struct {
+	cpus    []int // on which it agreed
+	nonzero bool  // and not by zero each time
+	wrong   string
+}
+
+// Report says where CPU and node come from on a thread without an area.
+type Report struct {
+	Way      string  // RDPID, RDTSCP or getcpu(2)
+	Reason   string  // why that and nothing better; empty for RDPID
+	CPUs     []int   // on which it agreed with getcpu(2), if it is an instruction
+	Ns       float64 // what a read takes
+	GetcpuNs float64 // what the system call takes; zero if it is refused
+}
+
+func (r Report) String() string {
+	s := r.Way
+	if r.Ns > 0 {
+		s += fmt.Sprintf(", %.1f ns a read", r.Ns)
+	}
+	if len(r.CPUs) > 0 {
+		s += fmt.Sprintf(", getcpu(2) %.0f ns; they agreed on CPUs %s", r.GetcpuNs, strings.Trim(fmt.Sprint(r.CPUs), "[]"))
+	}
+	if r.Reason != "" {
+		s += "; " + r.Reason
+	}
+	return s
+}
+
+const minWait, maxWait = 100 * time.Millisecond, 10 * time.Minute
+
+var here = asker{m: &real}
+
+// Ask is for slow paths, where CPU or NodeID returned -1. It has the processor asked, if
+// that is due, and does not wait for the answer.
+func Ask() {
+	if here.limit.Load() != 0 && CPU() < 0 { // the number cannot be
+		here.use(none, 0)
+		here.quiet.Store(false)
+	}
+	if !here.quiet.Load() {
+		here.start()
+	}
+}
+
+// Again asks anew, waits for the answer and returns what is used now. What is used stays
+// unless it turns out to be wrong.
+func Again() Report { return here.again() }
+
+// Confirm is Again if an instruction is used.
+func Confirm() {
+	if here.limit.Load() != 0 {
+		Again()
+	}
+}
+
+func (a *asker) again() Report {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.quiet.Store(true)
+	a.seen = nil
+	a.ask()
+	return a.found
+}
+
+func (a *asker) start() {
+	if !a.mu.TryLock() {
+		return
+	}
+	if a.quiet.Swap(true) {
+		a.mu.Unlock()
+		return
+	}
+	go func() {
+		defer a.mu.Unlock()
+		a.ask()
+	}()
+}
+
+// ask asks and sets what is used. mu is held.
+func (a *asker) ask() {
+	m := a.m
+	a.found = Report{Way: none.String()}
+	list := m.instructions()
+	if len(list) == 0 {
+		a.found.Reason = "this processor, or this build, has neither RDPID nor RDTSCP"
+		a.use(none, 0)
+		return // for ever: only Again asks again
+	}
+	if err := m.mayAsk(); err != nil {
+		a.found.Reason = "getcpu(2) is not called to compare: " + err.Error()
+		a.use(none, 0)
+		if !errors.Is(err, errKills) { // a filter stays
+			a.later()
+		}
+		return
+	}
+	cpus := m.possible()
+	a.found.GetcpuNs = m.cost(func() {
+		if _, _, err := m.getcpu(); err != nil && a.found.Reason == "" {
+			a.found.Reason = "getcpu(2): " + err.Error()
+		}
+	})
+	a.found.Ns = a.found.GetcpuNs
+	switch {
+	case a.found.Reason != "":
+		a.found.Ns, a.found.GetcpuNs = 0, 0
+		a.use(none, 0)
+	case cpus > maxCPUs:
+		a.found.Reason = fmt.Sprintf("there can be %d CPUs: the processor's number has room for %d", cpus, maxCPUs)
+		a.use(none, 0)
+		return // for ever
+	default:
+		a.compare(list)
+		if a.choose(list, cpus) {
+			a.wait = 0
+			return
+		}
+	}
+	a.later()
+}
+
+// later has it asked again after a while.
+func (a *asker) later() {
+	a.wait = min(max(2*a.wait, minWait), maxWait)
+	time.AfterFunc(a.wait, func() { a.quiet.Store(false) })
+}
+
+// choose sets what is used, by the evidence, and reports whether anything is.
+func (a *asker) choose(list []way, cpus int) bool {
+	m, now := a.m, way(a.way.Load())
+	allowed, err := m.allowed()
+	need := 2
+	if err == nil {
+		need = min(need, len(allowed))
+	}
+	var reasons []string
+	for _, w := range list {
+		e, reason := a.seen[w], ""
+		switch {
+		case e.wrong != "":
+			reason = e.wrong
+		case w == now && a.limit.Load() != 0:
+			// Nothing is known against it.
+		case len(e.cpus) < max(need, 1):
+			reason = fmt.Sprintf("agreed with getcpu(2) on CPUs %v: expected %d of them", e.cpus, max(need, 1))
+		case !e.nonzero && cpus > 1:
+			reason = "was seen on CPU 0 only, where a register that nobody sets has the same number"
+		}
+		if reason == "" {
+			ns := m.cost(func() { m.read(w) })
+			if 2*ns < a.found.GetcpuNs {
+				a.found = Report{w.String(), strings.Join(reasons, "; "), e.cpus, ns, a.found.GetcpuNs}
+				a.use(w, cpus)
+				return true
+			}
+			reason = fmt.Sprintf("takes %.0f ns: expected less than half of getcpu(2)'s %.0f", ns, a.found.GetcpuNs)
+		}
+		reasons = append(reasons, w.String()+" "+reason)
+	}
+	a.found.Reason = strings.Join(reasons, "; ")
+	a.use(none, 0)
+	return false
+}
+
+// compare gathers evidence.
+func (a *asker) compare(list []way) {
+	m := a.m
+	if a.seen == nil {
+		a.seen = map[way]*evidence{}
+	}
+	for _, w := range list {
+		if a.seen[w] == nil {
+			a.seen[w] = new(evidence)
+		}
+		a.seen[w].wrong = ""
+	}
+	look := func() {
+		for _, w := range list {
+			a.seen[w].look(m, w)
+		}
+	}
+	allowed, err := m.allowed()
+	bound := false
+	if err == nil && m.mayBind() == nil {
+		m.thread(func() {
+			for _, cpu := range some(allowed) {
+				if m.bind(cpu) == nil { // it may be off by now
+					bound = true
+					look()
+				}
+			}
+		})
+	}
+	for n := 0; n < 20 && !bound; n++ {
+		look()
+		time.Sleep(50 * time.Microsecond) // and be elsewhere, perhaps
+	}
+}
+
+// some returns up to four CPUs, the first and the last among them.
+func some(cpus []int) (list []int) {
+	const most = 4
+	if len(cpus) <= most {
+		return cpus
+	}
+	for i := range most {
+		list = append(list, cpus[i*(len(cpus)-1)/(most-1)])
+	}
+	return list
+}
+
+// look compares an instruction with getcpu(2) where the caller runs.
+func (e *evidence) look(m *machine, w way) {
+	// The thread may have been elsewhere in between and come back: three times in a row
+	// it was not.
+	differs := 0
+	for range 100 {
+		cpu, node, err := m.getcpu()
+		got := m.read(w)
+		after, _, errAfter := m.getcpu()
+		if err != nil || errAfter != nil {
+			return
+		}
+		if cpu != after {
+			differs = 0
+			continue
+		}
+		if want := uint32(node)<<cpuBits | uint32(cpu); got == want {
+			e.nonzero = e.nonzero || got != 0
+			if !slices.Contains(e.cpus, cpu) {
+				e.cpus = append(e.cpus, cpu)
+			}
+			return
+		}
+		if differs++; differs == 3 {
+			e.cpus, e.nonzero = nil, false
+			e.wrong = fmt.Sprintf("says CPU %d of node %d where getcpu(2) says CPU %d of node %d", got&maxCPUs, got>>cpuBits, cpu, node)
+			return
+		}
+	}
+}

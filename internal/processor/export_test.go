@@ -1,0 +1,23 @@
+package processor
+
+// Distort changes what instructions say where they are compared.
+func Distort(change func(uint32) uint32) (restore func()) {
+	here.mu.Lock()
+	defer here.mu.Unlock()
+	other := real
+	other.read = func(w way) uint32 { return change(read(w)) }
+	here.m = &other
+	return func() {
+		here.mu.Lock()
+		defer here.mu.Unlock()
+		here.m = &real
+	}
+}
+
+// Instructions names those that the processor has.
+func Instructions() (names []string) {
+	for _, w := range instructions() {
+		names = append(names, w.String())
+	}
+	return names
+}
