@@ -13,6 +13,7 @@ import (
 
 	"github.com/rseq-go/rseq"
 	"github.com/rseq-go/rseq/internal/kernel"
+	"github.com/rseq-go/rseq/internal/processor"
 	"github.com/rseq-go/rseq/internal/testutil"
 )
 
@@ -235,5 +236,30 @@ func TestErrNotSupported(t *testing.T) {
 	}
 	if errors.Is(errors.ErrUnsupported, rseq.ErrNotSupported) {
 		t.Error("errors.ErrUnsupported matches ErrNotSupported")
+	}
+}
+
+// TestProcessor: without an area a thread is told the same, by the processor if it agrees
+// with getcpu(2), and not slower than by that.
+func TestProcessor(t *testing.T) {
+	report := processor.Again()
+	t.Log(report)
+	if (report.Way == "getcpu(2)") != (processor.CPU() < 0) || report.Way == "getcpu(2)" && report.Reason == "" {
+		t.Errorf("CPU %d, %v", processor.CPU(), report)
+	}
+	info, _ := rseq.Query()
+	for _, cpu := range testutil.AllowedCPUs(t) {
+		testutil.OnThread(func() {
+			testutil.Pin(t, cpu)
+			if info.Owner == rseq.OwnerLibc {
+				testutil.Unregister(t)
+			}
+			_, node, err := kernel.Getcpu()
+			got, errCPU := rseq.CPU()
+			gotNode, errNode := rseq.NodeID()
+			if got != cpu || gotNode != node || errors.Join(err, errCPU, errNode) != nil {
+				t.Errorf("pinned to CPU %d of node %d (%v): %d, %v and %d, %v", cpu, node, err, got, errCPU, gotNode, errNode)
+			}
+		})
 	}
 }

@@ -76,8 +76,8 @@ type shared struct {
 const batch = 256
 
 // NewFreeList returns empty lists with room for perCPU handles each; less than one
-// panics. Without sections there is a shared list for each CPU, or, where it takes a system
-// call to know the CPU, as many as [runtime.GOMAXPROCS] says may run at once, up to 64,
+// panics. Without sections there is a shared list for each CPU, or, where it takes long to
+// know the CPU, as many as [runtime.GOMAXPROCS] says may run at once, up to 64,
 // each with the same room.
 func NewFreeList(perCPU int, options ...Option) *FreeList {
 	if perCPU < 1 {

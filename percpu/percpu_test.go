@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/rseq-go/rseq"
+	"github.com/rseq-go/rseq/internal/processor"
 )
 
 func TestCounter(t *testing.T) {
@@ -102,6 +103,7 @@ func TestReuse(t *testing.T) {
 }
 
 func lists() map[string]*FreeList {
+	processor.Again() // so that no list changes its place meanwhile
 	index, _ := indexes(nil)
 	return map[string]*FreeList{"sections": NewFreeList(4), "compact": NewFreeList(4, Compact),
 		"portable": newFreeList(4, index, 0)}

@@ -18,9 +18,9 @@ type stripes[T any] struct{ p atomic.Pointer[shares[T]] }
 // was seen once stays.
 type shares[T any] struct {
 	// byCPU has a share for each CPU, made when that CPU first uses it: where the CPU's
-	// number takes no system call.
+	// number is cheap.
 	byCPU []atomic.Pointer[padded[T]]
-	// some are for when it does. A goroutine mostly uses the same one.
+	// some are for when it is not. A goroutine mostly uses the same one.
 	some []padded[T]
 }
 
@@ -68,9 +68,11 @@ func (s *shares[T]) own() int {
 // own returns the calling goroutine's share, which others may use too.
 func (s *stripes[T]) own() *T {
 	if p := s.p.Load(); p != nil {
-		if i := p.own(); i >= 0 {
-			if share := p.at(i); share != nil {
-				return share
+		if cpu := cheapCPU(); cpu < 0 && len(p.some) > 0 {
+			return &p.some[hash(len(p.some))].v
+		} else if uint(cpu) < uint(len(p.byCPU)) {
+			if share := p.byCPU[cpu].Load(); share != nil {
+				return &share.v
 			}
 		}
 	}
@@ -104,11 +106,17 @@ func (s *stripes[T]) grow() *T {
 // shareCount returns how many shares serve all that run at one moment.
 func shareCount() int { return min(runtime.GOMAXPROCS(0), 64) }
 
-// cheapCPU returns the CPU that the goroutine runs on, or -1 if that takes a system call.
-func cheapCPU() int { return int(section.CPUID(processorCPU)) }
+// cheapCPU returns the CPU that the goroutine runs on, or -1 if that takes longer than a
+// hash and an atomic that others wait for.
+func cheapCPU() int {
+	if !section.Enabled {
+		return int(fastCPU(nil))
+	}
+	return int(section.CPUID(fastCPU))
+}
 
-func processorCPU(*section.Gate) int32 {
-	cpu := processor.CPU()
+func fastCPU(*section.Gate) int32 {
+	cpu := processor.FastCPU()
 	if cpu < 0 {
 		processor.Ask()
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/rseq-go/rseq"
 	"github.com/rseq-go/rseq/internal/kernel"
+	"github.com/rseq-go/rseq/internal/processor"
 )
 
 // checks runs every check, the ones that the others build on first.
@@ -21,7 +22,7 @@ func checks() []check {
 		list = append(list, checkConfirmed(info), checkThreads(info), checkConcurrencyID(info))
 		list = append(list, checkSections()...)
 	}
-	return append(list, checkCPUs())
+	return append(list, checkCPUs(), newCheck("CPU and node without an area", processor.Again().String(), "", ""))
 }
 
 func checkArea(info rseq.Info, err error) check {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/rseq-go/rseq"
 	"github.com/rseq-go/rseq/internal/abi"
+	"github.com/rseq-go/rseq/internal/processor"
 )
 
 // reading is what one thread's area says now; nil where nothing tells.
@@ -111,7 +112,7 @@ func showText(out io.Writer, i rseq.Info, r reading) {
 	row("kernel_align", i.KernelAlign, "alignment that the kernel advertises; 0: not told", "AT_RSEQ_ALIGN")
 	from := "the area"
 	if i.Owner == rseq.OwnerNone {
-		from = "getcpu(2)"
+		from = processor.Again().Way
 	}
 	row("cpu", number(r.CPU), "the CPU that this thread just ran on", from)
 	row("node_id", number(r.NodeID), "its NUMA node", from)
@@ -129,13 +130,14 @@ func showText(out io.Writer, i rseq.Info, r reading) {
 	if len(at) > 0 {
 		fmt.Fprintf(out, "\nWhere its fields are, in bytes: %s\n", strings.Join(at, ", "))
 	}
+	fmt.Fprintf(out, "\nA thread without an area has CPU and node from %v\n", processor.Again())
 	if i.Reason != "" {
 		fmt.Fprintf(out, "\n%s\n", strings.TrimPrefix(i.Reason, "rseq: "))
 	}
 }
 
 var owners = map[rseq.Owner]string{
-	rseq.OwnerNone:    "nobody registered one; CPU and node come from getcpu(2)",
+	rseq.OwnerNone:    "nobody registered one; CPU and node come from elsewhere",
 	rseq.OwnerLibc:    "the C library registered one for each thread",
 	rseq.OwnerSelf:    "nobody else did, so this package, for each thread that asks",
 	rseq.OwnerForeign: "another library of this program did",
