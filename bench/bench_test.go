@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"encoding/xml"
 	"errors"
 	"flag"
@@ -237,6 +238,33 @@ func TestReport(t *testing.T) {
 	r.NoSections = "it is not Linux"
 	if text := r.text(); !strings.HasPrefix(text, "Critical sections cannot run here") || !strings.Contains(text, r.NoSections) {
 		t.Errorf("without sections:\n%s", text)
+	}
+}
+
+// TestWithoutCgo: what the other program found is a part of each page, and what it is told
+// to time exists.
+func TestWithoutCgo(t *testing.T) {
+	for _, name := range withoutCgo {
+		if !slices.Contains(names(contenders(false)), name) {
+			t.Errorf("%s is no contender without sections", name)
+		}
+	}
+	r, other := recorded(), recorded()
+	other.Way = "some instruction"
+	data, err := json.Marshal(other)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := [3]string{r.text(), r.page(), r.section()}
+	r.WithoutCgo = new(report)
+	if err := json.Unmarshal(data, r.WithoutCgo); err != nil {
+		t.Fatal(err)
+	}
+	for i, page := range []string{r.text(), r.page(), r.section()} {
+		if strings.Contains(before[i], "without cgo") || !strings.Contains(strings.ToLower(page), "without cgo") ||
+			!strings.Contains(page, "some instruction") || strings.Count(page, "percpu.FreeList") <= strings.Count(before[i], "percpu.FreeList") {
+			t.Errorf("nothing of the program without cgo:\n%s", page)
+		}
 	}
 }
 

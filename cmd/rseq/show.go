@@ -74,6 +74,7 @@ func fields(i rseq.Info) []abi.Field {
 func showJSON(out io.Writer, info rseq.Info, r reading) error {
 	object := map[string]any{}
 	object["fields"] = fields(info)
+	object["without_area"] = processor.Again()
 	for _, part := range []any{info, r} {
 		data, err := json.Marshal(part)
 		if err != nil {

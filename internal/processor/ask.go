@@ -76,11 +76,11 @@ type evidence struct {
 
 // Report says where CPU and node come from on a thread without an area.
 type Report struct {
-	Way      string  // RDPID, RDTSCP or getcpu(2)
-	Reason   string  // why that and nothing better; empty for RDPID
-	CPUs     []int   // on which it agreed with getcpu(2), if it is an instruction
-	Ns       float64 // what a read takes
-	GetcpuNs float64 // what the system call takes; zero if it is refused
+	Way      string  `json:"way"`              // RDPID, RDTSCP or getcpu(2)
+	Reason   string  `json:"reason,omitempty"` // why that and nothing better
+	CPUs     []int   `json:"cpus,omitempty"`   // on which it agreed with getcpu(2), if it is an instruction
+	Ns       float64 `json:"ns"`               // what a read takes
+	GetcpuNs float64 `json:"getcpu_ns"`        // what the system call takes; zero if it is not called
 }
 
 func (r Report) String() string {
