@@ -364,6 +364,12 @@ func TestRun(t *testing.T) {
 	if testing.Short() {
 		t.Skip("a run takes some seconds")
 	}
+	here, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func(before string) { source = before }(source)
+	source = here
 	t.Chdir(t.TempDir())
 	o := options{rounds: 1, write: true}
 	if err := run(t.Context(), o, io.Discard, io.Discard); !errors.Is(err, os.ErrNotExist) {
@@ -386,7 +392,7 @@ func TestRun(t *testing.T) {
 	}
 
 	var out strings.Builder
-	err := run(t.Context(), o, &out, io.Discard)
+	err = run(t.Context(), o, &out, io.Discard)
 	sections := rseq.CriticalSections(rseq.ByCPU)
 	switch {
 	case sections != nil && (!errors.Is(err, sections) || !strings.HasPrefix(out.String(), "Critical sections cannot run here")):

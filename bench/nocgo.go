@@ -15,6 +15,9 @@ import (
 var withoutCgo = []string{"percpu.Counter", "percpu.Counters", "atomic.Int64", "xsync.Counter", "crsync.Counter", "mutex, int64", "empty call",
 	"percpu.FreeList", "mutex, slice", "percpu.Pool", "sync.Pool", "rseq.CPU", "getcpu(2)"}
 
+// source is this program's folder, from the repository's root.
+var source = "bench"
+
 // measureWithoutCgo builds this program with CGO_ENABLED=0, from the repository's root, and
 // has it measure. It returns nil if -only names none of what is compared then.
 func measureWithoutCgo(ctx context.Context, o options, progress io.Writer) (*report, error) {
@@ -32,7 +35,7 @@ func measureWithoutCgo(ctx context.Context, o options, progress io.Writer) (*rep
 	defer os.RemoveAll(dir)
 	program := filepath.Join(dir, "bench")
 	fmt.Fprintln(progress, "bench: building it without cgo")
-	build := exec.CommandContext(ctx, "go", "build", "-o", program, "./bench")
+	build := exec.CommandContext(ctx, "go", "-C", source, "build", "-o", program, ".")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("building it without cgo, from the repository's root: %w\n%s", err, out)
