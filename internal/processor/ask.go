@@ -130,7 +130,23 @@ func (a *asker) again() Report {
 	a.quiet.Store(true)
 	a.seen = nil
 	a.ask()
+	if len(a.m.instructions()) == 0 && a.m.mayAsk() == nil {
+		a.found.Ns, _ = a.getcpuCost() // which ask does not need
+	}
 	return a.found
+}
+
+// getcpuCost returns the nanoseconds of getcpu(2), or zero and its error.
+func (a *asker) getcpuCost() (ns float64, err error) {
+	ns = a.m.cost(func() {
+		if _, _, e := a.m.getcpu(); e != nil {
+			err = e
+		}
+	})
+	if err != nil {
+		ns = 0
+	}
+	return ns, err
 }
 
 func (a *asker) start() {
@@ -166,15 +182,11 @@ func (a *asker) ask() {
 		return
 	}
 	cpus := m.possible()
-	a.found.GetcpuNs = m.cost(func() {
-		if _, _, err := m.getcpu(); err != nil && a.found.Reason == "" {
-			a.found.Reason = "getcpu(2): " + err.Error()
-		}
-	})
-	a.found.Ns = a.found.GetcpuNs
+	ns, err := a.getcpuCost()
+	a.found.Ns, a.found.GetcpuNs = ns, ns
 	switch {
-	case a.found.Reason != "":
-		a.found.Ns, a.found.GetcpuNs = 0, 0
+	case err != nil:
+		a.found.Reason = "getcpu(2): " + err.Error()
 		a.use(none, 0)
 	case cpus > maxCPUs:
 		a.found.Reason = fmt.Sprintf("there can be %d CPUs: the processor's number has room for %d", cpus, maxCPUs)
