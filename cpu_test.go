@@ -4,7 +4,10 @@ package rseq_test
 
 import (
 	"errors"
+	"os"
 	"runtime"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -246,6 +249,15 @@ func TestProcessor(t *testing.T) {
 	t.Log(report)
 	if (report.Way == "getcpu(2)") != (processor.CPU() < 0) || report.Way == "getcpu(2)" && report.Reason == "" {
 		t.Errorf("CPU %d, %v", processor.CPU(), report)
+	}
+	// A guest's processors are qemu's, which are right if they have an instruction.
+	if testutil.Guest() && runtime.GOARCH == "amd64" {
+		data, err := os.ReadFile("/proc/cpuinfo")
+		flags := strings.Fields(string(data))
+		want := slices.Contains(flags, "rdtscp") || slices.Contains(flags, "rdpid")
+		if want != (report.Way != "getcpu(2)") || err != nil {
+			t.Errorf("%v, though that the processor has an instruction is %v, %v", report, want, err)
+		}
 	}
 	info, _ := rseq.Query()
 	for _, cpu := range testutil.AllowedCPUs(t) {
