@@ -21,3 +21,12 @@ func Instructions() (names []string) {
 	}
 	return names
 }
+
+// Reads returns what each instruction of this machine reads here, by its name.
+func Reads() map[string]uint32 {
+	all := map[string]uint32{}
+	for _, w := range instructions() {
+		all[w.String()] = read(w)
+	}
+	return all
+}

@@ -66,7 +66,9 @@ func FastCPU() int32 {
 // NodeID returns the caller's NUMA node, or -1 if the processor does not tell.
 func NodeID() int32 {
 	if v := read(way(here.way.Load())); v&maxCPUs < here.limit.Load() {
-		return int32(v >> cpuBits)
+		return nodeOf(v)
 	}
 	return -1
 }
+
+func nodeOf(v uint32) int32 { return int32(v >> cpuBits) }

@@ -234,6 +234,9 @@ func TestUnset(t *testing.T) {
 	if v := read(way(c.way.Load())) & maxCPUs; v < c.limit.Load() {
 		t.Error(v)
 	}
+	if node := nodeOf(3<<12 | 5); node != 3 {
+		t.Errorf("node %d", node)
+	}
 	if s := fmt.Sprint(none, rdpid, rdtscp); s != "getcpu(2) RDPID RDTSCP" {
 		t.Error(s)
 	}

@@ -117,6 +117,25 @@ func TestRight(t *testing.T) {
 	}
 }
 
+// TestReads: where one instruction is right so is the other, which reads the same register.
+func TestReads(t *testing.T) {
+	r := processor.Again()
+	if len(r.CPUs) == 0 {
+		t.Skip(r)
+	}
+	for _, cpu := range testutil.AllowedCPUs(t) {
+		testutil.OnThread(func() {
+			testutil.Pin(t, cpu)
+			_, node, err := kernel.Getcpu()
+			for name, got := range processor.Reads() {
+				if want := uint32(node<<12 | cpu); got != want || err != nil {
+					t.Errorf("%s on CPU %d: %#x, want %#x (%v)", name, cpu, got, want, err)
+				}
+			}
+		})
+	}
+}
+
 // TestInstructions: CPUID and the kernel agree on what there is: it lists in /proc/cpuinfo
 // what it uses itself.
 func TestInstructions(t *testing.T) {
