@@ -296,6 +296,15 @@ func TestDisagreement(t *testing.T) {
 	restore := processor.Distort(func(v uint32) uint32 { return v ^ 1 })
 	defer processor.Again()
 	defer restore()
+	th, err := rseq.LockThread()
+	if err != nil {
+		t.Fatal(err)
+	}
+	th.Confirm() // what is called after a restore
+	th.Unlock()
+	if cpu := processor.CPU(); cpu != -1 {
+		t.Errorf("CPU %d, after Confirm found that it is not right", cpu)
+	}
 	r := processor.Again()
 	if r.Way != "getcpu(2)" || len(before.CPUs) > 0 && !strings.Contains(r.Reason, "where getcpu(2) says CPU") {
 		t.Errorf("%v; before: %v", r, before)
