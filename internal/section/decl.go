@@ -10,7 +10,7 @@ import (
 	"github.com/rseq-go/rseq/internal/abi"
 )
 
-// Enabled: this build has critical sections.
+// Enabled says that this build has critical sections.
 const Enabled = true
 
 // The assembly finds the gate's words where internal/abi says; a difference does not

@@ -8,7 +8,7 @@ import (
 	"github.com/rseq-go/rseq/internal/processor"
 )
 
-// Enabled: this build has critical sections.
+// Enabled says that this build has critical sections.
 const Enabled = false
 
 // Own is no gate: there is nothing to open.
