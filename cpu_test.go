@@ -4,7 +4,10 @@ package rseq_test
 
 import (
 	"errors"
+	"os"
 	"runtime"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -14,6 +17,7 @@ import (
 
 	"github.com/rseq-go/rseq"
 	"github.com/rseq-go/rseq/internal/kernel"
+	"github.com/rseq-go/rseq/internal/processor"
 	"github.com/rseq-go/rseq/internal/testutil"
 )
 
@@ -238,5 +242,39 @@ func TestErrNotSupported(t *testing.T) {
 	}
 	if errors.Is(errors.ErrUnsupported, rseq.ErrNotSupported) {
 		t.Error("errors.ErrUnsupported matches ErrNotSupported")
+	}
+}
+
+// TestProcessor: without an area a thread is told the same, by the processor if it agrees
+// with getcpu(2), and not slower than by that.
+func TestProcessor(t *testing.T) {
+	report := processor.Again()
+	t.Log(report)
+	if (report.Way == "getcpu(2)") != (processor.CPU() < 0) || report.Way == "getcpu(2)" && report.Reason == "" {
+		t.Errorf("CPU %d, %v", processor.CPU(), report)
+	}
+	// A guest's processors are qemu's, which are right if they have an instruction.
+	if testutil.Guest() && runtime.GOARCH == "amd64" {
+		data, err := os.ReadFile("/proc/cpuinfo")
+		flags := strings.Fields(string(data))
+		want := slices.Contains(flags, "rdtscp") || slices.Contains(flags, "rdpid")
+		if want != (report.Way != "getcpu(2)") || err != nil {
+			t.Errorf("%v, though that the processor has an instruction is %v, %v", report, want, err)
+		}
+	}
+	info, _ := rseq.Query()
+	for _, cpu := range testutil.AllowedCPUs(t) {
+		testutil.OnThread(func() {
+			testutil.Pin(t, cpu)
+			if info.Owner == rseq.OwnerLibc {
+				testutil.Unregister(t)
+			}
+			_, node, err := kernel.Getcpu()
+			got, errCPU := rseq.CPU()
+			gotNode, errNode := rseq.NodeID()
+			if got != cpu || gotNode != node || errors.Join(err, errCPU, errNode) != nil {
+				t.Errorf("pinned to CPU %d of node %d (%v): %d, %v and %d, %v", cpu, node, err, got, errCPU, gotNode, errNode)
+			}
+		})
 	}
 }

@@ -21,8 +21,8 @@
 // link time). Where the C library registered nothing, another library's area is
 // read if there is one at a constant distance from the thread pointer, else each
 // thread registers one of this package's own when it first asks. Everywhere else
-// the same calls answer by getcpu(2), or with an error that matches
-// [ErrNotSupported].
+// the same calls answer by an instruction of the processor (amd64), by getcpu(2), or with an
+// error that matches [ErrNotSupported].
 //
 // # System calls
 //
@@ -31,7 +31,8 @@
 // questions that change nothing; under a seccomp filter a child process asks first, so
 // that one that kills for rseq(2) does not hurt. Where the C library does not register,
 // the first reading of the process finds out who does, and the first of each thread may
-// register, unless RSEQ_GO_REGISTER=0 in the environment forbids it.
+// register, unless RSEQ_GO_REGISTER=0 in the environment forbids it. Without an area the
+// first reading has a thread find out whether the processor can be believed.
 // docs/compatibility.md lists the calls.
 //
 // # C code in the same program

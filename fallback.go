@@ -8,17 +8,22 @@ import (
 
 	"github.com/rseq-go/rseq/internal/abi"
 	"github.com/rseq-go/rseq/internal/kernel"
+	"github.com/rseq-go/rseq/internal/processor"
 	"github.com/rseq-go/rseq/internal/section"
 )
 
 // What the readers do where the thread has no area, or the area no such field:
-// give the thread an area if it never asked for one, and answer by getcpu(2) if
-// it can have none.
+// give the thread an area if it never asked for one, and if it can have none let the
+// processor tell, or getcpu(2).
 
 func slowCPU(gate *section.Gate) int32 {
 	if cpu := slow(gate, abi.OffsetCPUID, FeatureCPUID); cpu >= 0 {
 		return cpu
 	}
+	if cpu := processor.CPU(); cpu >= 0 {
+		return cpu
+	}
+	processor.Ask()
 	cpu, _, _ := kernel.Getcpu()
 	return int32(cpu)
 }
@@ -27,6 +32,10 @@ func slowNodeID(gate *section.Gate) int32 {
 	if node := slow(gate, abi.OffsetNodeID, FeatureNodeID); node >= 0 {
 		return node
 	}
+	if node := processor.NodeID(); node >= 0 {
+		return node
+	}
+	processor.Ask()
 	_, node, _ := kernel.Getcpu()
 	return int32(node)
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/rseq-go/rseq/internal/abi"
 	"github.com/rseq-go/rseq/internal/kernel"
+	"github.com/rseq-go/rseq/internal/processor"
 	"github.com/rseq-go/rseq/internal/section"
 )
 
@@ -102,11 +103,13 @@ func (t *Thread) ConcurrencyID() (int, error) {
 // Refuted though the area says that it is registered, as after a restore from a
 // checkpoint without registrations, no area of this process is believed any more:
 // everything is done the portable way, and critical sections are refused. Threads that
-// were locked before read the area until their own Confirm or Unlock.
+// were locked before read the area until their own Confirm or Unlock. Where CPU and node
+// come from the processor, that is held against getcpu(2) again.
 func (t *Thread) Confirm() Confirmation {
 	if t.unlocked {
 		return NotAsked
 	}
+	processor.Confirm()
 	learning.Lock()
 	defer learning.Unlock()
 	k := *known.Load()

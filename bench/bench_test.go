@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"encoding/xml"
 	"errors"
 	"flag"
@@ -240,6 +241,33 @@ func TestReport(t *testing.T) {
 	}
 }
 
+// TestWithoutCgo: what the other program found is a part of each page, and what it is told
+// to time exists.
+func TestWithoutCgo(t *testing.T) {
+	for _, name := range withoutCgo {
+		if !slices.Contains(names(contenders(false)), name) {
+			t.Errorf("%s is no contender without sections", name)
+		}
+	}
+	r, other := recorded(), recorded()
+	other.Way = "some instruction"
+	data, err := json.Marshal(other)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := [3]string{r.text(), r.page(), r.section()}
+	r.WithoutCgo = new(report)
+	if err := json.Unmarshal(data, r.WithoutCgo); err != nil {
+		t.Fatal(err)
+	}
+	for i, page := range []string{r.text(), r.page(), r.section()} {
+		if strings.Contains(before[i], "without cgo") || !strings.Contains(strings.ToLower(page), "without cgo") ||
+			!strings.Contains(page, "some instruction") || strings.Count(page, "percpu.FreeList") <= strings.Count(before[i], "percpu.FreeList") {
+			t.Errorf("nothing of the program without cgo:\n%s", page)
+		}
+	}
+}
+
 func TestSection(t *testing.T) {
 	got, err := tool.Between("before\n<!-- bench -->\nold\n<!-- /bench -->\nafter\n", sectionBegin, "new\n", sectionEnd)
 	if want := "before\n<!-- bench -->\nnew\n<!-- /bench -->\nafter\n"; err != nil || got != want {
@@ -336,6 +364,12 @@ func TestRun(t *testing.T) {
 	if testing.Short() {
 		t.Skip("a run takes some seconds")
 	}
+	here, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func(before string) { source = before }(source)
+	source = here
 	t.Chdir(t.TempDir())
 	o := options{rounds: 1, write: true}
 	if err := run(t.Context(), o, io.Discard, io.Discard); !errors.Is(err, os.ErrNotExist) {
@@ -358,7 +392,7 @@ func TestRun(t *testing.T) {
 	}
 
 	var out strings.Builder
-	err := run(t.Context(), o, &out, io.Discard)
+	err = run(t.Context(), o, &out, io.Discard)
 	sections := rseq.CriticalSections(rseq.ByCPU)
 	switch {
 	case sections != nil && (!errors.Is(err, sections) || !strings.HasPrefix(out.String(), "Critical sections cannot run here")):

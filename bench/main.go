@@ -7,7 +7,8 @@
 // From the repository's root. It takes a bit more than a minute, on a machine that
 // does nothing else: all contenders run in turn, some milliseconds each, round after
 // round, by one goroutine, by two, by 64 and by eight threads per CPU, then the main
-// counters by 1 goroutine up to one for each CPU. A time is the wall time of a turn,
+// counters by 1 goroutine up to one for each CPU. Then it builds itself without cgo and
+// has that program time what there is then. A time is the wall time of a turn,
 // divided by the operations of all goroutines; a ratio is the median of the ratios in
 // each round. Every operation's answer is looked at, and what was counted has to be
 // what was added.
@@ -15,6 +16,7 @@
 //	-rounds N     rounds of each scenario
 //	-only REGEXP  only contenders whose names match; nothing is written then
 //	-write=false  write nothing
+//	-json         print the report as JSON, of what is compared without cgo
 //
 // It prints the tables and writes docs/bench.md, docs/bench.svg and the section of
 // README.md between "<!-- bench -->" and "<!-- /bench -->". Where critical sections
@@ -28,6 +30,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -40,6 +43,7 @@ import (
 	"syscall"
 
 	"github.com/rseq-go/rseq"
+	"github.com/rseq-go/rseq/internal/section"
 	"github.com/rseq-go/rseq/internal/tool"
 )
 
@@ -47,6 +51,7 @@ type options struct {
 	rounds int
 	only   *regexp.Regexp
 	write  bool
+	json   bool // by the program itself: print the report so, of some contenders
 }
 
 // defaultRounds take a bit more than a minute on two CPUs.
@@ -81,6 +86,7 @@ func parse(args []string, out io.Writer) (options, error) {
 	flags.SetOutput(out)
 	flags.IntVar(&o.rounds, "rounds", defaultRounds, "rounds of each scenario, at least one")
 	flags.BoolVar(&o.write, "write", true, "write docs/bench.md, docs/bench.svg and README.md's section after a whole run")
+	flags.BoolVar(&o.json, "json", false, "print what it is built for without cgo, as JSON, and write no files")
 	flags.Func("only", "run only contenders whose names match this `regexp`, and write no files", func(s string) (err error) {
 		if o.only, err = regexp.Compile(s); err != nil {
 			return err
@@ -124,7 +130,7 @@ func isPercpu(name string) bool { return strings.HasPrefix(name, "percpu.") }
 // run does it all.
 func run(ctx context.Context, o options, out, progress io.Writer) error {
 	sections := rseq.CriticalSections(rseq.ByCPU)
-	write := o.write && o.only == nil
+	write := o.write && o.only == nil && !o.json
 	if write {
 		// Before it takes its time.
 		readme, err := os.ReadFile("README.md")
@@ -136,6 +142,9 @@ func run(ctx context.Context, o options, out, progress io.Writer) error {
 		}
 	}
 	list := matching(contenders(sections == nil), o.only)
+	if o.json {
+		list = slices.DeleteFunc(list, func(c contender) bool { return !slices.Contains(withoutCgo, c.name) })
+	}
 	r := newReport(sections)
 	step := func(s scenario, list []contender) (measurement, error) {
 		fmt.Fprintf(progress, "bench: %s: %d contenders, %d rounds of %v each\n", s.name, len(list), max(o.rounds/s.share, 1), s.turn)
@@ -150,7 +159,7 @@ func run(ctx context.Context, o options, out, progress io.Writer) error {
 	}
 	main := slices.DeleteFunc(slices.Clone(list), func(c contender) bool { return !slices.Contains(scalers, c.name) })
 	for _, s := range scaling() {
-		if len(main) == 0 {
+		if len(main) == 0 || o.json {
 			break
 		}
 		s.name = "scaling, goroutines: " + s.name
@@ -163,6 +172,14 @@ func run(ctx context.Context, o options, out, progress io.Writer) error {
 	var err error
 	if r.Allocations, err = allocations(list); err != nil {
 		return err
+	}
+	if o.json {
+		return json.NewEncoder(out).Encode(r)
+	}
+	if section.Enabled {
+		if r.WithoutCgo, err = measureWithoutCgo(ctx, o, progress); err != nil {
+			return err
+		}
 	}
 	fmt.Fprint(out, r.text())
 	for _, a := range r.Allocations {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/rseq-go/rseq"
 	"github.com/rseq-go/rseq/internal/kernel"
+	"github.com/rseq-go/rseq/internal/processor"
 	"github.com/rseq-go/rseq/internal/tool"
 )
 
@@ -31,6 +32,8 @@ type report struct {
 	NoSections                 string   // why critical sections cannot run here
 	Scenarios, Scaling         []measurement
 	Allocations                []allocation
+	Way                        string  // how a thread without an area knows its CPU
+	WithoutCgo                 *report // of the same program, built so
 }
 
 // newReport says what is known before anything ran.
@@ -38,7 +41,8 @@ func newReport(sections error) *report {
 	info, _ := rseq.Query()
 	r := &report{
 		Date: time.Now().UTC().Format(time.DateOnly), Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH,
-		Kernel: kernel.Release(), CPU: processor(), CPUs: runtime.NumCPU(), Procs: runtime.GOMAXPROCS(0), Libc: info.Libc,
+		Kernel: kernel.Release(), CPU: processorName(), CPUs: runtime.NumCPU(), Procs: runtime.GOMAXPROCS(0), Libc: info.Libc,
+		Way: processor.Again().String(),
 	}
 	if sections != nil {
 		r.NoSections = sections.Error()
@@ -53,8 +57,8 @@ func newReport(sections error) *report {
 	return r
 }
 
-// processor is its name, or what stands for it.
-func processor() string {
+// processorName is its name, or what stands for it.
+func processorName() string {
 	data, _ := os.ReadFile("/proc/cpuinfo")
 	for line := range strings.Lines(string(data)) {
 		if name, value, _ := strings.Cut(line, ":"); strings.TrimSpace(name) == "model name" {
@@ -148,6 +152,9 @@ func (r *report) text() string {
 		}
 		w.Flush()
 	}
+	if r.WithoutCgo != nil {
+		p("\nThe same program without cgo (CPU from %s)\n%s", r.WithoutCgo.Way, r.WithoutCgo.text())
+	}
 	return b.String()
 }
 
@@ -234,6 +241,22 @@ func (r *report) write() error {
 func (r *report) section() string {
 	var b strings.Builder
 	p := func(format string, args ...any) { fmt.Fprintf(&b, format, args...) }
+	r.medians(p)
+	if x := r.WithoutCgo; x != nil {
+		p("\n%s\n\n", wrap("Without cgo, where no thread has an area, the CPU comes from "+x.Way+":"))
+		x.medians(p)
+	}
+	p("\n%s\n", wrap(fmt.Sprintf("Seen by `go run ./bench` on %s. "+
+		"A time is wall time divided by the operations of all goroutines; × is the ratio to the first of its kind. "+
+		"[docs/bench.md](docs/bench.md) has what each line is, quartiles and a plot.", r.machine())))
+	if busy := r.busy(); busy != "" {
+		p("\n%s\n", wrap("Mind: "+busy+"."))
+	}
+	return b.String()
+}
+
+// medians adds the table of them.
+func (r *report) medians(p func(format string, args ...any)) {
 	p("| median, ns for one operation |")
 	for _, m := range r.Scenarios {
 		p(" %s |", m.Name)
@@ -256,13 +279,6 @@ func (r *report) section() string {
 			p("\n")
 		}
 	}
-	p("\n%s\n", wrap(fmt.Sprintf("Seen by `go run ./bench` on %s. "+
-		"A time is wall time divided by the operations of all goroutines; × is the ratio to the first of its kind. "+
-		"[docs/bench.md](docs/bench.md) has what each line is, quartiles and a plot.", r.machine())))
-	if busy := r.busy(); busy != "" {
-		p("\n%s\n", wrap("Mind: "+busy+"."))
-	}
-	return b.String()
 }
 
 // bold marks a text of package percpu's.
@@ -315,20 +331,7 @@ func (r *report) page() string {
 	if busy := r.busy(); busy != "" {
 		p("\n%s", wrap("Mind: "+busy+"."))
 	}
-	for _, m := range r.Scenarios {
-		p("\n## %s\n\n%d rounds, ns for one operation.%s\n", m.Name, m.Rounds, r.showSpeedup(m))
-		p("| contender | median | lower quartile | upper quartile | ratio |\n| --- | --- | --- | --- | --- |")
-		for k := range kinds {
-			for i, name := range r.of(k) {
-				x := m.result(name)
-				if i == 0 {
-					p("| *%v* | | | | |\n| **%s** | **%s** | %s | %s | %s |", k, name, show(x.Ns[1]), show(x.Ns[0]), show(x.Ns[2]), showRatio(x.Ratio))
-				} else {
-					p("| %s | %s | %s | %s | %s |", name, show(x.Ns[1]), show(x.Ns[0]), show(x.Ns[2]), showRatio(x.Ratio))
-				}
-			}
-		}
-	}
+	r.tables(p, "")
 	if len(r.Scaling) > 0 {
 		p("\n## From one goroutine to one for each CPU\n\n%d rounds each, ns for one operation: median (quartiles).\n", r.Scaling[0].Rounds)
 		line, rule := "| goroutines |", "| --- |"
@@ -351,6 +354,29 @@ func (r *report) page() string {
 			p("| %s | %g |", a.Name, a.PerOp)
 		}
 	}
+	if x := r.WithoutCgo; x != nil {
+		p("\n## Without cgo\n\n%s", wrap("The same program built with CGO_ENABLED=0 and run next, where no thread has an area. "+
+			"A thread knows its CPU from "+x.Way+"."))
+		x.tables(p, "without cgo, ")
+	}
 	p("\n%s", strings.TrimSpace(published))
 	return b.String()
+}
+
+// tables adds one for each scenario.
+func (r *report) tables(p func(format string, args ...any), before string) {
+	for _, m := range r.Scenarios {
+		p("\n## %s%s\n\n%d rounds, ns for one operation.%s\n", before, m.Name, m.Rounds, r.showSpeedup(m))
+		p("| contender | median | lower quartile | upper quartile | ratio |\n| --- | --- | --- | --- | --- |")
+		for k := range kinds {
+			for i, name := range r.of(k) {
+				x := m.result(name)
+				if i == 0 {
+					p("| *%v* | | | | |\n| **%s** | **%s** | %s | %s | %s |", k, name, show(x.Ns[1]), show(x.Ns[0]), show(x.Ns[2]), showRatio(x.Ratio))
+				} else {
+					p("| %s | %s | %s | %s | %s |", name, show(x.Ns[1]), show(x.Ns[0]), show(x.Ns[2]), showRatio(x.Ratio))
+				}
+			}
+		}
+	}
 }

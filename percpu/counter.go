@@ -56,16 +56,22 @@ func (c *Counter) sum() (sum int64) {
 		sum += atomic.LoadInt64((*int64)(unsafe.Add(unsafe.Pointer(c.cells.Base), uintptr(i)*c.cells.Stride)))
 	}
 	shares := c.portable.all()
-	for i := range shares {
-		sum += shares[i].v.Load()
+	for i := range shares.n() {
+		if share := shares.at(i); share != nil {
+			sum += share.Load()
+		}
 	}
 	return sum
 }
 
 // slowCount is for a thread's first Add, or one that was always interrupted.
 func slowCount(counter unsafe.Pointer, delta int64, gate *section.Gate) {
-	section.Adopt(gate)
 	c := (*Counter)(counter)
+	if gate == nil { // there are no sections, or none may be called
+		c.portable.own().Add(delta)
+		return
+	}
+	section.Adopt(gate)
 	if c.cells.N > 0 && rseq.CriticalSections(rseq.ByCPU) == nil && c.cells.Add(delta) == rseq.Done {
 		return
 	}

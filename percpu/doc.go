@@ -8,7 +8,8 @@
 // lock, an atomic instruction or a cgo transition. Where sections cannot run (without cgo,
 // outside Linux, on a thread without an area: [rseq.CriticalSections] says why; for free
 // lists and pools also where [rseq.Index.Fence] fails) the same operation works by atomics
-// or a lock, on data of its own, spread over some shares. Nothing has to be asked or set
+// or a lock, on data of its own, spread over some shares: one for each CPU where the processor
+// tells the CPU's number quickly (RDPID). Nothing has to be asked or set
 // up; the first free list or pool of a process takes some 20 milliseconds to make, to
 // register for fences. A lock has that done in the background.
 //

@@ -76,9 +76,9 @@ type shared struct {
 const batch = 256
 
 // NewFreeList returns empty lists with room for perCPU handles each; less than one
-// panics, and so do more than the package's limits allow. Without sections the threads
-// share as many lists as [runtime.GOMAXPROCS] says may run at once, up to 64, each with the
-// same room.
+// panics, and so do more than the package's limits allow. Without sections there is a
+// shared list for each CPU, or, where it takes long to know the CPU, as many as
+// [runtime.GOMAXPROCS] says may run at once, up to 64, each with the same room.
 func NewFreeList(perCPU int, options ...Option) *FreeList {
 	if err := checkRoom(perCPU); err != nil {
 		panic(fmt.Sprint("percpu.NewFreeList: ", err))
@@ -180,8 +180,10 @@ func (l *FreeList) Len() (n int) {
 		n += int(atomic.LoadInt64(&(*block)(atomic.LoadPointer(l.entry(i))).count))
 	}
 	lists := l.shared.all()
-	for i := range lists {
-		n += int(lists[i].v.n.Load())
+	for i := range lists.n() {
+		if s := lists.at(i); s != nil {
+			n += int(s.n.Load())
+		}
 	}
 	return n
 }
@@ -230,8 +232,11 @@ func (l *FreeList) Resize(perCPU int) (surplus []uint64, err error) {
 		atomic.StorePointer(l.entry(made[n]), unsafe.Pointer(b))
 	}
 	lists := l.shared.all()
-	for i := range lists {
-		s := &lists[i].v
+	for i := range lists.n() {
+		s := lists.at(i)
+		if s == nil {
+			continue
+		}
 		s.mu.Lock()
 		over := max(len(s.handles)-perCPU, 0)
 		surplus = append(surplus, s.handles[:over]...)
@@ -259,8 +264,11 @@ func (l *FreeList) drain(first, end int) (handles []uint64, err error) {
 	}
 	if end > l.n {
 		lists := l.shared.all()
-		for i := range lists {
-			s := &lists[i].v
+		for i := range lists.n() {
+			s := lists.at(i)
+			if s == nil {
+				continue
+			}
 			s.mu.Lock()
 			handles = append(handles, s.handles...)
 			s.handles = s.handles[:0]
@@ -405,13 +413,14 @@ func (l *FreeList) pushShared(handles []uint64) int {
 // internal/section.)
 func (l *FreeList) popShared(handles []uint64) int {
 	lists := l.shared.all()
-	if lists == nil {
+	n := lists.n()
+	if n == 0 {
 		return 0
 	}
-	own := share(len(lists))
-	for i := range lists {
-		s := &lists[(own+i)%len(lists)].v
-		if s.n.Load() == 0 {
+	own := max(lists.own(), 0)
+	for i := range n {
+		s := lists.at((own + i) % n)
+		if s == nil || s.n.Load() == 0 {
 			continue
 		}
 		s.mu.Lock()

@@ -4,11 +4,25 @@ import (
 	"runtime"
 	"sync/atomic"
 	"unsafe"
+
+	"github.com/rseq-go/rseq"
+	"github.com/rseq-go/rseq/internal/processor"
+	"github.com/rseq-go/rseq/internal/section"
 )
 
-// stripes is data for threads without critical sections: some shares, made when
-// first used, of which a goroutine mostly uses the same one.
-type stripes[T any] struct{ p atomic.Pointer[[]padded[T]] }
+// stripes is data for threads without critical sections. Others may use a share at the
+// same time, so it is used by atomics or under a lock.
+type stripes[T any] struct{ p atomic.Pointer[shares[T]] }
+
+// shares are those that there are. A set is replaced by one that has them too, so what
+// was seen once stays.
+type shares[T any] struct {
+	// byCPU has a share for each CPU, made when that CPU first uses it: where the CPU's
+	// number is cheap.
+	byCPU []atomic.Pointer[padded[T]]
+	// some are for when it is not. A goroutine mostly uses the same one.
+	some []padded[T]
+}
 
 // padded keeps values out of each other's cache lines, of which processors fetch two
 // at a time.
@@ -18,29 +32,107 @@ type padded[T any] struct {
 }
 
 // all returns the shares that there are.
-func (s *stripes[T]) all() []padded[T] {
+func (s *stripes[T]) all() *shares[T] {
 	if p := s.p.Load(); p != nil {
-		return *p
+		return p
+	}
+	return &shares[T]{}
+}
+
+// n returns how many there are, made or not.
+func (s *shares[T]) n() int { return len(s.byCPU) + len(s.some) }
+
+// at returns one of them, nil if it was not made.
+func (s *shares[T]) at(i int) *T {
+	if i >= len(s.byCPU) {
+		return &s.some[i-len(s.byCPU)].v
+	}
+	if share := s.byCPU[i].Load(); share != nil {
+		return &share.v
 	}
 	return nil
 }
 
+// own returns the number of the calling goroutine's share, -1 if it has none yet.
+func (s *shares[T]) own() int {
+	cpu := cheapCPU()
+	switch {
+	case cpu >= 0 && cpu < len(s.byCPU):
+		return cpu
+	case cpu >= 0 && s.byCPU == nil || len(s.some) == 0:
+		return -1
+	}
+	return len(s.byCPU) + hash(len(s.some))
+}
+
 // own returns the calling goroutine's share, which others may use too.
 func (s *stripes[T]) own() *T {
-	p := s.p.Load()
-	if p == nil {
-		shares := make([]padded[T], shareCount())
-		s.p.CompareAndSwap(nil, &shares)
-		p = s.p.Load()
+	if p := s.p.Load(); p != nil {
+		if cpu := cheapCPU(); cpu < 0 && len(p.some) > 0 {
+			return &p.some[hash(len(p.some))].v
+		} else if uint(cpu) < uint(len(p.byCPU)) {
+			if share := p.byCPU[cpu].Load(); share != nil {
+				return &share.v
+			}
+		}
 	}
-	return &(*p)[share(len(*p))].v
+	return s.grow()
+}
+
+// grow makes what own needs.
+func (s *stripes[T]) grow() *T {
+	for {
+		old := s.p.Load()
+		with := shares[T]{}
+		if old != nil {
+			with = *old
+		}
+		i := with.own()
+		if i >= 0 && old != nil {
+			if i < len(with.byCPU) {
+				with.byCPU[i].CompareAndSwap(nil, new(padded[T]))
+			}
+			return with.at(i)
+		}
+		if with.byCPU == nil && cheapCPU() >= 0 {
+			with.byCPU = make([]atomic.Pointer[padded[T]], rseq.PossibleCPUs())
+		} else if with.some == nil {
+			with.some = make([]padded[T], shareCount())
+		}
+		s.p.CompareAndSwap(old, &with)
+	}
 }
 
 // shareCount returns how many shares serve all that run at one moment.
 func shareCount() int { return min(runtime.GOMAXPROCS(0), 64) }
 
-// share returns one of n by where the goroutine's stack is.
+// cheapCPU returns the CPU that the goroutine runs on, or -1 if that takes longer than a
+// hash and an atomic that others wait for.
+func cheapCPU() int {
+	if !section.Enabled {
+		return int(fastCPU(nil))
+	}
+	return int(section.CPUID(fastCPU))
+}
+
+func fastCPU(*section.Gate) int32 {
+	cpu := processor.FastCPU()
+	if cpu < 0 {
+		processor.Ask()
+	}
+	return cpu
+}
+
+// share returns one of n, by the CPU, or by where the goroutine's stack is.
 func share(n int) int {
+	if cpu := cheapCPU(); cpu >= 0 {
+		return cpu % n
+	}
+	return hash(n)
+}
+
+// hash returns one of n by where the goroutine's stack is.
+func hash(n int) int {
 	var here byte
 	// Stacks are at least 2 KiB. Multiplied, the upper bits depend on all.
 	hash := uint64(uintptr(unsafe.Pointer(&here))>>11) * 0x9E3779B97F4A7C15 // 2^64 / golden ratio

@@ -37,8 +37,8 @@ func newSlots[T any](index rseq.Index, cpus int) *Slots[T] {
 }
 
 // Here returns the value of the CPU that the calling goroutine runs on, or, where sections
-// do not run, one that the goroutine mostly gets. It costs a function call, on a thread
-// without an area beside others that have one a system call. It only spreads work: the
+// do not run, one that the CPU or the goroutine mostly gets. It costs a function call, on a
+// thread without an area beside others that have one perhaps a system call. It only spreads work: the
 // goroutine may be elsewhere by now, and others may have the same value, so use it by
 // atomics or under a lock of its own.
 func (s *Slots[T]) Here() *T {

@@ -87,8 +87,10 @@ func mixed(t *testing.T, x rseq.Index, options ...Option) {
 		t.Errorf("%d, want %d", got, threads*rounds)
 	}
 	shares := int64(0)
-	for i := range c.portable.all() {
-		shares += c.portable.all()[i].v.Load()
+	for i := range c.portable.all().n() {
+		if share := c.portable.all().at(i); share != nil {
+			shares += share.Load()
+		}
 	}
 	if shares != threads/2*rounds {
 		t.Errorf("%d counted by threads without an area, want %d", shares, threads/2*rounds)

@@ -27,6 +27,7 @@ type kernel struct {
 	suite, package_ string
 	when            string // empty, only or optional
 	append          string // to its command line
+	cpu             string // qemu's model, if it is to be another
 }
 
 func (k kernel) name() string { return k.version + "/" + k.arch }
@@ -102,6 +103,9 @@ func (m *matrix) add(f []string) error {
 				return fmt.Errorf("%q: expected only, optional, or nothing", f[5])
 			}
 			k.when, k.append = f[5], strings.Join(f[6:], " ")
+			if model, other := strings.CutPrefix(k.append, "cpu="); other {
+				k.cpu, k.append = model, ""
+			}
 		}
 		if machines[k.arch].qemu == "" {
 			return fmt.Errorf("architecture %q: expected amd64 or arm64", k.arch)

@@ -130,6 +130,9 @@ func (c *console) run(ctx context.Context, k kernel, image, initramfs, suite str
 	args := append(slices.Clone(m.args), "-accel", "tcg", "-m", "768", "-nographic", "-no-reboot", "-nic", "none",
 		"-kernel", image, "-initrd", initramfs, "-append",
 		strings.Join(append([]string{m.append, k.append, "quiet", "loglevel=3", "panic=-1", "--", nonce, suite}, hows...), " "))
+	if k.cpu != "" {
+		args = append(args, "-cpu", k.cpu) // the last one counts
+	}
 	cmd := debian.Command(ctx, m.qemu, args...)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr

@@ -11,6 +11,7 @@ import (
 
 	"github.com/rseq-go/rseq"
 	"github.com/rseq-go/rseq/internal/kernel"
+	"github.com/rseq-go/rseq/internal/processor"
 )
 
 const report = "report it, with the output of `rseq show --json`"
@@ -24,13 +25,14 @@ func checks(stress bool, p *progress) []check {
 		list = append(list, checkSections(stress, p)...)
 		list = append(list, checkFence(), checkSlice(info), checkLength(info), checkAllocator(info))
 	}
-	return append(list, checkCPUs(), checkEmulator(err))
+	without := check{"CPU and node without an area", ok, processor.Again().String(), ""}
+	return append(list, checkCPUs(), without, checkEmulator(err))
 }
 
 func checkArea(info rseq.Info, err error) check {
 	const name = "an area is registered"
 	if err != nil {
-		advice := "allow rseq(2), or use Linux 4.18 or later; until then CPU and node come from getcpu(2)"
+		advice := "allow rseq(2), or use Linux 4.18 or later; until then CPU and node come from elsewhere"
 		if info.Libc == "" {
 			advice = "build it with cgo; of other programs `rseq inspect` and `rseq run` tell all the same"
 		}

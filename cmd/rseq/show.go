@@ -10,6 +10,7 @@ import (
 	"github.com/rseq-go/rseq"
 	"github.com/rseq-go/rseq/internal/abi"
 	"github.com/rseq-go/rseq/internal/kernel"
+	"github.com/rseq-go/rseq/internal/processor"
 )
 
 // reading is what one thread's area says now; nil where nothing tells.
@@ -59,7 +60,7 @@ func show(out io.Writer, o options, _ []string) error {
 
 // showJSON prints one object: the header's keys, info's, then the reading's.
 func showJSON(out io.Writer, info rseq.Info, r reading) error {
-	object := map[string]any{"pid": os.Getpid()}
+	object := map[string]any{"pid": os.Getpid(), "without_area": processor.Again()}
 	for _, part := range []any{newHeader(), info, r} {
 		data, err := json.Marshal(part)
 		if err != nil {
@@ -80,6 +81,7 @@ func showText(out io.Writer, i rseq.Info, r reading, verbose bool) {
 		}
 	}
 	number := number[uint32]
+	without := processor.Again()
 	now := func(n *int) string {
 		if n == nil {
 			return "-"
@@ -124,7 +126,7 @@ func showText(out io.Writer, i rseq.Info, r reading, verbose bool) {
 				return fmt.Sprintf("the area, at byte %d", f.Offset)
 			}
 		}
-		return "getcpu(2)"
+		return without.Way
 	}
 	row("Features", orDash(i.Features.String()), "the fields that are there", "the area's bytes of fields")
 	row("  CPU", now(r.CPU), "the CPU that this thread just ran on", where("cpu_id"))
@@ -136,6 +138,7 @@ func showText(out io.Writer, i rseq.Info, r reading, verbose bool) {
 		why += ", or not: " + strings.TrimPrefix(r.noSlice.Error(), "rseq: ")
 	}
 	row("  Slice extension", yesNo(r.Slice), "whether a thread can ask for more time", why)
+	row("Without an area", without.Cost(), "what tells a thread that has none its CPU and NUMA node", "asking it: "+without.Evidence())
 	if i.Reason != "" {
 		fmt.Fprintf(out, "\n%s", wrap("", strings.TrimPrefix(i.Reason, "rseq: ")))
 	}

@@ -14,7 +14,7 @@ import (
 // question is whether a seccomp filter kills for some system calls. A child process
 // makes them first. That is done here and not in C, because fences work without cgo.
 type question struct {
-	calls []call // harmless in the child
+	calls []Call // harmless in the child
 
 	mu       sync.Mutex
 	answered bool
@@ -23,9 +23,14 @@ type question struct {
 	wait     time.Duration
 }
 
+// Survives returns nil if no seccomp filter of the calling thread kills for calls, which
+// are harmless in a child process. It asks each time, since the thread may have got
+// another filter.
+func Survives(calls ...Call) error { return (&question{calls: calls}).ask() }
+
 // What became of a question.
 var (
-	errKills   = errors.New("a seccomp filter kills for it: it killed a child process that asked first")
+	ErrKills   = errors.New("a seccomp filter kills for it: it killed a child process that asked first")
 	errNoChild = errors.New("a seccomp filter may kill for it, and no child process could be made to ask first")
 )
 
@@ -48,7 +53,7 @@ func (q *question) ask() error {
 		q.wait = min(max(2*q.wait, 50*time.Millisecond), time.Minute)
 		q.next = time.Now().Add(q.wait)
 	case status.Signaled():
-		q.answered, q.answer = true, errKills
+		q.answered, q.answer = true, ErrKills
 	default:
 		q.answered, q.answer = true, nil
 	}
@@ -62,12 +67,12 @@ var filtered = func() bool {
 	return e != 0 || mode != 0
 }
 
-// call is a system call's number and its first arguments.
-type call struct{ number, a, b, c, d uintptr }
+// Call is a system call's number and its first arguments.
+type Call struct{ Number, A, B, C, D uintptr }
 
 // inChild has a child process make calls, and returns how it ended. It is a variable
 // for tests.
-var inChild = func(calls []call) (status unix.WaitStatus, err error) {
+var inChild = func(calls []Call) (status unix.WaitStatus, err error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	// No handler of this process runs in the child, and a signal that a filter sends
@@ -101,7 +106,7 @@ var inChild = func(calls []call) (status unix.WaitStatus, err error) {
 //go:noinline
 //go:norace
 //go:nosplit
-func forkAndCall(calls []call) (pid uintptr, e syscall.Errno) {
+func forkAndCall(calls []Call) (pid uintptr, e syscall.Errno) {
 	pid, _, e = syscall.RawSyscall6(unix.SYS_CLONE, 0, 0, 0, 0, 0, 0)
 	if e != 0 || pid != 0 {
 		return pid, e
@@ -109,7 +114,7 @@ func forkAndCall(calls []call) (pid uintptr, e syscall.Errno) {
 	syscall.RawSyscall6(unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 0, 0, 0, 0, 0) // no core file
 	for i := range calls {
 		c := &calls[i]
-		syscall.RawSyscall6(c.number, c.a, c.b, c.c, c.d, 0, 0)
+		syscall.RawSyscall6(c.Number, c.A, c.B, c.C, c.D, 0, 0)
 	}
 	for {
 		syscall.RawSyscall(unix.SYS_EXIT_GROUP, 0, 0, 0)

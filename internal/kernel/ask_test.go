@@ -22,7 +22,7 @@ func TestQuestion(t *testing.T) {
 	asked, may := 0, true
 	var status unix.WaitStatus
 	var fails error
-	inChild = func([]call) (unix.WaitStatus, error) { asked++; return status, fails }
+	inChild = func([]Call) (unix.WaitStatus, error) { asked++; return status, fails }
 	filtered = func() bool { return may }
 	q := &question{}
 	want := func(n int, answer error) {
@@ -52,9 +52,9 @@ func TestQuestion(t *testing.T) {
 	want(3, nil)
 	*q = question{}
 	status = unix.WaitStatus(unix.SIGSYS)
-	want(4, errKills)
+	want(4, ErrKills)
 	q.next = time.Now()
-	want(4, errKills)
+	want(4, ErrKills)
 }
 
 // TestListThreads: no thread is left out, whatever others end meanwhile.

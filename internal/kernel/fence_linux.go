@@ -23,12 +23,12 @@ const (
 // mayMembarrier and mayVisit: whether a seccomp filter kills for what the two ways to
 // fence do.
 var (
-	mayMembarrier = question{calls: []call{
+	mayMembarrier = question{calls: []Call{
 		{unix.SYS_MEMBARRIER, membarrierRegisterPrivateExpeditedRseq, 0, 0, 0},
 		{unix.SYS_MEMBARRIER, membarrierPrivateExpeditedRseq, 0, 0, 0},
 		{unix.SYS_MEMBARRIER, membarrierPrivateExpeditedRseq, membarrierFlagCPU, 0, 0},
 	}}
-	mayVisit = question{calls: []call{
+	mayVisit = question{calls: []Call{
 		{unix.SYS_SCHED_GETAFFINITY, 0, 0, 0, 0},
 		{unix.SYS_SCHED_SETAFFINITY, 0, 0, 0, 0},
 		{unix.SYS_GETCPU, 0, 0, 0, 0},

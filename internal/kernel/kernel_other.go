@@ -32,6 +32,9 @@ func SetSliceExtension(bool) error { return ENOTSUPP }
 // SliceYield says that it cannot.
 func SliceYield() (yielded bool, err error) { return false, ENOTSUPP }
 
+// ErrKills is what Linux says of a seccomp filter that kills.
+var ErrKills = errors.New("a seccomp filter kills for it")
+
 // Membarrier says that it cannot.
 func Membarrier(int) error { return errors.ErrUnsupported }
 

@@ -48,7 +48,7 @@ func readInChild(path string) []byte {
 	}
 	most.Cur = most.Max
 	cwd := unix.AT_FDCWD
-	if _, err := inChild([]call{
+	if _, err := inChild([]Call{
 		{unix.SYS_PRLIMIT64, 0, unix.RLIMIT_NOFILE, at(limit), 0},
 		{unix.SYS_CLOSE, 0, 0, 0, 0},
 		{unix.SYS_OPENAT, uintptr(cwd), at(name), unix.O_RDONLY, 0}, // 0 again, the lowest

@@ -10,6 +10,9 @@ import (
 	"github.com/rseq-go/rseq/internal/abi"
 )
 
+// Enabled says that this build has critical sections.
+const Enabled = true
+
 // The assembly finds the gate's words where internal/abi says; a difference does not
 // compile.
 var _ = [...][0]int{

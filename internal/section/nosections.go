@@ -2,7 +2,14 @@
 
 package section
 
-import "unsafe"
+import (
+	"unsafe"
+
+	"github.com/rseq-go/rseq/internal/processor"
+)
+
+// Enabled says that this build has critical sections.
+const Enabled = false
 
 // Own is no gate: there is nothing to open.
 var Own Gate
@@ -13,9 +20,23 @@ func Convention() error { return nil }
 // ThreadPointer returns nil: this build has no C library to ask.
 func ThreadPointer() unsafe.Pointer { return nil }
 
-func CPUID(slow ReadSlow) int32  { return PortableRead(slow) }
-func NodeID(slow ReadSlow) int32 { return PortableRead(slow) }
-func MMCID(slow ReadSlow) int32  { return PortableRead(slow) }
+// CPUID and NodeID have the processor tell, which is as good as an area.
+
+func CPUID(slow ReadSlow) int32 {
+	if cpu := processor.CPU(); cpu >= 0 {
+		return cpu
+	}
+	return PortableRead(slow)
+}
+
+func NodeID(slow ReadSlow) int32 {
+	if node := processor.NodeID(); node >= 0 {
+		return node
+	}
+	return PortableRead(slow)
+}
+
+func MMCID(slow ReadSlow) int32 { return PortableRead(slow) }
 
 func Index(x uint8, slow IndexSlow) int32 { return PortableIndex(x, slow) }
 

@@ -1,0 +1,32 @@
+package processor
+
+// Distort changes what instructions say where they are compared.
+func Distort(change func(uint32) uint32) (restore func()) {
+	here.mu.Lock()
+	defer here.mu.Unlock()
+	other := real
+	other.read = func(w way) uint32 { return change(read(w)) }
+	here.m = &other
+	return func() {
+		here.mu.Lock()
+		defer here.mu.Unlock()
+		here.m = &real
+	}
+}
+
+// Instructions names those that the processor has.
+func Instructions() (names []string) {
+	for _, w := range instructions() {
+		names = append(names, w.String())
+	}
+	return names
+}
+
+// Reads returns what each instruction of this machine reads here, by its name.
+func Reads() map[string]uint32 {
+	all := map[string]uint32{}
+	for _, w := range instructions() {
+		all[w.String()] = read(w)
+	}
+	return all
+}

@@ -1,0 +1,5 @@
+//go:build !purego
+
+package processor_test
+
+const purego = false
