@@ -618,7 +618,9 @@ func TestRWMutexOrder(t *testing.T) {
 						continue
 					}
 					l.RLock()
-					_ = data
+					if data < 0 {
+						t.Error(data)
+					}
 					if child == "" && n%16 == 0 {
 						openAgain(l)
 					}
