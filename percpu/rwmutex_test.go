@@ -608,6 +608,32 @@ func TestRWMutexOrder(t *testing.T) {
 	eachLock(t, func(t *testing.T, l *RWMutex) {
 		var data, unlocked int
 		var wg sync.WaitGroup
+		// A writer, a reader by a section, the writer again, in turns that order nothing.
+		turn := [2]chan bool{make(chan bool, 1), make(chan bool, 1)}
+		pass := func(c chan<- bool) { disable(); c <- true; enable() }
+		take := func(c <-chan bool) { disable(); <-c; enable() }
+		wg.Go(func() {
+			for range 5 {
+				l.Lock()
+				data++
+				l.Unlock()
+				openAgain(l)
+				pass(turn[0])
+				take(turn[1])
+			}
+		})
+		wg.Go(func() {
+			for n := range 5 {
+				take(turn[0])
+				l.RLock()
+				if data != n+1 {
+					t.Error(data)
+				}
+				l.RUnlock()
+				pass(turn[1])
+			}
+		})
+		wg.Wait()
 		for i := range 4 {
 			wg.Go(func() {
 				for n := range 200 {
