@@ -283,6 +283,8 @@ func (l *RWMutex) count() bool {
 
 // hot reports whether there were many readers of late.
 func (l *RWMutex) hot() bool {
+	disable() // readers are not ordered by this
+	defer enable()
 	ticks := uint32(now() / tick)
 	return ticks-l.looked.Swap(ticks) <= hotTicks
 }

@@ -518,6 +518,7 @@ func TestRWMutexOpens(t *testing.T) {
 	testutil.NeedSections(t, rseq.ByCPU)
 	l := new(RWMutex)
 	for begin := time.Now(); !l.readers.Load().open(); {
+		l.looked.Store(uint32(now() / tick)) // however slow this machine is
 		l.RLock()
 		l.RUnlock()
 		if time.Since(begin) > testutil.Patience() {
@@ -542,11 +543,13 @@ func TestRWMutexOpens(t *testing.T) {
 		}
 		before = r.pause
 	}
-	r.pause = time.Hour
-	r.reopen(now() - time.Hour) // for an hour
-	l.Lock()
-	if l.Unlock(); r.pause > time.Minute {
-		t.Errorf("a pause of %v", r.pause)
+	for begin := time.Now(); r.pause >= longestPause || before != longestPause; { // unless a fence takes long
+		before, r.pause = longestPause, longestPause
+		r.reopen(now() - time.Hour) // it was open for an hour
+		l.Lock()
+		if l.Unlock(); time.Since(begin) > testutil.Patience() {
+			t.Fatalf("a pause of %v", r.pause)
+		}
 	}
 }
 
@@ -594,9 +597,9 @@ func TestRWMutexMisuse(t *testing.T) {
 func TestRWMutexOrder(t *testing.T) {
 	child := os.Getenv("RSEQ_CHILD")
 	if child == "" && racing {
-		for _, state := range []string{"ordinary", "open"} {
-			cmd := exec.Command("/proc/self/exe", "-test.run", "^TestRWMutexOrder$")
-			cmd.Env = append(os.Environ(), "RSEQ_CHILD="+state)
+		for _, state := range []string{"ordinary", "cpu_id"} {
+			cmd := exec.Command("/proc/self/exe", "-test.run", "^TestRWMutexOrder$/^"+state+"$")
+			cmd.Env = append(os.Environ(), "RSEQ_CHILD=1")
 			if out, err := cmd.CombinedOutput(); err == nil || !strings.Contains(string(out), "WARNING: DATA RACE") {
 				t.Errorf("%s: writes by readers: %v, want a data race:\n%.1000s", state, err, out)
 			}
@@ -605,22 +608,50 @@ func TestRWMutexOrder(t *testing.T) {
 	eachLock(t, func(t *testing.T, l *RWMutex) {
 		var data, unlocked int
 		var wg sync.WaitGroup
+		// A writer, a reader by a section, the writer again, in turns that order nothing.
+		turn := [2]chan bool{make(chan bool, 1), make(chan bool, 1)}
+		pass := func(c chan<- bool) { disable(); c <- true; enable() }
+		take := func(c <-chan bool) { disable(); <-c; enable() }
+		wg.Go(func() {
+			for range 5 {
+				l.Lock()
+				data++
+				l.Unlock()
+				openAgain(l)
+				pass(turn[0])
+				take(turn[1])
+			}
+		})
+		wg.Go(func() {
+			for n := range 5 {
+				take(turn[0])
+				l.RLock()
+				if data != n+1 {
+					t.Error(data)
+				}
+				l.RUnlock()
+				pass(turn[1])
+			}
+		})
+		wg.Wait()
 		for i := range 4 {
 			wg.Go(func() {
 				for n := range 200 {
-					if (i+n)%4 == 0 {
+					if child == "" && (i+n)%4 == 0 {
 						l.Lock()
 						data++
 						l.Unlock()
 						continue
 					}
 					l.RLock()
-					_ = data
-					if child == "open" {
+					if data < 0 {
+						t.Error(data)
+					}
+					if child == "" && n%16 == 0 {
 						openAgain(l)
 					}
-					if child != "" && n < 4 {
-						unlocked++ // by readers, beside each other
+					if child != "" {
+						unlocked++ // readers do, which nothing orders
 					}
 					l.RUnlock()
 				}
