@@ -63,15 +63,20 @@ func twice(source string) string {
 	return committing.ReplaceAllString(source, "$1$1$2")
 }
 
-func onOwn(op string, _ index) bool { return onList(op, 0) || op == "add" || op == "count" }
+func onOwn(op string, _ index) bool { return onList(op, 0) || onCells(op, 0) }
+func onCells(op string, _ index) bool {
+	return op == "add" || op == "count" || op == "read_lock"
+}
 func onList(op string, _ index) bool {
 	return strings.HasPrefix(op, "push") || strings.HasPrefix(op, "pop")
 }
 func named(op string, _ index) bool    { return strings.HasPrefix(op, "load_") }
-func slowPath(op string, _ index) bool { return onList(op, 0) || op == "count" || reads(op, 0) }
-func reads(op string, _ index) bool    { return strings.HasPrefix(op, "read_") }
-func gated(op string, _ index) bool    { return started(op, 0) || reads(op, 0) }
-func started(op string, _ index) bool  { return onOwn(op, 0) || named(op, 0) }
+func slowPath(op string, _ index) bool { return onOwn(op, 0) && op != "add" || reads(op, 0) }
+func reads(op string, _ index) bool {
+	return strings.HasPrefix(op, "read_") && op != "read_lock"
+}
+func gated(op string, _ index) bool   { return started(op, 0) || reads(op, 0) }
+func started(op string, _ index) bool { return onOwn(op, 0) || named(op, 0) }
 
 var allMutants = []mutant{{
 	name: "the index is not compared", in: started,
@@ -142,7 +147,7 @@ var allMutants = []mutant{{
 	name: "tries without end", in: onOwn,
 	edit: both(replace("\tcmpl\t$TRIES, \\tries\n\tjb\t", "\tjmp\t"), replace("\tcmp\t\\tries, #TRIES\n\tb.lo\t", "\tb\t")),
 }, {
-	name: "tries are not counted from zero", in: func(op string, _ index) bool { return op == "add" || op == "count" },
+	name: "tries are not counted from zero", in: onCells,
 	edit: both(replace("\txorl\t\\tries, \\tries\n", ""), replace("\tmov\t\\tries, #0\n", "")),
 }, {
 	name: "an index that cannot be is not refused", in: named,
@@ -188,7 +193,9 @@ func harmless(arch, instruction string) string {
 		{"arm64", `count_cpu_id\+0x1c$`, "tbnz: as js of amd64"},
 		{"amd64", `count_mm_cid\+0xc$`, "xor: the function for cpu_id has done it"},
 		{"arm64", `count_mm_cid\+0x14$`, "mov: the function for cpu_id has done it"},
-		{"arm64", `(count|push|pop|batch|store|release|index)_mm_cid\+0xc$`, "mrs: the function for cpu_id has done it"},
+		{"arm64", `(count|push|pop|batch|store|release|index|lock)_mm_cid\+0xc$`, "mrs: the function for cpu_id has done it"},
+		{"amd64", `read_lock_mm_cid\+0x(c|f|12|14)$`, "mov, test, jz, xor: the function for cpu_id has done it"},
+		{"arm64", `read_lock_mm_cid\+0x(14|18|1c)$`, "ldr, cbz, mov: the function for cpu_id has done it"},
 		{"arm64", `cs_pop_mm_cid\+0x18$`, "ldr: the function for cpu_id has done it, and nothing changes the register"},
 		{"amd64", `memcpy_store_(cpu_id\+0x4d|mm_cid\+0x4c)$`, "jae: bytes are copied where words could be"},
 		{"arm64", `memcpy_store_(release_)?(cpu_id|mm_cid)\+0x64$`, "b.hs: bytes are copied where words could be"},
