@@ -70,9 +70,9 @@ func TestShowStatic(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// What the area or the C library tells, and the process.
+	// What the area or the C library tells, the process, and what a measurement does.
 	other := []string{"pid", "owner", "via", "libc", "offset", "libc_size", "size", "registered_len", "align_required", "align_actual",
-		"flags", "signature", "confirmation", "features", "mode", "critical_sections", "mm_cid", "slice_extension", "reason"}
+		"flags", "signature", "confirmation", "features", "mode", "critical_sections", "mm_cid", "slice_extension", "reason", "without_area"}
 	same := []string{"schema", "kernel", "go", "arch", "kernel_feature_size", "kernel_align", "cpu", "node_id"}
 	for _, key := range same {
 		if a, b := shown[0][key], shown[1][key]; a != b || a == nil && !strings.HasPrefix(key, "kernel_") {

@@ -397,7 +397,7 @@ func threadPointer(tid int) (uint64, error) {
 	if e != 0 {
 		return 0, fmt.Errorf("its registers may not be read: %w", e)
 	}
-	if vector.Len != uint64(8*words) {
+	if uint64(vector.Len) != uint64(8*words) {
 		return 0, errors.New("it is no program of 64 bits")
 	}
 	return registers[at], nil

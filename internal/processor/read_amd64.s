@@ -1,4 +1,4 @@
-//go:build linux && !purego
+//go:build linux && !android && !purego
 
 // What Go cannot say: two instructions that tell where they run, and the one that tells
 // which of them there are.

@@ -1,4 +1,4 @@
-//go:build !(linux && amd64 && !purego)
+//go:build !(linux && !android && amd64 && !purego)
 
 package processor
 
