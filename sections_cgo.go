@@ -46,6 +46,8 @@ import (
 	"syscall"
 	"unsafe"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/rseq-go/rseq/internal/abi"
 	"github.com/rseq-go/rseq/internal/kernel"
 	"github.com/rseq-go/rseq/internal/section"
@@ -180,6 +182,10 @@ func sectionsRefused(i *Info) (why error, conclusive bool) {
 			return fmt.Errorf("rseq: critical sections: the kernel could not be asked about the calling thread, "+
 				"and is not watched then (Linux %s)", kernel.Release()), false
 		}
+		if err := kernel.Survives(watchCalls...); err != nil {
+			return fmt.Errorf("rseq: critical sections: what the kernel (Linux %s) does cannot be watched: sched_setaffinity: %w",
+				kernel.Release(), err), false
+		}
 		why, conclusive = judge(liveCheck(section.Preempted, 3, false))
 		aborts = why == nil
 		return why, conclusive
@@ -191,6 +197,9 @@ func sectionsRefused(i *Info) (why error, conclusive bool) {
 // 7.0.13 let sections run on (39a167560a61, fixed by 411c1cf43039), and no version tells:
 // distributions keep theirs when they backport. A variable for the tests.
 var mustWatch = runtime.GOARCH == "arm64"
+
+// watchCalls is what a live check calls that a seccomp filter may kill for.
+var watchCalls = []kernel.Call{{Number: unix.SYS_SCHED_GETAFFINITY}, {Number: unix.SYS_SCHED_SETAFFINITY}, {Number: unix.SYS_SCHED_SETSCHEDULER}}
 
 // aborts: the kernel was seen to abort a section whose thread was preempted. A
 // signal would not tell: Linux 7.0.13 aborts for those. Under learning.
