@@ -69,8 +69,8 @@ func TestDoctorLazyOwner(t *testing.T) {
 	}
 }
 
-// TestDoctorRealtime: whoever spins ends by itself, also where nobody that is to stop it
-// gets to run.
+// TestDoctorRealtime: a thread that spins ends by itself, also where the thread that is to stop it
+// never runs.
 func TestDoctorRealtime(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes this machine's processors for seconds")

@@ -128,7 +128,7 @@ func checkLost(p *progress) check {
 				tids[n] = unix.Gettid()
 				running.Done()
 				defer func() { <-leftAlone }()
-				end := time.Now().Add(atMost) // whoever else gets to run
+				end := time.Now().Add(atMost) // whatever else gets to run
 				for i := 0; !stop.Load() && (i%1024 != 0 || time.Now().Before(end)); i++ {
 					cpu, err := rseq.CPU()
 					if err != nil || stride*cpu >= len(cells) {
