@@ -61,37 +61,52 @@ func refused(t *testing.T, pid int, words ...string) {
 	}
 }
 
-// start starts a process that nobody here wrote and waits until it runs.
+// start starts a program, which the end of the test kills, and waits until it sleeps.
 func start(t *testing.T, name string, args ...string) int {
 	t.Helper()
 	cmd := exec.Command(name, args...)
-	if err := cmd.Start(); err != nil {
+	stop, err := startSleeper(cmd)
+	t.Cleanup(stop)
+	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
+	return cmd.Process.Pid
+}
+
+// startSleeper starts a program and waits until it sleeps: it runs, and its C library has
+// registered what it registers. stop kills the program.
+func startSleeper(cmd *exec.Cmd) (stop func(), err error) {
+	if err := cmd.Start(); err != nil {
+		return func() {}, err
+	}
+	return func() {
 		cmd.Process.Kill()
 		cmd.Wait()
-	})
-	waitState(t, cmd.Process.Pid, "S")
-	return cmd.Process.Pid
+	}, reachState(cmd.Process.Pid, "S")
 }
 
 // waitState waits until the process is in one of the states of /proc/PID/stat.
 func waitState(t *testing.T, pid int, states string) {
 	t.Helper()
+	if err := reachState(pid, states); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func reachState(pid int, states string) error {
 	var now string
 	for range 500 {
 		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 		if err != nil {
-			t.Fatal(err)
+			return err
 		}
 		now = string(stat[bytes.LastIndexByte(stat, ')')+2])
 		if strings.Contains(states, now) {
-			return
+			return nil
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	t.Fatalf("process %d is in state %s, expected one of %s", pid, now, states)
+	return fmt.Errorf("process %d is in state %s, expected one of %s", pid, now, states)
 }
 
 // skipIfOld skips the test where the kernel cannot tell.

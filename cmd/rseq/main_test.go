@@ -5,6 +5,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"slices"
 	"strings"
 	"testing"
@@ -47,6 +48,22 @@ func TestScripts(t *testing.T) {
 				return info.Owner != rseq.OwnerNone && sections != nil, nil
 			}
 			return cond == info.Owner.String(), nil
+		},
+		// start VARIABLE [NAME=VALUE...] COMMAND...: starts a program that sleeps, and puts
+		// its process ID into the variable once it does.
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"start": func(ts *testscript.TestScript, neg bool, args []string) {
+				variable, env := args[0], os.Environ()
+				for args = args[1:]; strings.Contains(args[0], "="); args = args[1:] {
+					env = append(env, args[0])
+				}
+				cmd := exec.Command(args[0], args[1:]...)
+				cmd.Env = env
+				stop, err := startSleeper(cmd)
+				ts.Defer(stop)
+				ts.Check(err)
+				ts.Setenv(variable, fmt.Sprint(cmd.Process.Pid))
+			},
 		},
 	})
 }
