@@ -9,7 +9,7 @@
 #define __rseq_offset absent_offset
 #define __rseq_size absent_size
 #define __rseq_flags absent_flags
-#include "../glibc.c"
+#include "../../glibc.c"
 #undef getauxval
 #undef dlsym
 

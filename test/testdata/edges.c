@@ -30,8 +30,8 @@ static pid_t hooked_waitpid(pid_t pid, int *status, int options);
 #define waitpid hooked_waitpid
 #define hooked_syscall(number, a, b, c, d, ...) \
 	(hooked_syscall)(number, (long)(a), (long)(b), (long)(c), (long)(d))
-#include "../glibc.c"
-#include "../fallback.c"
+#include "../../glibc.c"
+#include "../../fallback.c"
 #undef syscall
 #undef prctl
 #undef pthread_create
