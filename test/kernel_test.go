@@ -21,25 +21,25 @@ import (
 // check would say so if it did not: unarmed, nothing is aborted.
 func TestLiveCheck(t *testing.T) {
 	testutil.NeedSections(t, rseq.ByCPU)
-	for how, name := range []string{"preempted", "signalled", "migrated"} {
+	for _, how := range section.Disturbances {
 		const rounds = 5
-		aborted, survived, err := section.LiveCheck(section.Disturbance(how), rounds, false)
+		aborted, survived, err := section.LiveCheck(how, rounds, false)
 		if errors.Is(err, unix.ENODEV) {
-			t.Logf("%s: one CPU", name)
+			t.Logf("%v: one CPU", how)
 			continue
 		}
 		if aborted != rounds || survived != 0 || err != nil {
-			t.Errorf("%s: aborted %d times of %d, ran on %d times, %v", name, aborted, rounds, survived, err)
+			t.Errorf("%v: aborted %d times of %d, ran on %d times, %v", how, aborted, rounds, survived, err)
 		}
-		aborted, survived, err = section.LiveCheck(section.Disturbance(how), rounds, true)
+		aborted, survived, err = section.LiveCheck(how, rounds, true)
 		if errors.Is(err, unix.ENODEV) {
 			// On one CPU the rounds above may all have been aborted by the disturber's
 			// own turns, before it looked.
-			t.Logf("%s: one CPU", name)
+			t.Logf("%v: one CPU", how)
 			continue
 		}
 		if aborted != 0 || survived != rounds || err != nil {
-			t.Errorf("unarmed, %s: aborted %d times, ran on %d times of %d, %v", name, aborted, survived, rounds, err)
+			t.Errorf("unarmed, %v: aborted %d times, ran on %d times of %d, %v", how, aborted, survived, rounds, err)
 		}
 	}
 }
