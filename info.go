@@ -2,13 +2,37 @@ package rseq
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/rseq-go/rseq/internal/abi"
 )
+
+// ErrNotSupported is what an error matches, by [errors.Is], when this build,
+// C library or kernel cannot do what was asked; the error around it says what
+// is missing and which version brings it. It matches [errors.ErrUnsupported].
+// Such an answer is final, for the process, or for the thread that it names. Any
+// other error (a filter's EPERM, say) may go away and is asked again.
+var ErrNotSupported error = notSupported{}
+
+type notSupported struct{}
+
+func (notSupported) Error() string { return "not supported" }
+
+func (notSupported) Is(target error) bool { return target == errors.ErrUnsupported }
+
+// notSupportedError is an ErrNotSupported that says what is missing.
+func notSupportedError(format string, args ...any) error {
+	return fmt.Errorf("rseq: %w: %s", ErrNotSupported, fmt.Sprintf(format, args...))
+}
+
+func notLinux() error {
+	return notSupportedError("restartable sequences are Linux's, this is %s", runtime.GOOS)
+}
 
 // Owner says who registered the rseq areas of this process's threads. The
 // kernel takes one registration per thread, so there is one owner.

@@ -391,7 +391,7 @@ func findsArea(t *testing.T, program string, wantVia int, otherwise string) (shi
 	if _, _, err := testutil.Try(nil, program, trivial); err != nil {
 		t.Skipf("%s: %v", otherwise, err)
 	}
-	shim = testutil.CC(t, "-shared", "-fPIC", "-I.", "testdata/shim.c", "glibc.c", "fallback.c", "-ldl", "-lpthread")
+	shim = testutil.CC(t, "-shared", "-fPIC", "-I.", "testdata/shim.c", "ask.c", "glibc.c", "own.c", "owner.c", "-ldl", "-lpthread")
 	var offset, size, owner, via, reported, own int
 	out := testutil.Run(t, nil, program, shim)
 	if _, err := fmt.Sscanf(out, "%d %d: owner %d via %d offset %d own %d", &offset, &size, &owner, &via, &reported, &own); err != nil {

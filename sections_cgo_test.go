@@ -85,7 +85,7 @@ func TestManyCPUs(t *testing.T) {
 func TestLiveCheckInconclusive(t *testing.T) {
 	testutil.NeedCompilers(t)
 	testutil.NeedSections(t, rseq.ByCPU)
-	program := testutil.CC(t, "-O2", "testdata/live.c", "glibc.c", "fallback.c", "cs_"+runtime.GOARCH+".s", "-ldl", "-lpthread")
+	program := testutil.CC(t, "-O2", "testdata/live.c", "ask.c", "glibc.c", "own.c", "owner.c", "cs_"+runtime.GOARCH+".s", "-ldl", "-lpthread")
 	for _, what := range []string{"right", "held", "no handler", "no proc", "pin", "descriptor", "exhausted"} {
 		t.Run(what, func(t *testing.T) { t.Log(testutil.Run(t, nil, program, what)) })
 	}
@@ -832,7 +832,7 @@ func TestWrongDescriptors(t *testing.T) {
 	}
 	testutil.NeedSections(t, rseq.ByCPU)
 	out := testutil.Run(t, nil, testutil.CC(t, "testdata/wrong.c", "cs_"+runtime.GOARCH+".s",
-		"glibc.c", "fallback.c", "sections.c", "-ldl", "-lpthread"))
+		"ask.c", "glibc.c", "own.c", "owner.c", "live.c", "-ldl", "-lpthread"))
 	t.Log(out)
 	const aborted, exhausted, killed = "exit 0", "exit 2", "signal 11" // RSEQGO_SPIN_ABORTED, _EXHAUSTED
 	for _, want := range [][]string{

@@ -2,8 +2,11 @@ package rseq
 
 import (
 	"errors"
+	"fmt"
 	"runtime"
 	"sync/atomic"
+	"syscall"
+	"unsafe"
 
 	"github.com/rseq-go/rseq/internal/abi"
 	"github.com/rseq-go/rseq/internal/kernel"
@@ -44,10 +47,10 @@ func LockThread() (*Thread, error) {
 		return nil, err
 	}
 	t := &Thread{cpuID: &absent, nodeID: &absent, mmCID: &absent}
-	if known.Load().mayRegister() && atomic.LoadInt32(field(abi.OffsetCPUID)) < 0 {
+	if current.Load().mayRegister() && atomic.LoadInt32(field(abi.OffsetCPUID)) < 0 {
 		register(false)
 	}
-	if info := &known.Load().info; info.Owner != OwnerNone && atomic.LoadInt32(field(abi.OffsetCPUID)) >= 0 {
+	if info := &current.Load().info; info.Owner != OwnerNone && atomic.LoadInt32(field(abi.OffsetCPUID)) >= 0 {
 		t.cpuID = field(abi.OffsetCPUID)
 		if info.Features.Has(FeatureNodeID) {
 			t.nodeID = field(abi.OffsetNodeID)
@@ -110,19 +113,11 @@ func (t *Thread) Confirm() Confirmation {
 		return NotAsked
 	}
 	processor.Confirm()
-	learning.Lock()
-	defer learning.Unlock()
-	k := *known.Load()
-	if k.info.Owner == OwnerNone {
-		t.forget()
-		return NotAsked
-	}
-	asked := k.ask()
-	if asked.err != nil {
-		learn(asked)
+	confirmation, areas := confirmThread()
+	if !areas {
 		t.forget()
 	}
-	return asked.info.Confirmed
+	return confirmation
 }
 
 // forget has every method go the slow way.
@@ -137,4 +132,129 @@ func (t *Thread) slow(ask func() (int, error)) (int, error) {
 		return -1, errUnlocked
 	}
 	return ask()
+}
+
+// SliceOutcome says what became of a request to have the time slice extended.
+type SliceOutcome uint8
+
+const (
+	// SliceUnused: the kernel did not want the processor meanwhile, or nothing was
+	// requested.
+	SliceUnused SliceOutcome = iota
+	// SliceYielded: the kernel wanted it, let the thread go on, and has it now.
+	SliceYielded
+	// SliceRevoked: the thread was scheduled out, or may have been: it took longer
+	// than was granted, made a system call, or nothing could be granted.
+	SliceRevoked
+)
+
+func (o SliceOutcome) String() string { return name(o, "unused", "yielded", "revoked") }
+
+// The bytes request and granted of slice_ctrl, in the word that they begin, on
+// machines that store the lowest byte first.
+const (
+	sliceRequest = 0xff
+	sliceGranted = 0xff00
+)
+
+// EnableSliceExtension asks the kernel to let this thread ask for extensions of its
+// time slice, until Unlock: Linux 7.0 built with CONFIG_RSEQ_SLICE_EXTENSION, which
+// 7.2 has on amd64 and not on arm64.
+//
+//	t.RequestSlice()
+//	// some microseconds that others wait for: with a lock held, say
+//	t.YieldSlice()
+//
+// If the kernel wants the processor for somebody else in between, it waits for the
+// thread, 5 microseconds or what the system is set up for, at most 50
+// (rseq/slice_ext_nsec in debugfs), and YieldSlice gives the processor up. A system
+// call in between gives it up at once, and so does the return from a signal, those
+// of the Go runtime included.
+//
+// The error matches [ErrNotSupported] where the kernel or the registration does not
+// have that: it has to be longer than the original 32 bytes, which those of glibc
+// 2.41 and later and this package's own are. RequestSlice and YieldSlice then do
+// nothing.
+func (t *Thread) EnableSliceExtension() error {
+	s := current.Load()
+	switch {
+	case t.unlocked:
+		return errUnlocked
+	case s.err != nil:
+		return s.err
+	case t.cpuID == &absent:
+		return sliceError("the calling thread is not registered")
+	case s.info.KernelFeatureSize < abi.NeedsSliceCtrl:
+		return sliceError("it needs Linux 7.0, this kernel has %d bytes of fields", s.info.KernelFeatureSize)
+	case !s.info.Features.Has(FeatureSliceCtrl):
+		return sliceError("it needs a registration of more than %d bytes, as glibc 2.41 or later makes, or with "+
+			"GLIBC_TUNABLES=glibc.pthread.rseq=0 this package: this area has %d bytes of fields", abi.OriginalLen, s.info.Size)
+	}
+	before := kernel.SliceExtension()
+	switch err := kernel.SetSliceExtension(true); {
+	case err == nil:
+	case errors.Is(err, kernel.ENOTSUPP):
+		return sliceError("this kernel was built without CONFIG_RSEQ_SLICE_EXTENSION, or started with rseq_slice_ext=off, " +
+			"or the registration is in legacy mode")
+	case errors.Is(err, syscall.ENXIO):
+		return sliceError("the kernel has no registration of the calling thread: see Query")
+	case errors.Is(err, syscall.EINVAL):
+		return sliceError("this kernel's prctl(2) does not know it")
+	default:
+		return fmt.Errorf("rseq: time slice extension: prctl(2) was refused, by a seccomp filter? %w", err)
+	}
+	undo := func() {
+		if !before {
+			kernel.SetSliceExtension(false) // refused, it stays as it is: nobody asks for more time
+		}
+	}
+	// The area that is written to must be the one that the kernel has.
+	area := unsafe.Add(unsafe.Pointer(t.cpuID), -abi.OffsetCPUID)
+	if atomic.LoadUint32((*uint32)(unsafe.Add(area, abi.OffsetFlags)))&abi.FlagSliceExtEnabled == 0 {
+		undo()
+		return sliceError("the kernel has another area of the calling thread than the one that was found: see Query")
+	}
+	// A filter may let prctl pass and not this, which gives the processor up first
+	// and is refused then. Nothing is granted now.
+	if _, err := kernel.SliceYield(); err != nil {
+		undo()
+		return fmt.Errorf("rseq: time slice extension: rseq_slice_yield was refused, by a seccomp filter? %w", err)
+	}
+	t.slice = (*uint32)(unsafe.Add(area, abi.OffsetSliceCtrl))
+	t.enabledSlice = t.enabledSlice || !before
+	return nil
+}
+
+func sliceError(format string, args ...any) error {
+	return notSupportedError("time slice extension: "+format, args...)
+}
+
+// RequestSlice asks for more time, should the kernel want the processor before
+// YieldSlice, which has to follow before the next request.
+func (t *Thread) RequestSlice() {
+	if t.slice != nil {
+		t.requested = true
+		atomic.OrUint32(t.slice, 1)
+	}
+}
+
+// YieldSlice ends what RequestSlice began: it gives the processor up if the kernel
+// granted more time, and says what became of the request.
+func (t *Thread) YieldSlice() SliceOutcome {
+	if !t.requested {
+		return SliceUnused
+	}
+	t.requested = false
+	// The request is taken back and the grant seen by one atomic operation: Go has
+	// none for a byte, and a load and a store of the word could undo a grant.
+	was := atomic.AndUint32(t.slice, ^uint32(sliceRequest))
+	if was&(sliceRequest|sliceGranted) == 1 {
+		return SliceUnused
+	}
+	// Without a grant the call does nothing, but that a kernel that checks for
+	// misuse (rseq_debug) would take the next request for one.
+	if yielded, _ := kernel.SliceYield(); yielded {
+		return SliceYielded
+	}
+	return SliceRevoked
 }

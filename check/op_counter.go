@@ -83,7 +83,7 @@ func counterScenario(op string, x index, n int) *scenario {
 	return s
 }
 
-// tries is TRIES of cs.h.
+// tries is TRIES of cs_common.h.
 const tries = 128
 
 // own is what operations on the thread's own index do first.

@@ -1,14 +1,11 @@
 package rseq
 
 import (
-	"errors"
 	"fmt"
-	"math"
 	"runtime"
-	"sync/atomic"
 	"unsafe"
 
-	"github.com/rseq-go/rseq/internal/abi"
+	"github.com/rseq-go/rseq/internal/kernel"
 	"github.com/rseq-go/rseq/internal/section"
 )
 
@@ -219,87 +216,47 @@ func (x Index) LoadCBNEMemcpyStoreRelease(v *int64, expect int64, dst, src unsaf
 	return Status(section.LoadCBNEMemcpyStoreRelease(uint8(x), v, expect, dst, src, n, newv, i))
 }
 
-// CriticalSections makes critical sections that are indexed by x work on the thread
-// that the calling goroutine runs on, if they can, and returns nil, or says why not.
-// Until it or [Query] was first called in a process every operation answers
-// NotRegistered. The first call decides for the process whether the kernel and the
-// owner of the areas permit them; it has the kernel confirm the calling thread's
-// area, by system calls that change nothing; under a seccomp filter a child process
-// calls rseq(2) first, and if that is killed for it this process does not.
-// Where a thread registers an area of its own (OwnerSelf), each thread's first call
-// does that.
+// Fence ends the critical sections that run now on index i, on all if i is negative:
+// when it returns, each that began before has committed or will start again or
+// answer Raced, and each that begins sees what the caller stored before. So one that
+// publishes another word, which every section loads, and then fences has what the
+// old one leads to for itself:
 //
-// On arm64, Linux 6.19 to 7.0.13 do not abort a section when its thread is preempted
-// or migrated, so updates would be lost. There the first call watches, for some
-// milliseconds, what the kernel does, whatever its version is said to be.
+//	old := atomic.SwapUintptr(&words[i], empty)
+//	if err := rseq.ByCPU.Fence(i); err == nil {
+//		// no section writes to old any more
+//	}
 //
-// The error matches [ErrNotSupported] where nothing can be done about it; any other
-// may go away. What could not be found out is remembered, and tried again after 50 ms at
-// first and a minute at most. A debugger that steps a thread through a section aborts it at each
-// step; then the error says so.
-func CriticalSections(x Index) error { return criticalSections(x, &section.Own) }
-
-// criticalSections is CriticalSections for the sections behind a gate: in code that was
-// inlined into a plugin, the plugin's.
-func criticalSections(x Index, gate *section.Gate) error {
-	adopt(gate)
-	if k := known.Load(); k.err != nil && (k.final || k.refused && !ownerAgain.due()) {
-		return k.err
-	}
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	k := known.Load()
-	if k.info.Owner == OwnerNone || k.mayRegister() && atomic.LoadInt32(field(abi.OffsetCPUID)) == section.Uninitialized {
-		register(false)
-		k = known.Load()
-	}
-	if k.err == nil && !k.decided && atomic.LoadInt32(field(abi.OffsetCPUID)) < 0 {
-		return errNotRegistered // this thread can decide nothing
-	}
-	k = decide()
-	switch {
-	case k.err != nil:
-		return k.err
-	case k.sections != nil:
-		return k.sections
-	case x == ByConcurrencyID && !k.info.Features.Has(FeatureMMCID):
-		return errConcurrencyID
-	case atomic.LoadInt32(field(abi.OffsetCPUID)) < 0:
-		return errNotRegistered
-	}
-	// A word of this thread's own, whatever its index: does any section end?
-	var word int64
-	c := Cells{Base: &word, N: math.MaxInt32}
-	add := c.Add
+// That is how another CPU's data is drained and read exactly. It takes some
+// microseconds, by membarrier(2), from Linux 5.10 on; for a concurrency id, which the
+// kernel does not know, all CPUs are fenced. The first fence of a process takes longer,
+// some 20 milliseconds, to register for it.
+//
+// Where that is missing or forbidden, a thread of Go's visits the CPU, by
+// sched_setaffinity(2), or for all CPUs each that a thread of the process was on last;
+// then its affinity is what it was. That takes as long as the scheduler likes, and some
+// milliseconds for hundreds of threads. Where it may not visit a CPU it waits, up to two
+// seconds, until it has seen all threads elsewhere or switched out.
+//
+// Under a seccomp filter a child process asks first, once, whether the filter kills for
+// these calls. If it does they are not made. If there can be no child, neither are they,
+// and the next fence asks again, after a while.
+//
+// The error says what forbade both ways, and matches [ErrNotSupported] outside Linux;
+// sections may still run then.
+func (x Index) Fence(i int) error {
 	if x == ByConcurrencyID {
-		add = c.AddByConcurrencyID
+		i = -1
 	}
-	switch s := add(1); s {
-	case Done:
+	if runtime.GOOS != "linux" {
+		return notLinux()
+	}
+	err := kernel.Membarrier(i)
+	if err == nil {
 		return nil
-	default:
-		return fmt.Errorf("rseq: critical sections: none ended without an interruption (%v): does a debugger step this thread?", s)
 	}
-}
-
-var errNotRegistered = errors.New("rseq: critical sections: the calling thread is not registered: it was refused, or it is ending, " +
-	"or it is for another library of the program to register it (with librseq, call rseq_register_current_thread on it)")
-
-// decide finds out whether critical sections may run, if there is an owner: once, and
-// after a while again where that could not be seen. The goroutine is locked to its
-// thread.
-func decide() *knowledge {
-	stands := func(k *knowledge) bool {
-		return k.decided || k.err != nil || k.sections != nil && !sectionsAgain.due()
+	if visit := kernel.Visit(i); visit != nil {
+		return fmt.Errorf("rseq: cannot fence critical sections: membarrier: %w; %w", err, visit)
 	}
-	if k := known.Load(); stands(k) {
-		return k
-	}
-	learning.Lock()
-	defer learning.Unlock()
-	if k := known.Load(); stands(k) {
-		return k
-	}
-	k, _ := known.Load().settle()
-	return &k
+	return nil
 }
