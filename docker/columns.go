@@ -126,10 +126,10 @@ func (c cell) script(kernel uint32) string {
 	if c.column.name == "no-cgo" {
 		dir += "/no-cgo"
 	}
-	tests, percpu, suite := dir+"/rseq.test", dir+"/percpu.test", "-test.short"
+	tests, suite := dir, "-test.short" // where they are, and which of them run
 	if c.column.flags != "" {
-		tests, percpu = "/tmp/rseq.test", "/tmp/percpu.test"
-		packages := "."
+		tests = "/tmp"
+		packages := ". ./test"
 		if c.column.percpu {
 			packages += " ./percpu"
 		}
@@ -145,10 +145,13 @@ func (c cell) script(kernel uint32) string {
 	}
 	p("echo step suite")
 	if suite != "" {
-		p("%s %s %s", tests, suite, timeLimit)
+		if !c.column.library {
+			p("%s/rseq.test %s %s", tests, suite, timeLimit)
+		}
+		p("(cd test; %s/test.test %s %s)", tests, suite, timeLimit)
 	}
 	if c.column.percpu {
-		p("(cd percpu; %s -test.short %s)", percpu, timeLimit)
+		p("(cd percpu; %s/percpu.test -test.short %s)", tests, timeLimit)
 	}
 	if c.column.command {
 		p("(cd cmd/rseq; %s/command.test -test.short %s)", dir, timeLimit)
@@ -156,7 +159,7 @@ func (c cell) script(kernel uint32) string {
 	p("echo step program")
 	switch {
 	case c.column.linked || c.column.library:
-		p("%s -test.v -test.run '^TestBuildModes$/^%s$'", tests, c.column.name)
+		p("(cd test; %s/test.test -test.v -test.run '^TestBuildModes$/^%s$')", tests, c.column.name)
 	case c.column.owner == "none":
 		p("echo \"matrix: $(%s/rseq show --json | tr -d '\\n')\"", dir)
 	default:
@@ -183,7 +186,7 @@ const buildScript = `for cgo in 1 0; do
 	export CGO_ENABLED=$cgo
 	out=/out; [ $cgo = 1 ] || out=/out/no-cgo
 	mkdir -p $out
-	go test -c -vet=off -o $out/ . ./percpu
+	go test -c -vet=off -o $out/ . ./test ./percpu
 	go test -c -vet=off -o $out/command.test ./cmd/rseq
 	go build -o $out/rseq ./cmd/rseq
 done`
@@ -210,6 +213,7 @@ func oldScript(oldest row) func(cell) string {
 	return func(c cell) string {
 		return fmt.Sprintf(`echo step suite
 %[1]s/rseq.test -test.short %[3]s
+(cd test; %[1]s/test.test -test.short %[3]s)
 (cd percpu; %[1]s/percpu.test -test.short %[3]s)
 echo step program
 %[1]s/rseq show --json > /tmp/old.json

@@ -188,11 +188,12 @@ func (s system) build(ctx context.Context, env []string, args ...string) error {
 	return nil
 }
 
-// goPrograms are those of testdata that the tests run, and the command;
-// cPrograms the ones in C, with their other files.
+// goPrograms are those of test/testdata that the tests run, and the command. cPrograms are
+// those in C: each is linked with the package's C files and assembly, except those that
+// match the pattern.
 var (
-	goPrograms = []string{"./cmd/rseq", "./testdata/threads", "./testdata/lifetime", "./testdata/filter", "./testdata/filtered", "./testdata/cuser"}
-	cPrograms  = map[string][]string{"truth": nil, "fake": nil, "wrong": {"cs_%s.s", "ask.c", "glibc.c", "own.c", "owner.c", "live.c"}}
+	goPrograms = []string{"./cmd/rseq", "./test/testdata/threads", "./test/testdata/lifetime", "./test/testdata/filter", "./test/testdata/filtered", "./test/testdata/cuser"}
+	cPrograms  = map[string]string{"truth": "*", "fake": "[ago]*.c", "wrong": ""}
 )
 
 // buildDynamic builds what is linked dynamically, into root.
@@ -204,11 +205,15 @@ func (s system) buildDynamic(ctx context.Context, root string) error {
 		s.build(ctx, nil, "go", "build", small, "-o", filepath.Join(dynamic, "rseq"), "./cmd/rseq"),
 		s.build(ctx, nil, append([]string{"go", "build", small, "-o", programs + "/"}, goPrograms...)...),
 		s.build(ctx, []string{"CGO_CFLAGS=-O2 -Wa,--defsym,RSEQGO_INJECT=1"},
-			"go", "test", "-c", "-vet=off", small, "-o", filepath.Join(programs, "injected"), "."))
-	for name, files := range cPrograms {
-		args := append(s.compiler(), "-O2", "-o", filepath.Join(programs, name), "testdata/"+name+".c")
+			"go", "test", "-c", "-vet=off", small, "-o", filepath.Join(programs, "injected"), "./test"))
+	files, _ := filepath.Glob("*.c")
+	files = append(files, "cs_"+s.arch+".s")
+	for name, without := range cPrograms {
+		args := append(s.compiler(), "-O2", "-o", filepath.Join(programs, name), "test/testdata/"+name+".c")
 		for _, f := range files {
-			args = append(args, strings.ReplaceAll(f, "%s", s.arch))
+			if match, _ := filepath.Match(without, f); !match {
+				args = append(args, f)
+			}
 		}
 		err = errors.Join(err, s.build(ctx, nil, append(args, "-ldl", "-lpthread")...))
 	}
@@ -221,6 +226,7 @@ func (s system) buildStatic(ctx context.Context, root string) error {
 	dir := filepath.Join(root, "rseq/static")
 	return errors.Join(
 		s.build(ctx, nil, "go", "test", "-c", "-vet=off", flags, "-o", filepath.Join(dir, "rseq.test"), "."),
+		s.build(ctx, nil, "go", "test", "-c", "-vet=off", flags, "-o", filepath.Join(dir, "test.test"), "./test"),
 		s.build(ctx, nil, "go", "test", "-c", "-vet=off", flags, "-o", filepath.Join(dir, "percpu.test"), "./percpu"),
 		s.build(ctx, nil, "go", "build", flags, "-o", filepath.Join(dir, "rseq"), "./cmd/rseq"))
 }

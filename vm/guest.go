@@ -93,7 +93,7 @@ func writeInitramfs(name, root string) (err error) {
 
 // job is one that a guest ran.
 type job struct {
-	name            string // "dynamic/suite"
+	name            string // "static/test"
 	status          int
 	output          string
 	seconds         float64
@@ -256,7 +256,7 @@ func (c *console) judge(x cell) (res result) {
 	res = result{name: x.name(), kernel: strings.TrimSpace(c.release + " " + x.kernel.append), arch: x.kernel.arch, how: x.how, full: x.full}
 	var problems []string
 	fail := func(format string, args ...any) { problems = append(problems, fmt.Sprintf(format, args...)) }
-	tests := []string{"suite", "percpu"}
+	tests := []string{"rseq", "test", "percpu"}
 	if x.how == "dynamic" {
 		tests = []string{"command"}
 	}

@@ -68,7 +68,8 @@ for how; do
 	*)
 		tests=$suite
 		[ "$how" = static ] || tests=-test.short
-		job "$how/suite" 3660 $dir/rseq.test -test.v $tests $limited
+		job "$how/rseq" 3660 $dir/rseq.test -test.v $tests $limited
+		job "$how/test" 3660 $dir/test.test -test.v $tests $limited
 		job "$how/percpu" 3660 $dir/percpu.test -test.v $tests $limited
 		;;
 	esac

@@ -100,7 +100,8 @@ say boot 7.2.12-test
 job off/show 0 '{"owner":"self","size":33,"registered_len":33,"align_required":64,"mode":"v2","features":["cpu_id"],"critical_sections":true}\n'
 job off/inspect 0
 job off/doctor ${doctor:-0} "the doctor's words\n"
-job off/suite 0 '' ${passed:-7}
+job off/rseq 0 '' 3
+job off/test 0 '' ${passed:-7}
 job off/percpu 0 '' 5
 `
 
@@ -135,7 +136,7 @@ func TestGuest(t *testing.T) {
 		{"expected otherwise", strings.Replace(good, `"size":33`, `"size":28`, 1) + "say done",
 			[]string{"7.2+/amd64/2.44+/off: self, 28 bytes of fields", "expected self, 33 bytes", "by vm/cells"}},
 		{"a job fails", "doctor=3\n" + good + "say done", []string{"off/doctor: status 3: expected 0", "the doctor's words"}},
-		{"no test passes", "passed=0\n" + good + "say done", []string{"off/suite: status 0, 0 tests passed: expected 0, and some"}},
+		{"no test passes", "passed=0\n" + good + "say done", []string{"off/test: status 0, 0 tests passed: expected 0, and some"}},
 		{"a console's line without end", good + "say start off/more; head -c 2000000 /dev/zero | tr '\\0' x", []string{"the console is not read on"}},
 		{"inspect cannot", strings.Replace(good, "off/inspect 0", "off/inspect 1 'it needs Linux 5.13\\n'", 1) + "say done",
 			[]string{"inspect no", "expected", "inspect yes"}},
@@ -143,12 +144,12 @@ func TestGuest(t *testing.T) {
 		{"no last line", good + "echo 'Restarting'", []string{"the guest ended by itself, after off/percpu; on its console since then:\nRestarting"}},
 		{"a job is missing", strings.Replace(good, "job off/doctor", ": job", 1) + "say done", []string{"off/doctor did not run"}},
 		{"inspect is missing", strings.Replace(good, "job off/inspect", ": job", 1) + "say done", []string{"off/inspect did not run", "inspect no"}},
-		{"panic", good + "say start off/suite; echo '[    1.0] Kernel panic - not syncing: oops'",
-			[]string{"Kernel panic - not syncing: oops, while it ran off/suite; on its console since then:"}},
+		{"panic", good + "say start off/test; echo '[    1.0] Kernel panic - not syncing: oops'",
+			[]string{"Kernel panic - not syncing: oops, while it ran off/test; on its console since then:"}},
 		{"before init", "echo 'SeaBIOS'", []string{"the guest ended by itself, before its first process ran", "SeaBIOS"}},
 		{"another kernel", strings.Replace(good, "7.2.12", "6.1.3", 1) + "say done", []string{"the guest runs Linux 6.1.3-test: expected 7.2+"}},
-		{"hangs", good + "say start off/suite; say at TestA/b; echo 'rcu: stalls'; exec sleep 1000",
-			[]string{"the guest said nothing for 5s, while it ran off/suite, last seen in TestA/b; on its console since then:\nrcu: stalls"}},
+		{"hangs", good + "say start off/test; say at TestA/b; echo 'rcu: stalls'; exec sleep 1000",
+			[]string{"the guest said nothing for 5s, while it ran off/test, last seen in TestA/b; on its console since then:\nrcu: stalls"}},
 		{"a test's time is out", strings.Replace(good, "job off/percpu 0 ''", "job off/percpu 2 \"panic: test timed out after 1h0m0s\\n\\trunning tests:\\n\\t\\tTestSlow (59m0s)\\n$(seq 400)\\n\"", 1) + "say done",
 			[]string{"off/percpu: status 2", "\npanic: test timed out after 1h0m0s\n\trunning tests:\n\t\tTestSlow (59m0s)\n[...]\n361\n"}},
 		{"forged", "nonce=@no\n" + good + "say done", []string{"before its first process ran"}},
@@ -187,9 +188,9 @@ func TestWhy(t *testing.T) {
 		{"@n start off/show", "the guest ended by itself, while it ran off/show; nothing is on its console since then"},
 		{"{}", "the guest ended by itself, while it ran off/show; on its console since then:\n{}"},
 		{"@n end off/show 0 1.0 2.0 0 0", "the guest ended by itself, after off/show; on its console since then:\n{}"},
-		{"@n start off/suite", "the guest ended by itself, while it ran off/suite; nothing is on its console since then"},
-		{"@n at -", "the guest ended by itself, while it ran off/suite; nothing is on its console since then"},
-		{"@n at TestA/b", "the guest ended by itself, while it ran off/suite, last seen in TestA/b; nothing is on its console since then"},
+		{"@n start off/test", "the guest ended by itself, while it ran off/test; nothing is on its console since then"},
+		{"@n at -", "the guest ended by itself, while it ran off/test; nothing is on its console since then"},
+		{"@n at TestA/b", "the guest ended by itself, while it ran off/test, last seen in TestA/b; nothing is on its console since then"},
 	} {
 		c.read("@n", step.line, func(string) {})
 		if got := c.why(); got != step.want {
@@ -215,8 +216,8 @@ func TestGuestEndsLate(t *testing.T) {
 	if status, detail := guest(images{}); !slices.Equal(status, []string{ok, failed}) {
 		t.Error(status, detail)
 	}
-	fake(t, "say() { printf '\\n%s %s\\r\\n' \"$nonce\" \"$*\"; }; say boot 7.2.12; say start off/suite; echo 'Kernel panic'")
-	if status, detail := guest(images{}); !slices.Equal(status, []string{failed, failed}) || !strings.Contains(detail[0], "Kernel panic, while it ran off/suite") ||
+	fake(t, "say() { printf '\\n%s %s\\r\\n' \"$nonce\" \"$*\"; }; say boot 7.2.12; say start off/test; echo 'Kernel panic'")
+	if status, detail := guest(images{}); !slices.Equal(status, []string{failed, failed}) || !strings.Contains(detail[0], "Kernel panic, while it ran off/test") ||
 		detail[1] != "7.2+/amd64/2.44+/static: it did not run: the guest ended before, see 7.2+/amd64/2.44+/off" {
 		t.Errorf("%v %q", status, detail)
 	}
@@ -284,7 +285,7 @@ func TestJob(t *testing.T) {
 	dir := t.TempDir()
 	script := "exec >" + dir + "/console 2>&1\nnonce=@n\nsay() {" + strings.ReplaceAll(functions, "/tmp/", dir+"/") + "\nevery=1\n" + `
 job a/ok 600 sh -c 'echo "{}"'
-job a/suite 600 sh -c '
+job a/test 600 sh -c '
 echo "=== RUN   TestSlow/x"; echo "--- PASS: TestQuick"; printf "panic: test timed out after 1h0m0s\n\trunning tests:\n\t\tTestSlow (59m0s)\n"
 seq 500
 n=0; until grep "at TestSlow/x$" ` + dir + `/console >/dev/null || [ $n = 600 ]; do sleep 0.1; n=$((n+1)); done
@@ -309,7 +310,7 @@ exit 2'
 	if j.status != 2 || j.passed != 1 || !strings.HasPrefix(strings.TrimSpace(j.output), "panic: test timed out after 1h0m0s\n\trunning tests:\n\t\tTestSlow (59m0s)\n201\n") {
 		t.Errorf("%.2000s", out)
 	}
-	if !slices.Contains(at, "a/suite, TestSlow/x") {
+	if !slices.Contains(at, "a/test, TestSlow/x") {
 		t.Errorf("it was told at %q", at)
 	}
 }

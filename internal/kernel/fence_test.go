@@ -119,7 +119,7 @@ func child(t *testing.T, name string, filters []string, env ...string) string {
 	}
 	command := []string{self}
 	if len(filters) > 0 {
-		filter := testutil.GoBuild(t, "../../testdata/filter", nil)
+		filter := testutil.GoBuild(t, "../../test/testdata/filter", nil)
 		for _, f := range filters {
 			command = append([]string{filter, f}, command...)
 		}

@@ -203,7 +203,7 @@ func TestAffinity(t *testing.T) {
 // it kills, nothing is killed.
 func TestFilters(t *testing.T) {
 	program := withoutCgo(t)
-	filter := testutil.GoBuild(t, "../../testdata/filter", nil)
+	filter := testutil.GoBuild(t, "../../test/testdata/filter", nil)
 	native := ask(t, "cpu", program)
 	if !native.Right || native.Err != "" {
 		t.Errorf("%+v", native)

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -77,6 +78,37 @@ func CC(t testing.TB, args ...string) string {
 	cc := strings.Fields(Run(t, nil, "go", "env", "CC"))
 	Run(t, nil, cc[0], append(append(cc[1:], "-Wall", "-Wextra", "-Werror", "-o", out), args...)...)
 	return out
+}
+
+// Root returns the repository's folder. In a guest there is none, and no test that needs it.
+func Root(t testing.TB) string {
+	t.Helper()
+	dir, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for root := dir; ; root = filepath.Dir(root) {
+		if _, err := os.Stat(filepath.Join(root, "glibc.go")); err == nil || Guest() {
+			return root
+		}
+		if root == "/" {
+			t.Fatalf("%s is not in the repository: no glibc.go above it", dir)
+		}
+	}
+}
+
+// CPart returns the arguments by which CC compiles the package's C files and its assembly
+// into a program, without those that the program includes itself.
+func CPart(t testing.TB, included ...string) (args []string) {
+	t.Helper()
+	root := Root(t)
+	files, err := filepath.Glob(filepath.Join(root, "*.c"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	files = append(files, filepath.Join(root, "cs_"+runtime.GOARCH+".s"))
+	files = slices.DeleteFunc(files, func(f string) bool { return slices.Contains(included, filepath.Base(f)) })
+	return append(append([]string{"-I" + root}, files...), "-ldl", "-lpthread")
 }
 
 // NeedCompilers skips a test that builds programs, with -short and in a guest.

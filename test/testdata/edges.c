@@ -30,10 +30,10 @@ static pid_t hooked_waitpid(pid_t pid, int *status, int options);
 #define waitpid hooked_waitpid
 #define hooked_syscall(number, a, b, c, d, ...) \
 	(hooked_syscall)(number, (long)(a), (long)(b), (long)(c), (long)(d))
-#include "../ask.c"
-#include "../glibc.c"
-#include "../own.c"
-#include "../owner.c"
+#include "../../ask.c"
+#include "../../glibc.c"
+#include "../../own.c"
+#include "../../owner.c"
 #undef syscall
 #undef prctl
 #undef pthread_create

@@ -1,6 +1,6 @@
 //go:build linux && !android && cgo && !purego && (amd64 || arm64)
 
-package rseq_test
+package test
 
 import (
 	"bytes"
@@ -55,7 +55,7 @@ func TestELF(t *testing.T) {
 			"c-shared": {"-buildmode=c-shared"},
 		} {
 			t.Run(arch+"/"+name, func(t *testing.T) {
-				path := "./cmd/rseq"
+				path := "../cmd/rseq"
 				if name == "c-shared" {
 					path = "./testdata/lib"
 				}
@@ -249,23 +249,26 @@ func TestTwoVersions(t *testing.T) {
 	testutil.NeedCompilers(t)
 	dir := t.TempDir()
 	var objects []string
-	headers, err := filepath.Glob("*.h")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, file := range append(headers, "ask.c", "glibc.c", "own.c", "owner.c", "live.c", "cs_"+runtime.GOARCH+".s") {
-		text, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
+	root := testutil.Root(t)
+	for _, pattern := range []string{"*.h", "*.c", "cs_" + runtime.GOARCH + ".s"} {
+		files, err := filepath.Glob(filepath.Join(root, pattern))
+		if err != nil || len(files) == 0 {
+			t.Fatal(pattern, err)
 		}
-		text = bytes.ReplaceAll(text, []byte("rseqgo_v1_"), []byte("rseqgo_v2_"))
-		if err := os.WriteFile(filepath.Join(dir, file), text, 0o600); err != nil {
-			t.Fatal(err)
+		for _, file := range files {
+			text, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			text = bytes.ReplaceAll(text, []byte("rseqgo_v1_"), []byte("rseqgo_v2_"))
+			second := filepath.Join(dir, filepath.Base(file))
+			if err := os.WriteFile(second, text, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if pattern != "*.h" {
+				objects = append(objects, file, second)
+			}
 		}
-		if strings.HasSuffix(file, ".h") {
-			continue
-		}
-		objects = append(objects, file, filepath.Join(dir, file))
 	}
 	for n, file := range objects { // the assembler looks for cs_common.h where it runs, before anywhere else
 		if strings.HasSuffix(file, ".s") {

@@ -4,7 +4,7 @@
 #include <dlfcn.h>
 #include <stdio.h>
 #include <sys/auxv.h>
-#include "../internal.h"
+#include "../../internal.h"
 
 #ifdef TRIVIAL
 int shim_report(char *text, int size)

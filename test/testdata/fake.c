@@ -9,10 +9,10 @@
 #define __rseq_offset absent_offset
 #define __rseq_size absent_size
 #define __rseq_flags absent_flags
-#include "../ask.c"
-#include "../glibc.c"
-#include "../own.c"
-#include "../owner.c"
+#include "../../ask.c"
+#include "../../glibc.c"
+#include "../../own.c"
+#include "../../owner.c"
 #undef getauxval
 #undef dlsym
 

@@ -1,6 +1,6 @@
 //go:build linux && !android && cgo && !purego && (amd64 || arm64)
 
-package rseq_test
+package test
 
 import (
 	"bufio"
@@ -85,7 +85,7 @@ func TestManyCPUs(t *testing.T) {
 func TestLiveCheckInconclusive(t *testing.T) {
 	testutil.NeedCompilers(t)
 	testutil.NeedSections(t, rseq.ByCPU)
-	program := testutil.CC(t, "-O2", "testdata/live.c", "ask.c", "glibc.c", "own.c", "owner.c", "cs_"+runtime.GOARCH+".s", "-ldl", "-lpthread")
+	program := testutil.CC(t, append([]string{"-O2", "testdata/live.c"}, testutil.CPart(t, "live.c")...)...)
 	for _, what := range []string{"right", "held", "no handler", "no proc", "pin", "descriptor", "exhausted"} {
 		t.Run(what, func(t *testing.T) { t.Log(testutil.Run(t, nil, program, what)) })
 	}
@@ -120,11 +120,11 @@ func TestLiveCheckOfOthers(t *testing.T) {
 		}
 		live(t, aborted+aborted, nil, "chrt", "-f", "10", program)
 	})
-	if !onGlibc() || testutil.Guest() {
+	if !testutil.OnGlibc() || testutil.Guest() {
 		return
 	}
 	foreign := func(flag string) []string {
-		return []string{tunableOff, "LD_PRELOAD=" + testutil.CC(t, "-DSIGNATURE=RSEQGO_SIG", "-DSYMBOL", flag, "-shared", "-fPIC", "testdata/foreign.c", "-ldl", "-lpthread")}
+		return []string{testutil.TunableOff, "LD_PRELOAD=" + testutil.CC(t, "-DSIGNATURE=RSEQGO_SIG", "-DSYMBOL", flag, "-shared", "-fPIC", "testdata/foreign.c", "-ldl", "-lpthread")}
 	}
 	t.Run("when a thread allocates", func(t *testing.T) { live(t, aborted+aborted, foreign("-DLAZY"), program) })
 	t.Run("the main thread only", func(t *testing.T) {
@@ -170,7 +170,7 @@ func TestNewProcess(t *testing.T) {
 		inChild(t, "^TestRestored$", -1, area, "RSEQ_ASKED=1")
 	}
 	if os.Getenv("RSEQ_CHILD") == "" {
-		inChild(t, "^TestNewProcess$", -1, tunableOff)
+		inChild(t, "^TestNewProcess$", -1, testutil.TunableOff)
 	}
 	cpus := testutil.AllowedCPUs(t)
 	inChild(t, "^TestHighestCPU$", cpus[len(cpus)-1])
@@ -329,7 +329,7 @@ func TestConvention(t *testing.T) {
 	if !strings.Contains(out, "--- PASS: TestConventionRefused") {
 		t.Error(out)
 	}
-	command := testutil.GoBuild(t, "./cmd/rseq", env)
+	command := testutil.GoBuild(t, "../cmd/rseq", env)
 	out, _, err := testutil.Try(nil, command, "doctor")
 	if err == nil || !strings.Contains(out, runtime.Version()+" passes arguments") {
 		t.Errorf("doctor: %v\n%s", err, out)
@@ -831,8 +831,7 @@ func TestWrongDescriptors(t *testing.T) {
 		t.Skip("builds C programs; not with -short")
 	}
 	testutil.NeedSections(t, rseq.ByCPU)
-	out := testutil.Run(t, nil, testutil.CC(t, "testdata/wrong.c", "cs_"+runtime.GOARCH+".s",
-		"ask.c", "glibc.c", "own.c", "owner.c", "live.c", "-ldl", "-lpthread"))
+	out := testutil.Run(t, nil, testutil.CC(t, append([]string{"testdata/wrong.c"}, testutil.CPart(t)...)...))
 	t.Log(out)
 	const aborted, exhausted, killed = "exit 0", "exit 2", "signal 11" // RSEQGO_SPIN_ABORTED, _EXHAUSTED
 	for _, want := range [][]string{

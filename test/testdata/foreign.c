@@ -24,7 +24,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "../glibc.h"
+#include "../../glibc.h"
 
 #define gettid() ((pid_t)syscall(SYS_gettid)) /* glibc 2.30 */
 

@@ -1,6 +1,6 @@
 //go:build linux && !android && cgo && !purego && (amd64 || arm64)
 
-package rseq_test
+package test
 
 import (
 	"fmt"
@@ -19,7 +19,7 @@ func TestStaticTLS(t *testing.T) {
 		t.Skip("measures; not with -short")
 	}
 	program := testutil.CC(t, "-O2", "testdata/tls.c", "-ldl")
-	shim := testutil.CC(t, "-shared", "-fPIC", "-I.", "testdata/shim.c", "ask.c", "glibc.c", "own.c", "owner.c", "-ldl", "-lpthread")
+	shim := testutil.CC(t, append([]string{"-shared", "-fPIC", "testdata/shim.c"}, testutil.CPart(t)...)...)
 	data, err := os.ReadFile(shim)
 	if err != nil {
 		t.Fatal(err)

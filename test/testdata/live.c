@@ -13,7 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "../internal.h"
+#include "../../internal.h"
 
 static int held, no_proc, pin_error, lose_descriptor, exhaust;
 
@@ -67,7 +67,7 @@ static enum rseqgo_spin hooked_spin(const volatile uint32_t *flag, uint64_t limi
 #define open hooked_open
 #define sched_setaffinity hooked_sched_setaffinity
 #define rseqgo_v1_cs_spin hooked_spin
-#include "../live.c"
+#include "../../live.c"
 
 static void nothing(int signal)
 {

@@ -1,4 +1,4 @@
-package rseq_test
+package test
 
 import (
 	"bytes"

@@ -1,4 +1,6 @@
-package rseq_test
+// Package test holds the tests of behaviour: those that build programs of test/testdata, look
+// at ELF files, run storms on the critical sections, or read the documents.
+package test
 
 import (
 	"io/fs"
@@ -72,6 +74,7 @@ func anchor(heading string) string {
 // TestDocs: what the pages link to, the tests and files that they name and the packages
 // in their commands are there, and a commit that they name is a link to it.
 func TestDocs(t *testing.T) {
+	t.Chdir("..")
 	all := pages(t)
 	tests := sources(t, "_test.go")
 	names := map[string]bool{} // of files, without folders
@@ -169,7 +172,7 @@ func TestDocs(t *testing.T) {
 // TestImports: the library needs nothing but the standard library and x/sys.
 func TestImports(t *testing.T) {
 	testutil.NeedCompilers(t)
-	deps := strings.Fields(testutil.Run(t, nil, "go", "list", "-deps", "-f", "{{if not .Standard}}{{.ImportPath}}{{end}}", ".", "./percpu", "./cmd/rseq"))
+	deps := strings.Fields(testutil.Run(t, nil, "go", "list", "-deps", "-f", "{{if not .Standard}}{{.ImportPath}}{{end}}", "..", "../percpu", "../cmd/rseq"))
 	if len(deps) < 5 {
 		t.Errorf("only %v", deps)
 	}
@@ -180,18 +183,19 @@ func TestImports(t *testing.T) {
 	}
 }
 
-// TestReadme: the program in README.md is testdata/readme, and works.
+// TestReadme: the program in README.md is test/testdata/readme, and works.
 func TestReadme(t *testing.T) {
+	t.Chdir("..")
 	_, rest, _ := strings.Cut(pages(t)["README.md"], "```go\npackage main\n")
 	program, _, _ := strings.Cut(rest, "```")
-	source, err := os.ReadFile("testdata/readme/main.go")
+	source, err := os.ReadFile("test/testdata/readme/main.go")
 	if err != nil {
 		t.Fatal(err)
 	}
 	if want := "package main\n" + program; string(source) != want {
-		t.Errorf("testdata/readme/main.go is not README.md's program:\n%s", want)
+		t.Errorf("test/testdata/readme/main.go is not README.md's program:\n%s", want)
 	}
-	out := testutil.Run(t, nil, testutil.GoBuild(t, "./testdata/readme", nil))
+	out := testutil.Run(t, nil, testutil.GoBuild(t, "./test/testdata/readme", nil))
 	if !strings.Contains(out, "this goroutine was just on CPU") {
 		t.Error(out)
 	}

@@ -1,6 +1,6 @@
 //go:build linux && !android && cgo && !purego && (amd64 || arm64)
 
-package rseq_test
+package test
 
 import (
 	"errors"

@@ -1,6 +1,6 @@
 //go:build linux && !android && cgo && !purego && (amd64 || arm64)
 
-package rseq_test
+package test
 
 import (
 	"bufio"
@@ -26,8 +26,6 @@ import (
 // and does not matter.
 const anyOwner = rseq.Owner(255)
 
-const tunableOff = "GLIBC_TUNABLES=glibc.pthread.rseq=0"
-
 // ownerCase is a way to start testdata/threads and what must come of it. The
 // program itself checks that every reading is right, area or not.
 type ownerCase struct {
@@ -45,20 +43,14 @@ type ownerCase struct {
 	confirmation string
 }
 
-// onGlibc reports whether programs here are linked with glibc.
-func onGlibc() bool {
-	info, _ := rseq.Query()
-	return strings.HasPrefix(info.Libc, "glibc")
-}
-
 // TestOwners is the table of who can own the area, each case a real program.
 func TestOwners(t *testing.T) {
 	program := testutil.GoBuild(t, "./testdata/threads", nil)
 	filter := testutil.GoBuild(t, "./testdata/filter", nil)
 
-	atMostKernels := askTruth(t).FeatureSize > 0 // since Linux 6.3 a length may be more than 32
+	atMostKernels := testutil.AskTruth(t).FeatureSize > 0 // since Linux 6.3 a length may be more than 32
 	const ours, other = "-DSIGNATURE=RSEQGO_SIG", "-DSIGNATURE=0x12345678"
-	libc := ownerCase{owner: askTruth(t).registeredBy, areas: "all", ours: true}
+	libc := ownerCase{owner: testutil.AskTruth(t).Owner, areas: "all", ours: true}
 	for _, c := range []ownerCase{
 		{name: "tunable off", owner: rseq.OwnerSelf, via: "own", areas: "all", ours: true},
 		{name: "tunable off, main thread first", owner: rseq.OwnerSelf, via: "own", first: "main", areas: "all", ours: true},
@@ -116,7 +108,7 @@ func TestOwners(t *testing.T) {
 		{name: "filter trap", filter: "trap", areas: "none", reason: "a seccomp filter kills"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			if c.foreign != "" && !onGlibc() {
+			if c.foreign != "" && !testutil.OnGlibc() {
 				// A detached thread unmaps its stack before it ends, with the area in
 				// it: the library would have to unregister, and this one does not.
 				t.Skip("a library that registers so kills its program on musl")
@@ -124,7 +116,7 @@ func TestOwners(t *testing.T) {
 			if strings.Contains(c.foreign, "LEN") && !atMostKernels {
 				t.Skip("this kernel, before 6.3, takes a registration of 32 bytes alone")
 			}
-			env := []string{tunableOff}
+			env := []string{testutil.TunableOff}
 			if c.foreign != "" {
 				flags := append(strings.Fields(c.foreign), "-shared", "-fPIC", "testdata/foreign.c", "-ldl", "-lpthread")
 				env = append(env, "LD_PRELOAD="+testutil.CC(t, flags...))
@@ -154,7 +146,7 @@ func TestOwners(t *testing.T) {
 		static := testutil.GoBuild(t, "./testdata/threads", nil, "-buildmode="+mode, "-ldflags=-linkmode=external -extldflags="+link)
 		t.Run(link[1:], func(t *testing.T) { checkOwner(t, linked, nil, static) })
 		t.Run(link[1:]+", tunable off", func(t *testing.T) {
-			checkOwner(t, ownerCase{owner: rseq.OwnerSelf, via: "own", areas: "all", ours: true}, []string{tunableOff}, static)
+			checkOwner(t, ownerCase{owner: rseq.OwnerSelf, via: "own", areas: "all", ours: true}, []string{testutil.TunableOff}, static)
 		})
 	}
 	if _, err := exec.LookPath("musl-gcc"); err != nil {
@@ -234,7 +226,7 @@ type believed struct {
 }
 
 // runThreads starts testdata/threads and asks the kernel about its threads.
-func runThreads(t *testing.T, env []string, args ...string) (info show, said map[int]believed, kernel map[int]inspect.Thread) {
+func runThreads(t *testing.T, env []string, args ...string) (info testutil.Show, said map[int]believed, kernel map[int]inspect.Thread) {
 	t.Helper()
 	child := exec.Command(args[0], args[1:]...)
 	child.Env = append(os.Environ(), env...)
@@ -262,7 +254,7 @@ func runThreads(t *testing.T, env []string, args ...string) (info show, said map
 	if !lines.Scan() {
 		t.Fatal("no output")
 	}
-	info = testutil.Decode[show](t, lines.Text())
+	info = testutil.Decode[testutil.Show](t, lines.Text())
 	for lines.Scan() && lines.Text() != "ready" {
 		var tid int
 		var b believed
@@ -295,7 +287,7 @@ func TestEdges(t *testing.T) {
 	program := testutil.CC(t, "testdata/edges.c", "-ldl", "-lpthread")
 	for _, what := range []string{"busy", "finishing", "no process", "no thread", "no memory", "killed by another",
 		"killed by the filter", "question refused", "pretends", "forked", "meanwhile"} {
-		t.Run(what, func(t *testing.T) { testutil.Run(t, []string{tunableOff}, program, what) })
+		t.Run(what, func(t *testing.T) { testutil.Run(t, []string{testutil.TunableOff}, program, what) })
 	}
 }
 
@@ -303,22 +295,18 @@ func TestEdges(t *testing.T) {
 // ever, and a question that comes meanwhile waits.
 func TestLimited(t *testing.T) {
 	testutil.NeedCompilers(t)
-	dir, err := os.Getwd()
-	if err != nil {
-		t.Fatal(err)
-	}
-	program := testutil.GoBuild(t, "./testdata/limited", []string{"CGO_CFLAGS=-I" + dir})
-	if askTruth(t, tunableOff).registeredBy != rseq.OwnerSelf {
+	program := testutil.GoBuild(t, "./testdata/limited", []string{"CGO_CFLAGS=-I" + testutil.Root(t)})
+	if testutil.AskTruth(t, testutil.TunableOff).Owner != rseq.OwnerSelf {
 		t.Skip("nobody can register here")
 	}
 	t.Run("meanwhile", func(t *testing.T) {
 		for range 50 {
-			testutil.Run(t, []string{tunableOff}, program, "meanwhile")
+			testutil.Run(t, []string{testutil.TunableOff}, program, "meanwhile")
 		}
 	})
 	t.Run("processes", func(t *testing.T) {
 		filter := testutil.GoBuild(t, "./testdata/filter", nil)
-		testutil.Run(t, []string{tunableOff}, filter, "EPERM:swapoff", program, "processes")
+		testutil.Run(t, []string{testutil.TunableOff}, filter, "EPERM:swapoff", program, "processes")
 	})
 }
 
@@ -326,7 +314,7 @@ func TestLimited(t *testing.T) {
 // process where that fails, keeps its right to every thread, whichever of the two is asked first.
 func TestBesideLibrseq(t *testing.T) {
 	testutil.NeedCompilers(t)
-	if !onGlibc() {
+	if !testutil.OnGlibc() {
 		t.Skip("on musl a thread has to unregister before it ends, which librseq leaves to the program")
 	}
 	dir := t.TempDir()
@@ -338,10 +326,10 @@ func TestBesideLibrseq(t *testing.T) {
 	inside := testutil.GoBuild(t, "./testdata/beside", nil, "-ldflags=-extldflags="+object)
 	for _, first := range []string{"rseq", "librseq"} {
 		t.Run("preloaded, "+first+" first", func(t *testing.T) {
-			testutil.Run(t, []string{tunableOff, "LD_PRELOAD=" + library}, plain, first)
+			testutil.Run(t, []string{testutil.TunableOff, "LD_PRELOAD=" + library}, plain, first)
 		})
-		t.Run("linked, "+first+" first", func(t *testing.T) { testutil.Run(t, []string{tunableOff}, linked, first) })
-		t.Run("linked statically, "+first+" first", func(t *testing.T) { testutil.Run(t, []string{tunableOff}, inside, first) })
+		t.Run("linked, "+first+" first", func(t *testing.T) { testutil.Run(t, []string{testutil.TunableOff}, linked, first) })
+		t.Run("linked statically, "+first+" first", func(t *testing.T) { testutil.Run(t, []string{testutil.TunableOff}, inside, first) })
 	}
 }
 
@@ -350,7 +338,7 @@ func TestBesideLibrseq(t *testing.T) {
 // loaded one read zero.
 func TestStaticDlopen(t *testing.T) {
 	testutil.NeedCompilers(t)
-	if !onGlibc() {
+	if !testutil.OnGlibc() {
 		t.Skip("a static program cannot dlopen on musl")
 	}
 	for _, far := range []string{"-UFAR", "-DFAR"} {
@@ -362,7 +350,7 @@ func TestStaticDlopen(t *testing.T) {
 		if !registered {
 			continue
 		}
-		out := testutil.Run(t, []string{tunableOff}, program, shim)
+		out := testutil.Run(t, []string{testutil.TunableOff}, program, shim)
 		if !strings.Contains(out, ": owner 0 ") {
 			t.Errorf("nothing was registered: %s", out)
 		}
@@ -373,7 +361,7 @@ func TestStaticDlopen(t *testing.T) {
 // library, finds the area that the program's registered.
 func TestNamespace(t *testing.T) {
 	testutil.NeedCompilers(t)
-	if !onGlibc() {
+	if !testutil.OnGlibc() {
 		t.Skip("musl has no dlmopen")
 	}
 	program := testutil.CC(t, "-DNAMESPACE", "testdata/dl.c", "-ldl")
@@ -391,7 +379,7 @@ func findsArea(t *testing.T, program string, wantVia int, otherwise string) (shi
 	if _, _, err := testutil.Try(nil, program, trivial); err != nil {
 		t.Skipf("%s: %v", otherwise, err)
 	}
-	shim = testutil.CC(t, "-shared", "-fPIC", "-I.", "testdata/shim.c", "ask.c", "glibc.c", "own.c", "owner.c", "-ldl", "-lpthread")
+	shim = testutil.CC(t, append([]string{"-shared", "-fPIC", "testdata/shim.c"}, testutil.CPart(t)...)...)
 	var offset, size, owner, via, reported, own int
 	out := testutil.Run(t, nil, program, shim)
 	if _, err := fmt.Sscanf(out, "%d %d: owner %d via %d offset %d own %d", &offset, &size, &owner, &via, &reported, &own); err != nil {
@@ -417,8 +405,8 @@ func findsArea(t *testing.T, program string, wantVia int, otherwise string) (shi
 func TestManyThreadsBeforeDlopen(t *testing.T) {
 	library := testutil.GoBuild(t, "./testdata/lib", nil, "-buildmode=c-shared")
 	host := testutil.CC(t, "testdata/host.c", "-ldl", "-lpthread")
-	for env, owner := range map[string]rseq.Owner{"": askTruth(t).registeredBy, tunableOff: rseq.OwnerSelf} {
-		got := testutil.Decode[show](t, testutil.Run(t, []string{env}, host, library, "100"))
+	for env, owner := range map[string]rseq.Owner{"": testutil.AskTruth(t).Owner, testutil.TunableOff: rseq.OwnerSelf} {
+		got := testutil.Decode[testutil.Show](t, testutil.Run(t, []string{env}, host, library, "100"))
 		if got.Owner != owner.String() || !got.Confirmed {
 			t.Errorf("%q: %+v", env, got)
 		}
@@ -428,14 +416,11 @@ func TestManyThreadsBeforeDlopen(t *testing.T) {
 // TestLifetime makes and ends threads in the ways that could hurt a
 // registration, ours and the C library's.
 func TestLifetime(t *testing.T) {
-	dir, err := os.Getwd()
-	if err != nil {
-		t.Fatal(err)
-	}
-	programs := map[string]string{"": testutil.GoBuild(t, "./testdata/lifetime", []string{"CGO_CFLAGS=-I" + dir})}
-	programs[tunableOff] = programs[""]
+	include := "CGO_CFLAGS=-I" + testutil.Root(t)
+	programs := map[string]string{"": testutil.GoBuild(t, "./testdata/lifetime", []string{include})}
+	programs[testutil.TunableOff] = programs[""]
 	if _, err := exec.LookPath("musl-gcc"); err == nil {
-		programs["MUSL=1"] = testutil.GoBuild(t, "./testdata/lifetime", []string{"CGO_CFLAGS=-I" + dir, "CC=musl-gcc"})
+		programs["MUSL=1"] = testutil.GoBuild(t, "./testdata/lifetime", []string{include, "CC=musl-gcc"})
 	}
 	counts := map[string][2]int{ // by default, and with RSEQ_LONG
 		"churn": {4000, 200000}, "cthreads": {1000, 20000}, "fork": {10, 200},
@@ -457,7 +442,7 @@ func TestLifetime(t *testing.T) {
 // read it, so no filter can hurt it; and where a filter is for rseq(2), Query says that
 // the kernel could not be asked, and lives.
 func TestFilteredThread(t *testing.T) {
-	if askTruth(t).registeredBy != rseq.OwnerLibc {
+	if testutil.AskTruth(t).Owner != rseq.OwnerLibc {
 		t.Skip("the C library registers nothing here")
 	}
 	program := testutil.GoBuild(t, "./testdata/filtered", nil)
@@ -474,7 +459,7 @@ func TestFirstCalls(t *testing.T) {
 	if out, _, err := testutil.Try(nil, "strace", "-e", "trace=getppid", "true"); err != nil {
 		t.Skipf("strace does not work here: %v %s", err, out)
 	}
-	if askTruth(t).registeredBy != rseq.OwnerLibc {
+	if testutil.AskTruth(t).Owner != rseq.OwnerLibc {
 		t.Skip("the C library registers nothing here")
 	}
 	if filtered, err := unix.PrctlRetInt(unix.PR_GET_SECCOMP, 0, 0, 0, 0); filtered != 0 {
@@ -489,11 +474,11 @@ func TestFirstCalls(t *testing.T) {
 		want    [4]int // by who asks first, by other threads and processes, by a further thread, by Query
 	}{
 		{"libc", []string{program}, [4]int{0, 0, 0, 3}},
-		{"self", []string{"env", tunableOff, program}, [4]int{4, 2, 1, 3}},
-		{"foreign, by symbol", []string{"env", tunableOff, "LD_PRELOAD=" + symbol, program}, [4]int{6, 5, 0, 3}},
-		{"none, ENOSYS", []string{"env", tunableOff, filter, "ENOSYS", program}, [4]int{1, 1, 0, 0}},
-		{"none, EPERM", []string{"env", tunableOff, filter, "EPERM", program}, [4]int{1, 1, 0, 2}},
-		{"none, kill", []string{"env", tunableOff, filter, "kill", program}, [4]int{0, 1, 0, 0}},
+		{"self", []string{"env", testutil.TunableOff, program}, [4]int{4, 2, 1, 3}},
+		{"foreign, by symbol", []string{"env", testutil.TunableOff, "LD_PRELOAD=" + symbol, program}, [4]int{6, 5, 0, 3}},
+		{"none, ENOSYS", []string{"env", testutil.TunableOff, filter, "ENOSYS", program}, [4]int{1, 1, 0, 0}},
+		{"none, EPERM", []string{"env", testutil.TunableOff, filter, "EPERM", program}, [4]int{1, 1, 0, 2}},
+		{"none, kill", []string{"env", testutil.TunableOff, filter, "kill", program}, [4]int{0, 1, 0, 0}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			file := filepath.Join(t.TempDir(), "trace")

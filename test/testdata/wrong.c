@@ -11,7 +11,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "../internal.h"
+#include "../../internal.h"
 
 extern const char rseqgo_v1_cs_spin_start[] RSEQGO_HIDDEN;
 extern const char rseqgo_v1_cs_spin_commit[] RSEQGO_HIDDEN;

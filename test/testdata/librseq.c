@@ -10,7 +10,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "../glibc.h"
+#include "../../glibc.h"
 
 ptrdiff_t rseq_offset;
 unsigned int rseq_size = -1U, rseq_flags;

@@ -1,6 +1,6 @@
 //go:build linux
 
-package rseq_test
+package test
 
 import (
 	"errors"
