@@ -192,8 +192,8 @@ func (s system) build(ctx context.Context, env []string, args ...string) error {
 // those in C: each is linked with the package's C files and assembly, except those that
 // match the pattern.
 var (
-	goPrograms = []string{"./cmd/rseq", "./test/testdata/threads", "./test/testdata/lifetime", "./test/testdata/filter", "./test/testdata/filtered", "./test/testdata/cuser"}
-	cPrograms  = map[string]string{"truth": "*", "fake": "[ago]*.c", "wrong": ""}
+	goPrograms = []string{"./cmd/rseq", "./test/testdata/threads", "./test/testdata/lifetime", "./test/testdata/filter", "./test/testdata/filtered", "./test/testdata/cuser", "./test/testdata/shared"}
+	cPrograms  = map[string]string{"truth": "*", "points": "*", "fake": "[ago]*.c", "wrong": ""}
 )
 
 // buildDynamic builds what is linked dynamically, into root.
