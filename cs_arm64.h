@@ -31,6 +31,10 @@
 	.set	RACED, 2
 	.set	OUT_OF_RANGE, 3
 	.set	NOT_REGISTERED, 4
+	.set	TRIES, 128
+	.set	SPIN_ABORTED, 0
+	.set	SPIN_SAW_FLAG, 1
+	.set	SPIN_EXHAUSTED, 2
 	.set	CELLS_BASE, 0
 	.set	CELLS_STRIDE, 16
 	.set	OWN_N, 8

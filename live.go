@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/rseq-go/rseq/internal/abi"
 	"github.com/rseq-go/rseq/internal/kernel"
 	"github.com/rseq-go/rseq/internal/section"
 )
@@ -74,8 +75,12 @@ func judge(aborted, survived int, err error) (why error, conclusive bool) {
 		"when a thread is preempted, which 6.19 to 7.0.13 do not on arm64: %w", kernel.Release(), err), false
 }
 
-// C's disturbances are Go's; a difference does not compile.
+// C's disturbances are Go's, and C's results of spin the assembly's; a difference does not
+// compile.
 var _ = [...][0]int{
+	[C.RSEQGO_SPIN_ABORTED - abi.SpinAborted]int{},
+	[C.RSEQGO_SPIN_SAW_FLAG - abi.SpinSawFlag]int{},
+	[C.RSEQGO_SPIN_EXHAUSTED - abi.SpinExhausted]int{},
 	[C.RSEQGO_PREEMPTED - section.Preempted]int{},
 	[C.RSEQGO_SIGNALLED - section.Signalled]int{},
 	[C.RSEQGO_MIGRATED - section.Migrated]int{},

@@ -164,41 +164,43 @@ static int look_in_new_thread(struct seen *s)
 	return e;
 }
 
-static int set_foreign(const struct rseqgo_registration *r)
+/* set_owner publishes the owner. len is zero if no registration was seen; then the size is
+ * what each has at least. */
+static void set_owner(enum rseqgo_owner owner, enum rseqgo_via via,
+		      const struct rseqgo_registration *r)
 {
-	struct rseqgo_info *f = &areas;
-
-	f->via = rseqgo_claim && r->offset == *rseqgo_claim ?
-			 RSEQGO_VIA_SYMBOL :
-			 RSEQGO_VIA_KERNEL;
-	f->offset = r->offset;
-	f->len = r->len;
-	f->signature = r->signature;
-	f->owner = RSEQGO_FOREIGN;
-	__atomic_store_n(&f->error, 0, __ATOMIC_RELAXED);
-	/* If no registration was seen, the size that each has at least. */
-	__atomic_store_n(&f->size,
+	areas.owner = owner;
+	areas.via = via;
+	areas.offset = r->offset;
+	areas.len = r->len;
+	areas.signature = r->signature;
+	__atomic_store_n(&areas.error, 0, __ATOMIC_RELAXED);
+	__atomic_store_n(&areas.size,
 			 rseqgo_registered_size(r->len ? r->len :
 							 RSEQGO_ORIGINAL_LEN),
 			 __ATOMIC_RELEASE);
+}
+
+static int set_foreign(const struct rseqgo_registration *r)
+{
+	set_owner(RSEQGO_FOREIGN,
+		  rseqgo_claim && r->offset == *rseqgo_claim ?
+			  RSEQGO_VIA_SYMBOL :
+			  RSEQGO_VIA_KERNEL,
+		  r);
 	return 0;
 }
 
 static int set_self(void)
 {
-	struct rseqgo_info *f = &areas;
-	int e = rseqgo_own_prepare(f->kernel_feature_size, f->kernel_align, &f->len);
+	struct rseqgo_registration r = { .offset = rseqgo_own_offset(),
+					 .signature = RSEQGO_SIG };
+	int e = rseqgo_own_prepare(areas.kernel_feature_size, areas.kernel_align,
+				   &r.len);
 
-	if (e)
-		return e;
-	f->via = RSEQGO_VIA_OWN;
-	f->offset = rseqgo_own_offset();
-	f->signature = RSEQGO_SIG;
-	f->owner = RSEQGO_SELF;
-	__atomic_store_n(&f->error, 0, __ATOMIC_RELAXED);
-	__atomic_store_n(&f->size, rseqgo_registered_size(f->len),
-			 __ATOMIC_RELEASE);
-	return 0;
+	if (!e)
+		set_owner(RSEQGO_SELF, RSEQGO_VIA_OWN, &r);
+	return e;
 }
 
 /* decide finds the owner by what the kernel says of this thread and of a new one. It

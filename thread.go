@@ -14,13 +14,13 @@ import (
 	"github.com/rseq-go/rseq/internal/section"
 )
 
-// Thread reads the rseq area of the thread that a goroutine is locked to. Its
-// methods are for that goroutine alone, between [LockThread] and
-// [Thread.Unlock]; those that read inline to one atomic load. (Atomic for the
-// compiler, which would merge two plain loads into one.) It must not be copied.
+// Thread reads the rseq area of the thread that a goroutine is locked to. Its methods are
+// for that goroutine only, between [LockThread] and [Thread.Unlock]. Those that read are
+// inlined to one atomic load. (It is atomic because the compiler would merge two plain
+// loads into one.) A Thread must not be copied.
 //
-// A goroutine that ends while locked takes its thread along, or, if that is the main one,
-// leaves it parked: no other goroutine may hold its Thread.
+// When a goroutine ends while it is locked, its thread ends too, or is parked if it is the
+// main thread. So no other goroutine may use the Thread afterwards.
 type Thread struct {
 	// Fields of the area, in the C library's thread-local storage, or absent.
 	cpuID, nodeID, mmCID *int32
@@ -30,16 +30,15 @@ type Thread struct {
 	unlocked             bool
 }
 
-// absent stands for a field that the area does not have.
+// absent is read in place of a field that the area does not have.
 var absent int32 = section.Uninitialized
 
 var errUnlocked = errors.New("rseq: this Thread was unlocked")
 
 // LockThread locks the calling goroutine to its thread, as
-// [runtime.LockOSThread] does, and returns a reader of that thread's area.
-// Where the thread is not registered its methods ask getcpu(2). The error
-// matches [ErrNotSupported] where there is nothing to ask; the goroutine is
-// then not locked.
+// [runtime.LockOSThread] does, and returns a reader of that thread's area. If the thread
+// is not registered, the reader's methods ask getcpu(2). The error matches
+// [ErrNotSupported] if that is not there either; the goroutine is then not locked.
 func LockThread() (*Thread, error) {
 	runtime.LockOSThread()
 	if _, err := CPU(); err != nil {
@@ -101,13 +100,13 @@ func (t *Thread) ConcurrencyID() (int, error) {
 	return t.slow(ConcurrencyID)
 }
 
-// Confirm has the kernel say whether this thread is registered where the methods
-// read, by system calls that change nothing, under a seccomp filter as [Query] does.
-// Refuted though the area says that it is registered, as after a restore from a
-// checkpoint without registrations, no area of this process is believed any more:
-// everything is done the portable way, and critical sections are refused. Threads that
-// were locked before read the area until their own Confirm or Unlock. Where CPU and node
-// come from the processor, that is held against getcpu(2) again.
+// Confirm asks the kernel whether this thread is registered where the methods read, by
+// system calls that change nothing; under a seccomp filter as [Query] does. If the kernel
+// says no though the area says yes, as after a restore from a checkpoint without
+// registrations, no area of this process is used any more: every call takes its slow path,
+// and critical sections are refused. Threads that were locked before read the area until
+// their own Confirm or Unlock. If CPU and node come from the processor, Confirm compares
+// them with getcpu(2) again.
 func (t *Thread) Confirm() Confirmation {
 	if t.unlocked {
 		return NotAsked
@@ -120,13 +119,13 @@ func (t *Thread) Confirm() Confirmation {
 	return confirmation
 }
 
-// forget has every method go the slow way.
+// forget makes every method take the slow path.
 func (t *Thread) forget() {
 	t.cpuID, t.nodeID, t.mmCID = &absent, &absent, &absent
 	t.slice, t.requested = nil, false
 }
 
-// slow is behind the methods' one load: it says no, or asks the portable way.
+// slow is the slow path of the methods that read.
 func (t *Thread) slow(ask func() (int, error)) (int, error) {
 	if t.unlocked {
 		return -1, errUnlocked
@@ -134,17 +133,16 @@ func (t *Thread) slow(ask func() (int, error)) (int, error) {
 	return ask()
 }
 
-// SliceOutcome says what became of a request to have the time slice extended.
+// SliceOutcome is the result of a request for a time slice extension.
 type SliceOutcome uint8
 
 const (
-	// SliceUnused: the kernel did not want the processor meanwhile, or nothing was
-	// requested.
+	// SliceUnused: the kernel did not need the processor, or nothing was requested.
 	SliceUnused SliceOutcome = iota
-	// SliceYielded: the kernel wanted it, let the thread go on, and has it now.
+	// SliceYielded: the kernel let the thread go on, and got the processor from it now.
 	SliceYielded
-	// SliceRevoked: the thread was scheduled out, or may have been: it took longer
-	// than was granted, made a system call, or nothing could be granted.
+	// SliceRevoked: the thread was scheduled out, or may have been, because it took longer
+	// than was granted, made a system call, or was granted nothing.
 	SliceRevoked
 )
 
@@ -157,24 +155,22 @@ const (
 	sliceGranted = 0xff00
 )
 
-// EnableSliceExtension asks the kernel to let this thread ask for extensions of its
-// time slice, until Unlock: Linux 7.0 built with CONFIG_RSEQ_SLICE_EXTENSION, which
-// 7.2 has on amd64 and not on arm64.
+// EnableSliceExtension enables time slice extensions for this thread, until Unlock. It
+// needs Linux 7.0, built with CONFIG_RSEQ_SLICE_EXTENSION, which 7.2 has on amd64 and not
+// on arm64.
 //
 //	t.RequestSlice()
 //	// some microseconds that others wait for: with a lock held, say
 //	t.YieldSlice()
 //
-// If the kernel wants the processor for somebody else in between, it waits for the
-// thread, 5 microseconds or what the system is set up for, at most 50
-// (rseq/slice_ext_nsec in debugfs), and YieldSlice gives the processor up. A system
-// call in between gives it up at once, and so does the return from a signal, those
-// of the Go runtime included.
+// If the kernel needs the processor for another thread in between, it waits 5
+// microseconds, or what rseq/slice_ext_nsec in debugfs says, at most 50; YieldSlice gives
+// the processor up. A system call in between gives it up at once, and so does the return
+// from a signal handler, those of the Go runtime included.
 //
-// The error matches [ErrNotSupported] where the kernel or the registration does not
-// have that: it has to be longer than the original 32 bytes, which those of glibc
-// 2.41 and later and this package's own are. RequestSlice and YieldSlice then do
-// nothing.
+// The error matches [ErrNotSupported] if the kernel cannot do that, or the registration is
+// not longer than the original 32 bytes. Those of glibc 2.41 and later are longer, and so
+// are this package's. After an error RequestSlice and YieldSlice do nothing.
 func (t *Thread) EnableSliceExtension() error {
 	s := current.Load()
 	switch {
@@ -205,17 +201,17 @@ func (t *Thread) EnableSliceExtension() error {
 	}
 	undo := func() {
 		if !before {
-			kernel.SetSliceExtension(false) // refused, it stays as it is: nobody asks for more time
+			kernel.SetSliceExtension(false) // if it is refused, the extension stays on, unused
 		}
 	}
-	// The area that is written to must be the one that the kernel has.
+	// The area that is written must be the one that the kernel has.
 	area := unsafe.Add(unsafe.Pointer(t.cpuID), -abi.OffsetCPUID)
 	if atomic.LoadUint32((*uint32)(unsafe.Add(area, abi.OffsetFlags)))&abi.FlagSliceExtEnabled == 0 {
 		undo()
 		return sliceError("the kernel has another area of the calling thread than the one that was found: see Query")
 	}
-	// A filter may let prctl pass and not this, which gives the processor up first
-	// and is refused then. Nothing is granted now.
+	// A filter may allow prctl and refuse this call. Nothing is granted now, so it does
+	// nothing.
 	if _, err := kernel.SliceYield(); err != nil {
 		undo()
 		return fmt.Errorf("rseq: time slice extension: rseq_slice_yield was refused, by a seccomp filter? %w", err)
@@ -229,8 +225,8 @@ func sliceError(format string, args ...any) error {
 	return notSupportedError("time slice extension: "+format, args...)
 }
 
-// RequestSlice asks for more time, should the kernel want the processor before
-// YieldSlice, which has to follow before the next request.
+// RequestSlice asks for more time, in case the kernel needs the processor before
+// YieldSlice. YieldSlice must be called before the next request.
 func (t *Thread) RequestSlice() {
 	if t.slice != nil {
 		t.requested = true
@@ -238,21 +234,21 @@ func (t *Thread) RequestSlice() {
 	}
 }
 
-// YieldSlice ends what RequestSlice began: it gives the processor up if the kernel
-// granted more time, and says what became of the request.
+// YieldSlice ends the request. It gives the processor up if the kernel granted more time,
+// and returns the result.
 func (t *Thread) YieldSlice() SliceOutcome {
 	if !t.requested {
 		return SliceUnused
 	}
 	t.requested = false
-	// The request is taken back and the grant seen by one atomic operation: Go has
-	// none for a byte, and a load and a store of the word could undo a grant.
+	// One atomic operation takes the request back and reads the grant. Go has none for a
+	// byte, and a load and a store of the word could undo a grant.
 	was := atomic.AndUint32(t.slice, ^uint32(sliceRequest))
 	if was&(sliceRequest|sliceGranted) == 1 {
 		return SliceUnused
 	}
-	// Without a grant the call does nothing, but that a kernel that checks for
-	// misuse (rseq_debug) would take the next request for one.
+	// Without a grant the call does nothing, but a kernel that checks for misuse
+	// (rseq_debug) wants it before the next request.
 	if yielded, _ := kernel.SliceYield(); yielded {
 		return SliceYielded
 	}

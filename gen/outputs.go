@@ -103,6 +103,17 @@ func goName(f leaf) string {
 	return b.String()
 }
 
+// kernelConstants are those of the headers that Go code uses.
+var kernelConstants = []struct{ name, c, is string }{
+	{"FlagUnregister", "RSEQ_FLAG_UNREGISTER", "a flag of rseq(2)"},
+	{"CPUIDUninitialized", "RSEQ_CPU_ID_UNINITIALIZED", "cpu_id of an area that is not registered"},
+	{"FlagSliceExtEnabled", "RSEQ_CS_FLAG_SLICE_EXT_ENABLED", "a bit of struct rseq's flags: the thread has the time slice extension"},
+	{"AuxRseqFeatureSize", "AT_RSEQ_FEATURE_SIZE", "an entry of the auxiliary vector: bytes of fields, Linux 6.3"},
+	{"AuxRseqAlign", "AT_RSEQ_ALIGN", "another: the alignment of an area, Linux 6.3"},
+	{"MembarrierRseq", "MEMBARRIER_CMD_PRIVATE_EXPEDITED_RSEQ", "a command of membarrier(2), Linux 5.10"},
+	{"MembarrierRegisterRseq", "MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_RSEQ", "the command that must come before it"},
+}
+
 // goSource is package abi's table, not formatted.
 func goSource(all []version) []byte {
 	newest := all[len(all)-1]
@@ -119,8 +130,12 @@ func goSource(all []version) []byte {
 	}
 	p(")\n\n// The first struct rseq: its bytes of fields, and with padding the length and the\n// alignment of a registration in legacy mode.\nconst (")
 	p("OriginalFeatureSize = %d\nOriginalLen = %d\nOriginalAlign = %d\n)\n", all[0].Area.end(), all[0].Area.Size, all[0].Area.Align)
-	enabled, _ := newest.constant("RSEQ_CS_FLAG_SLICE_EXT_ENABLED")
-	p("// FlagSliceExtEnabled is the bit of struct rseq's flags that the kernel sets in an area\n// whose thread has the time slice extension.\nconst FlagSliceExtEnabled = %d\n", enabled)
+	p("// Constants of the kernel's headers that golang.org/x/sys/unix does not have.\nconst (")
+	for _, c := range kernelConstants {
+		value, _ := newest.constant(c.c)
+		p("%s = %d // %s: %s", c.name, value, c.c, c.is)
+	}
+	p(")\n")
 	p("// Signature is RSEQ_SIG by GOARCH.\nvar Signature = map[string]uint32{")
 	for _, arch := range architectures {
 		n, _ := newest.arch[arch].constant(sig)

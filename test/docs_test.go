@@ -169,15 +169,72 @@ func TestDocs(t *testing.T) {
 	}
 }
 
-// TestImports: the library needs nothing but the standard library and x/sys.
+// TestImports: packages import what the table in docs/architecture.md says, in every build,
+// and the library needs nothing besides but the standard library and x/sys.
 func TestImports(t *testing.T) {
 	testutil.NeedCompilers(t)
-	deps := strings.Fields(testutil.Run(t, nil, "go", "list", "-deps", "-f", "{{if not .Standard}}{{.ImportPath}}{{end}}", "..", "../percpu", "../cmd/rseq"))
+	const module = "github.com/rseq-go/rseq"
+	t.Chdir("..")
+	_, table, _ := strings.Cut(pages(t)["docs/architecture.md"], "\n## Which package imports which\n")
+	table, _, _ = strings.Cut(table, "\n## ")
+	allowed := map[string]map[string]bool{} // by package and import, whether a build needs it
+	for line := range strings.Lines(table) {
+		cells := strings.Split(line, "|")
+		if len(cells) != 5 || !strings.HasPrefix(cells[1], " `") {
+			continue
+		}
+		imports := map[string]bool{}
+		for _, name := range mdCode.FindAllStringSubmatch(cells[2], -1) {
+			imports[name[1]] = false
+		}
+		allowed[strings.Trim(cells[1], " `")] = imports
+	}
+	name := func(path string) (name string, ours bool) {
+		if path == module {
+			return "rseq", true
+		}
+		return strings.CutPrefix(path, module+"/")
+	}
+	found := map[string]bool{}
+	for _, build := range []string{"CGO_ENABLED=1", "CGO_ENABLED=0", "GOOS=darwin"} {
+		for line := range strings.Lines(testutil.Run(t, []string{build}, "go", "list", "-f", "{{.ImportPath}} {{join .Imports \" \"}}", "./...")) {
+			paths := strings.Fields(line)
+			from, ours := name(paths[0])
+			if !ours {
+				t.Fatalf("%s: %q", build, line)
+			}
+			found[from] = true
+			for _, path := range paths[1:] {
+				to, ours := name(path)
+				if _, ok := allowed[from][to]; ok {
+					allowed[from][to] = true
+				} else if ours {
+					t.Errorf("%s: %s imports %s, which the table in docs/architecture.md does not have", build, from, to)
+				}
+			}
+		}
+	}
+	for from := range found {
+		if allowed[from] == nil {
+			t.Errorf("the table in docs/architecture.md has no row for %s", from)
+		}
+	}
+	for from, imports := range allowed {
+		if !found[from] {
+			t.Errorf("the table in docs/architecture.md has a row for %s, which is no package", from)
+		}
+		for to, needed := range imports {
+			if !needed {
+				t.Errorf("the table in docs/architecture.md has %s import %s, which no build does", from, to)
+			}
+		}
+	}
+	deps := strings.Fields(testutil.Run(t, nil, "go", "list", "-deps", "-f", "{{if not .Standard}}{{.ImportPath}}{{end}}", ".", "./percpu", "./cmd/rseq"))
 	if len(deps) < 5 {
 		t.Errorf("only %v", deps)
 	}
 	for _, path := range deps {
-		if !strings.HasPrefix(path, "github.com/rseq-go/rseq") && !strings.HasPrefix(path, "golang.org/x/sys/") {
+		if _, ours := name(path); !ours && !strings.HasPrefix(path, "golang.org/x/sys/") {
 			t.Errorf("the library imports %s", path)
 		}
 	}

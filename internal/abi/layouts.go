@@ -43,9 +43,16 @@ const (
 	OriginalAlign       = 32
 )
 
-// FlagSliceExtEnabled is the bit of struct rseq's flags that the kernel sets in an area
-// whose thread has the time slice extension.
-const FlagSliceExtEnabled = 32
+// Constants of the kernel's headers that golang.org/x/sys/unix does not have.
+const (
+	FlagUnregister         = 1   // RSEQ_FLAG_UNREGISTER: a flag of rseq(2)
+	CPUIDUninitialized     = -1  // RSEQ_CPU_ID_UNINITIALIZED: cpu_id of an area that is not registered
+	FlagSliceExtEnabled    = 32  // RSEQ_CS_FLAG_SLICE_EXT_ENABLED: a bit of struct rseq's flags: the thread has the time slice extension
+	AuxRseqFeatureSize     = 27  // AT_RSEQ_FEATURE_SIZE: an entry of the auxiliary vector: bytes of fields, Linux 6.3
+	AuxRseqAlign           = 28  // AT_RSEQ_ALIGN: another: the alignment of an area, Linux 6.3
+	MembarrierRseq         = 128 // MEMBARRIER_CMD_PRIVATE_EXPEDITED_RSEQ: a command of membarrier(2), Linux 5.10
+	MembarrierRegisterRseq = 256 // MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_RSEQ: the command that must come before it
+)
 
 // Signature is RSEQ_SIG by GOARCH.
 var Signature = map[string]uint32{

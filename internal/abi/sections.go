@@ -13,6 +13,17 @@ const (
 	NotRegistered
 )
 
+// Tries is how often an operation on the thread's own index tries before it answers Raced.
+// A thread that a debugger steps is aborted at every step and would try for ever.
+const Tries = 128
+
+// Results of spin, the section of the live check: enum rseqgo_spin of internal.h.
+const (
+	SpinAborted   = iota // the kernel aborted it
+	SpinSawFlag          // it ran on and saw the flag
+	SpinExhausted        // neither happened
+)
+
 // Offsets in bytes on 64-bit machines.
 const (
 	// Type Cells of package rseq, with which type Counter of percpu begins.
@@ -45,6 +56,7 @@ var Shared = []struct {
 }{
 	{"DONE", Done}, {"COMPARE_FAILED", CompareFailed}, {"RACED", Raced},
 	{"OUT_OF_RANGE", OutOfRange}, {"NOT_REGISTERED", NotRegistered},
+	{"TRIES", Tries}, {"SPIN_ABORTED", SpinAborted}, {"SPIN_SAW_FLAG", SpinSawFlag}, {"SPIN_EXHAUSTED", SpinExhausted},
 	{"CELLS_BASE", CellsBase}, {"CELLS_STRIDE", CellsStride},
 	{"OWN_N", OwnN}, {"OWN_N_MM_CID", OwnNMMCID},
 	{"LOCK_READERS", LockReaders}, {"READERS_STATE", ReadersState}, {"READERS_OPEN", ReadersOpen},

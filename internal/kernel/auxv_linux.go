@@ -1,11 +1,9 @@
 package kernel
 
-import "golang.org/x/sys/unix"
+import (
+	"golang.org/x/sys/unix"
 
-// Entries of the auxiliary vector, Linux 6.3 (317c8194e6ae).
-const (
-	atRseqFeatureSize = 27
-	atRseqAlign       = 28
+	"github.com/rseq-go/rseq/internal/abi"
 )
 
 // RseqFeatures returns how many bytes of fields the kernel has and what alignment it
@@ -15,9 +13,9 @@ func RseqFeatures() (size, align uint32) {
 	vector, _ := unix.Auxv()
 	for _, entry := range vector {
 		switch entry[0] {
-		case atRseqFeatureSize:
+		case abi.AuxRseqFeatureSize:
 			size = uint32(entry[1])
-		case atRseqAlign:
+		case abi.AuxRseqAlign:
 			align = uint32(entry[1])
 		}
 	}

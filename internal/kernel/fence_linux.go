@@ -11,22 +11,21 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/rseq-go/rseq/internal/abi"
 )
 
-// Commands of membarrier(2) for critical sections, Linux 5.10 (2a36ab717e8f).
-const (
-	membarrierPrivateExpeditedRseq         = 1 << 7
-	membarrierRegisterPrivateExpeditedRseq = 1 << 8
-	membarrierFlagCPU                      = 1
-)
+// membarrierFlagCPU is MEMBARRIER_CMD_FLAG_CPU: the fence is for one CPU (Linux 5.10,
+// 2a36ab717e8f).
+const membarrierFlagCPU = 1
 
 // mayMembarrier and mayVisit: whether a seccomp filter kills for what the two ways to
 // fence do.
 var (
 	mayMembarrier = question{calls: []Call{
-		{unix.SYS_MEMBARRIER, membarrierRegisterPrivateExpeditedRseq, 0, 0, 0},
-		{unix.SYS_MEMBARRIER, membarrierPrivateExpeditedRseq, 0, 0, 0},
-		{unix.SYS_MEMBARRIER, membarrierPrivateExpeditedRseq, membarrierFlagCPU, 0, 0},
+		{unix.SYS_MEMBARRIER, abi.MembarrierRegisterRseq, 0, 0, 0},
+		{unix.SYS_MEMBARRIER, abi.MembarrierRseq, 0, 0, 0},
+		{unix.SYS_MEMBARRIER, abi.MembarrierRseq, membarrierFlagCPU, 0, 0},
 	}}
 	mayVisit = question{calls: []Call{
 		{unix.SYS_SCHED_GETAFFINITY, 0, 0, 0, 0},
@@ -47,12 +46,12 @@ func Membarrier(cpu int) error {
 		cpu, flags = 0, 0
 	}
 	fence := func() unix.Errno {
-		_, _, e := unix.Syscall(unix.SYS_MEMBARRIER, membarrierPrivateExpeditedRseq, flags, uintptr(cpu))
+		_, _, e := unix.Syscall(unix.SYS_MEMBARRIER, abi.MembarrierRseq, flags, uintptr(cpu))
 		return e
 	}
 	e := fence()
 	if e == unix.EPERM { // not registered yet, or not any more: a restored process
-		if _, _, e = unix.Syscall(unix.SYS_MEMBARRIER, membarrierRegisterPrivateExpeditedRseq, 0, 0); e == 0 {
+		if _, _, e = unix.Syscall(unix.SYS_MEMBARRIER, abi.MembarrierRegisterRseq, 0, 0); e == 0 {
 			e = fence()
 		}
 	}

@@ -22,7 +22,11 @@
 // NotRegistered. The same bodies serve where [Convention] is an error.
 package section
 
-import "unsafe"
+import (
+	"unsafe"
+
+	"github.com/rseq-go/rseq/internal/abi"
+)
 
 // A Gate says to the sections of one program or library where the rseq areas are. Zero
 // closes: then the slow path is taken, or the answer is NotRegistered. A plugin and its
@@ -36,9 +40,9 @@ type Gate struct {
 	Possible                         uint64  // how many indexes there can be
 }
 
-// Uninitialized is the kernel's cpu_id of an area that is not registered
-// (RSEQ_CPU_ID_UNINITIALIZED). Any negative cpu_id means that.
-const Uninitialized = -1
+// Uninitialized is the cpu_id of an area that is not registered. Another negative cpu_id
+// means the same: the C library writes -2 where its registration was refused.
+const Uninitialized = abi.CPUIDUninitialized
 
 // The types of slow paths.
 type (
@@ -55,8 +59,8 @@ type (
 // sections. Package rseq sets it.
 var Adopt = func(*Gate) {}
 
-// Disturbance is what befalls a thread inside a critical section in a live check:
-// enum rseqgo_disturbance of internal.h.
+// Disturbance is what a live check does to a thread that is inside a critical section: enum
+// rseqgo_disturbance of internal.h.
 type Disturbance int
 
 const (
@@ -65,9 +69,16 @@ const (
 	Migrated
 )
 
-// LiveCheck disturbs a thread made for the purpose in a critical section, so many
-// times, and counts how often the section was aborted, as it must be, and how
-// often it ran on. Unarmed, the section is none, so that nothing aborts it. The
-// error says why a round could not be played. Package rseq sets it; nil where
-// there are no critical sections.
+// Disturbances are all of them.
+var Disturbances = [...]Disturbance{Preempted, Signalled, Migrated}
+
+func (d Disturbance) String() string {
+	return [...]string{Preempted: "preempted", Signalled: "signalled", Migrated: "migrated"}[d]
+}
+
+// LiveCheck makes a thread and disturbs it inside a critical section, rounds times. It counts
+// how often the kernel aborted the section, as it must, and how often the section ran on.
+// Unarmed, the section has no descriptor and cannot be aborted: so the check can be seen to
+// fail. The error says why there were fewer rounds. Package rseq sets LiveCheck; it is nil
+// in a build without critical sections.
 var LiveCheck func(how Disturbance, rounds int, unarmed bool) (aborted, survived int, err error)

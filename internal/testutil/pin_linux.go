@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/rseq-go/rseq"
+	"github.com/rseq-go/rseq/internal/abi"
 	"github.com/rseq-go/rseq/internal/kernel"
 	"github.com/rseq-go/rseq/internal/section"
 )
@@ -68,9 +69,8 @@ func RegisterAgain(t testing.TB) {
 // UnregisterArea is Unregister for a process that was not asked yet what it has.
 func UnregisterArea(t testing.TB, offset int, length, signature uint32) {
 	t.Helper()
-	const unregister = 1 // RSEQ_FLAG_UNREGISTER
 	area := uintptr(section.ThreadPointer()) + uintptr(offset)
-	if _, _, e := unix.RawSyscall6(unix.SYS_RSEQ, area, uintptr(length), unregister, uintptr(signature), 0, 0); e != 0 {
+	if _, _, e := unix.RawSyscall6(unix.SYS_RSEQ, area, uintptr(length), abi.FlagUnregister, uintptr(signature), 0, 0); e != 0 {
 		t.Errorf("unregistering: %v", e)
 	}
 }

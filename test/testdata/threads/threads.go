@@ -98,7 +98,7 @@ func thread(cpu int) {
 // told nothing, for each disturbance.
 func live() {
 	rseq.Query()
-	for how := section.Preempted; how <= section.Migrated; how++ {
+	for _, how := range section.Disturbances {
 		aborted, survived, err := section.LiveCheck(how, 5, false)
 		fmt.Println(aborted, survived, err)
 	}
