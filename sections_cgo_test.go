@@ -376,7 +376,7 @@ func TestConventionRefused(t *testing.T) {
 	counter, list, pool := percpu.NewCounter(), percpu.NewFreeList(8), percpu.NewPool[int](4, nil)
 	counter.Add(1 << 40)
 	counter.Add(-3)
-	if n := counter.Load(); n != 1<<40-3 {
+	if n := counter.Value(); n != 1<<40-3 {
 		t.Error(n)
 	}
 	list.Push(1 << 50)
@@ -1007,7 +1007,7 @@ func TestSteppedChild(t *testing.T) {
 	if sum := data.sum(0); sum != n.done {
 		t.Errorf("the cells have %d, %d were done", sum, n.done)
 	}
-	if sum := counter.Load(); sum != n.counted {
+	if sum := counter.Value(); sum != n.counted {
 		t.Errorf("the counter has %d, %d were counted", sum, n.counted)
 	}
 }
