@@ -47,7 +47,7 @@ func TestDiscoveryElsewhere(t *testing.T) {
 	if testing.Short() {
 		t.Skip("builds C programs; not with -short")
 	}
-	fake := testutil.CC(t, append([]string{"test/testdata/fake.c"}, testutil.CPart(t, "glibc.c")...)...)
+	fake := testutil.CC(t, append([]string{"test/testdata/fake.c"}, testutil.CPart(t, "ask.c", "glibc.c", "own.c", "owner.c")...)...)
 	for _, c := range []struct {
 		name                    string
 		libcSize, feature, need int // what glibc and the kernel say; bytes usable
@@ -86,7 +86,7 @@ func TestOwnLength(t *testing.T) {
 		t.Skipf("registered by %v; before Linux 6.3 (here: AT_RSEQ_FEATURE_SIZE %d) there is one length",
 			truth.Owner, truth.FeatureSize)
 	}
-	fake := testutil.CC(t, append([]string{"test/testdata/fake.c"}, testutil.CPart(t, "glibc.c")...)...)
+	fake := testutil.CC(t, append([]string{"test/testdata/fake.c"}, testutil.CPart(t, "ask.c", "glibc.c", "own.c", "owner.c")...)...)
 	for _, c := range []struct{ feature, align, length, size int }{
 		{0, 0, 32, 20}, {28, 32, 32, 28}, {33, 64, 33, 33}, {56, 64, 56, 56},
 		{57, 64, 32, 32}, {56, 128, 32, 32}, {512, 512, 32, 32},

@@ -53,7 +53,7 @@ func counterScenario(op string, x index, n int) *scenario {
 		others: []other{
 			{name: "an add", only: -1, run: func(m *memory, i int) { c.add(m, i, 1000) }},
 			{name: "a negative add", only: -1, run: func(m *memory, i int) { c.add(m, i, ^uint64(0)) }},
-			{name: "a Load", only: -1, anywhere: true, run: func(m *memory, i int) { m.saw(m.load(c.word(i))) }},
+			{name: "a Value", only: -1, anywhere: true, run: func(m *memory, i int) { m.saw(m.load(c.word(i))) }},
 		},
 		mayWrite: func(_ *memory, t thread) []span {
 			if !t.registered || t.place >= n {

@@ -270,7 +270,7 @@ func TestTwoVersions(t *testing.T) {
 			}
 		}
 	}
-	for n, file := range objects { // the assembler looks for cs.h where it runs, before anywhere else
+	for n, file := range objects { // the assembler looks for cs_common.h where it runs, before anywhere else
 		if strings.HasSuffix(file, ".s") {
 			objects[n] = filepath.Join(dir, strconv.Itoa(n)+".o")
 			testutil.Run(t, nil, "env", "-C", filepath.Dir(file), "gcc", "-c", "-o", objects[n], filepath.Base(file))

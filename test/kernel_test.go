@@ -67,7 +67,7 @@ func TestManyCPUs(t *testing.T) {
 func TestLiveCheckInconclusive(t *testing.T) {
 	testutil.NeedCompilers(t)
 	testutil.NeedSections(t, rseq.ByCPU)
-	program := testutil.CC(t, append([]string{"-O2", "testdata/live.c"}, testutil.CPart(t, "sections.c")...)...)
+	program := testutil.CC(t, append([]string{"-O2", "testdata/live.c"}, testutil.CPart(t, "live.c")...)...)
 	for _, what := range []string{"right", "held", "no handler", "no proc", "pin", "descriptor", "exhausted"} {
 		t.Run(what, func(t *testing.T) { t.Log(testutil.Run(t, nil, program, what)) })
 	}

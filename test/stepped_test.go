@@ -181,7 +181,7 @@ func TestSteppedChild(t *testing.T) {
 	if sum := data.sum(0); sum != n.done {
 		t.Errorf("the cells have %d, %d were done", sum, n.done)
 	}
-	if sum := counter.Load(); sum != n.counted {
+	if sum := counter.Value(); sum != n.counted {
 		t.Errorf("the counter has %d, %d were counted", sum, n.counted)
 	}
 }

@@ -71,7 +71,7 @@ func TestConventionRefused(t *testing.T) {
 	counter, list, pool := percpu.NewCounter(), percpu.NewFreeList(8), percpu.NewPool[int](4, nil)
 	counter.Add(1 << 40)
 	counter.Add(-3)
-	if n := counter.Load(); n != 1<<40-3 {
+	if n := counter.Value(); n != 1<<40-3 {
 		t.Error(n)
 	}
 	list.Push(1 << 50)

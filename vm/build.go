@@ -193,8 +193,8 @@ func (s system) build(ctx context.Context, env []string, args ...string) error {
 // are the programs in C. Each is linked with the package's C files and assembly, except the
 // files that match its pattern.
 var (
-	goPrograms = []string{"./cmd/rseq", "./test/testdata/threads", "./test/testdata/lifetime", "./test/testdata/filter", "./test/testdata/filtered", "./test/testdata/cuser"}
-	cPrograms  = map[string]string{"truth": "*", "fake": "glibc.c", "wrong": ""}
+	goPrograms = []string{"./cmd/rseq", "./test/testdata/threads", "./test/testdata/lifetime", "./test/testdata/filter", "./test/testdata/filtered", "./test/testdata/cuser", "./test/testdata/shared"}
+	cPrograms  = map[string]string{"truth": "*", "points": "*", "fake": "[ago]*.c", "wrong": ""}
 )
 
 // buildDynamic builds the dynamically linked programs into root.

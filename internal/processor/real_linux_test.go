@@ -67,7 +67,7 @@ func TestMain(m *testing.M) {
 	for range 100 {
 		c.Add(1)
 	}
-	a.Count = c.Load()
+	a.Count = c.Value()
 	json.NewEncoder(os.Stdout).Encode(a)
 }
 

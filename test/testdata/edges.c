@@ -1,4 +1,4 @@
-/* glibc.c and fallback.c with what they ask for replaced, to have happen at a chosen
+/* The C files with what they ask for replaced, to have happen at a chosen
  * moment what else happens once in a while: a signal, a fork, a limit. The argument
  * says which; prints nothing and returns 0 if all was right. The C library registers
  * nothing: its tunable is off. */
@@ -30,8 +30,10 @@ static pid_t hooked_waitpid(pid_t pid, int *status, int options);
 #define waitpid hooked_waitpid
 #define hooked_syscall(number, a, b, c, d, ...) \
 	(hooked_syscall)(number, (long)(a), (long)(b), (long)(c), (long)(d))
+#include "../../ask.c"
 #include "../../glibc.c"
-#include "../../fallback.c"
+#include "../../own.c"
+#include "../../owner.c"
 #undef syscall
 #undef prctl
 #undef pthread_create
@@ -112,9 +114,9 @@ static pid_t hooked_waitpid(pid_t pid, int *status, int options)
 
 static int registered_here(void)
 {
-	struct rseqgo_registration r = rseqgo_ask(rseqgo_own_offset(), rseqgo_found.len);
+	struct rseqgo_registration r = rseqgo_ask(rseqgo_own_offset(), areas.len);
 
-	return r.state == RSEQGO_REGISTERED && r.len == rseqgo_found.len;
+	return r.state == RSEQGO_REGISTERED && r.len == areas.len;
 }
 
 static const struct rseqgo_info *found(void)
@@ -167,7 +169,7 @@ static void in_destructor(void *again)
 	}
 	CHECK(handled == 1 && answer < 0);
 	CHECK(rseqgo_register_thread() < 0);
-	CHECK(rseqgo_look().state == RSEQGO_NOT_REGISTERED);
+	CHECK(rseqgo_look(0).state == RSEQGO_UNREGISTERED);
 	handled++;
 }
 
@@ -261,7 +263,7 @@ int main(int argc, char **argv)
 		clones = 0;
 		CHECK(rseqgo_register(1) < 0 && clones == 1);
 		clone_error = 0;
-		until = 0; /* after a while */
+		retry_at = 0; /* after a while */
 		CHECK(rseqgo_register_thread() >= 0 && registered_here());
 		CHECK(!found()->error && found()->owner == RSEQGO_SELF);
 	} else if (!strcmp(what, "no thread")) {
@@ -297,7 +299,7 @@ int main(int argc, char **argv)
 		pretend = 1;
 		CHECK(rseqgo_register(1) < 0);
 		CHECK(found()->error == EPROTO);
-		CHECK(rseqgo_look().error == EPROTO);
+		CHECK(rseqgo_look(0).error == EPROTO);
 		pretend = 0;
 		CHECK(rseqgo_register(1) >= 0);
 		pretend = 1;
@@ -318,7 +320,7 @@ int main(int argc, char **argv)
 		pthread_t thread = deciding_thread();
 
 		/* Also in a handler: it does not wait. */
-		CHECK(rseqgo_register_thread() == RSEQGO_BEING_FOUND_OUT);
+		CHECK(rseqgo_register_thread() == RSEQGO_BEING_DECIDED);
 		handle();
 		raise(SIGUSR1);
 		CHECK(handled == 1 && answer < 0);

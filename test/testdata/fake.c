@@ -1,5 +1,5 @@
 /* Discovery under C libraries and kernels that this machine does not have:
- * glibc.c with its sources of knowledge replaced.
+ * the C files with what they ask for replaced.
  *
  * fake LIBC_SIZE FEATURE_SIZE ALIGN: LIBC_SIZE below 0 means no symbols.
  * Prints owner, via, libc_size, size, kernel_feature_size, kernel_align; with one
@@ -9,7 +9,10 @@
 #define __rseq_offset absent_offset
 #define __rseq_size absent_size
 #define __rseq_flags absent_flags
+#include "../../ask.c"
 #include "../../glibc.c"
+#include "../../own.c"
+#include "../../owner.c"
 #undef getauxval
 #undef dlsym
 

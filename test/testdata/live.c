@@ -1,4 +1,4 @@
-/* The live check of sections.c with what it asks for replaced: what could not be made to
+/* The live check of live.c with what it asks for replaced: what could not be made to
  * happen must not count. The argument says what goes wrong. */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -67,7 +67,7 @@ static enum rseqgo_spin hooked_spin(const volatile uint32_t *flag, uint64_t limi
 #define open hooked_open
 #define sched_setaffinity hooked_sched_setaffinity
 #define rseqgo_v1_cs_spin hooked_spin
-#include "../../sections.c"
+#include "../../live.c"
 
 static void nothing(int signal)
 {

@@ -31,15 +31,6 @@
 	READER	read_index, read_index_mm_cid, mm_cid, \second
 	.endm
 
-/* How often an operation on the thread's own index tries before it says RACED. A
- * thread that a debugger steps is aborted at every step and would try for ever. */
-	.set	TRIES, 128
-
-/* Results of spin: enum rseqgo_spin in internal.h. */
-	.set	SPIN_ABORTED, 0
-	.set	SPIN_SAW_FLAG, 1
-	.set	SPIN_EXHAUSTED, 2
-
 /* PORTABLE defines rseqgo_v1_portable_<op>: zero, or the Go function with the
  * operation's own signature that the section jumps to before it looks at an argument.
  * Package rseq sets it where the convention check failed. */

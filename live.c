@@ -2,8 +2,8 @@
 
 /* SPDX-License-Identifier: MIT
  *
- * The live check: threads that are disturbed inside a critical section, to see
- * whether the kernel aborts it. See internal.h.
+ * The live check: a thread is disturbed inside a critical section, to see whether the
+ * kernel aborts it. See internal.h.
  */
 #define _GNU_SOURCE
 #include "internal.h"
@@ -19,17 +19,17 @@
 #include <time.h>
 #include <unistd.h>
 
-/* Seconds after which the check gives up, if no round told anything meanwhile: a
- * machine may have much else to run. */
-#ifndef PATIENCE /* the tests have less */
+/* Seconds without a round that counts, after which the check gives up. A busy machine
+ * may need that long. */
+#ifndef PATIENCE /* shorter in a test */
 #define PATIENCE 10
 #endif
-/* How often spin looks for the flag before the round is given up: some 100 ms of the
- * victim's time, many slices of the scheduler, so that whatever its policy it ends. */
+/* How often spin looks for the flag before the round ends without a result: some 100 ms
+ * of the victim's time, which is many time slices under any scheduling policy. */
 #define SPINS (UINT64_C(1) << 27)
 
-/* What the flag says: see that the disturbance is over, or that there was none. */
-enum { OVER = 1, STOP = 2 };
+/* Values of the flag: the victim was disturbed, or it could not be. */
+enum { DISTURBED = 1, NOT_DISTURBED = 2 };
 
 /* live is what the two threads of a check share: the victim runs sections, the
  * disturber acts while the victim is inside one. */
@@ -43,11 +43,11 @@ struct live {
 	struct rseqgo_area *area; /* the victim's */
 	uint32_t entered;	  /* rounds begun */
 	uint32_t left;		  /* rounds ended */
-	uint32_t flag;		  /* set once the disturbance is over */
-	uint32_t settled;	  /* rounds that the disturber is done with */
-	uint32_t ended;		  /* no more rounds, says the victim */
-	int failed;		  /* an errno of the disturber's: why a round
-				     told nothing */
+	uint32_t flag;		  /* set when the disturber has acted */
+	uint32_t acted;		  /* rounds in which the disturber has acted */
+	uint32_t ended;		  /* the victim begins no more rounds */
+	int failed;		  /* why a round does not count: an errno of the
+				     disturber's */
 };
 
 static uint32_t load(const uint32_t *p)
@@ -60,8 +60,8 @@ static void store(uint32_t *p, uint32_t v)
 	__atomic_store_n(p, v, __ATOMIC_RELEASE);
 }
 
-/* doze gives the processor up for a moment, whatever the scheduler's policy. Nothing is
- * concluded from how long it takes. */
+/* doze gives the processor up for a moment under any scheduling policy. No result
+ * depends on how long that takes. */
 static void doze(void)
 {
 	struct timespec moment = { 0, 50000 };
@@ -77,7 +77,8 @@ static int late(const struct timespec *since)
 	return now.tv_sec - since->tv_sec > PATIENCE;
 }
 
-/* await waits until the other thread has counted to round; 0 if it does not. */
+/* await waits until the other thread has counted to round, and returns 0 if it does not
+ * in time. */
 static int await(const uint32_t *counter, uint32_t round)
 {
 	struct timespec since;
@@ -118,9 +119,9 @@ static int other_cpu(const struct cpus *allowed, int cpu)
 	return -1;
 }
 
-/* inside says whether the victim is in the section of this round. A section
- * that was armed says so itself; the kernel clears the word, if at all, only
- * when the victim runs again. */
+/* inside says whether the victim is in the section of this round. An armed section
+ * shows in rseq_cs, which the kernel clears, if at all, only when the victim runs
+ * again. */
 static int inside(const struct live *l, uint32_t round)
 {
 	return load(&l->entered) == round &&
@@ -128,7 +129,8 @@ static int inside(const struct live *l, uint32_t round)
 		__atomic_load_n(&l->area->rseq_cs, __ATOMIC_ACQUIRE));
 }
 
-/* wait_for waits until the victim is inside; 0 if it has left, or has no more rounds. */
+/* wait_for waits until the victim is inside, and returns 0 if it has left the section or
+ * begins no more rounds. */
 static int wait_for(const struct live *l, uint32_t round)
 {
 	while (!inside(l, round)) {
@@ -139,9 +141,9 @@ static int wait_for(const struct live *l, uint32_t round)
 	return 1;
 }
 
-/* pending says whether the victim still has to take the signal: 1, 0, or minus an
- * errno. The kernel takes a signal off that set on the thread's way to user mode, where
- * it runs nothing more before it was aborted and its handler called. */
+/* pending says whether the signal is still pending for the victim: 1, 0, or minus an
+ * errno. The kernel takes a signal from that set when the thread is about to return to
+ * user mode; it aborts the section and enters the handler before the thread runs on. */
 static int pending(const struct live *l)
 {
 	char path[64], status[4096];
@@ -166,13 +168,14 @@ static int pending(const struct live *l)
 	return set >> (SIGURG - 1) & 1;
 }
 
-/* signalled sends the victim a signal and waits until it has taken it, or has left. */
+/* signalled sends the victim a signal, and waits until the victim has taken it or left
+ * the section. */
 static int signalled(const struct live *l, uint32_t round)
 {
 	struct sigaction action;
 	int e;
 
-	/* One that nobody handles is not even sent. */
+	/* Without a handler the kernel drops the signal. */
 	if (sigaction(SIGURG, NULL, &action) || action.sa_handler == SIG_DFL ||
 	    action.sa_handler == SIG_IGN)
 		return ENOTSUP;
@@ -198,8 +201,8 @@ static void *disturb(void *arg)
 		e = 0;
 		if (wait_for(l, round)) switch (l->how) {
 		case RSEQGO_PREEMPTED:
-			/* Done, if this thread runs where the victim did and
-			 * nobody changed their affinity. */
+			/* This thread runs, so the victim was preempted, if
+			 * both are still bound to one CPU. */
 			cpu = (int)load(&l->area->cpu_id);
 			e = sched_getcpu() == cpu ? 0 : EBUSY;
 			break;
@@ -211,20 +214,20 @@ static void *disturb(void *arg)
 			e = cpu < 0 ? ENODEV : pin(l->victim, cpu);
 			break;
 		}
-		if (e) /* the round tells nothing */
+		if (e) /* the round does not count */
 			__atomic_store_n(&l->failed, e, __ATOMIC_RELAXED);
-		store(&l->flag, e ? STOP : OVER);
-		store(&l->settled, round);
+		store(&l->flag, e ? NOT_DISTURBED : DISTURBED);
+		store(&l->acted, round);
 		while (load(&l->left) < round && !load(&l->ended))
 			doze();
 	}
 	return NULL;
 }
 
-/* play plays a round and says whether it told anything. */
-static int play(struct live *l, uint32_t round)
+/* run_round runs one round and says whether it counts. */
+static int run_round(struct live *l, uint32_t round)
 {
-	int told = 0;
+	int counts = 0;
 
 	store(&l->flag, 0);
 	__atomic_store_n(&l->area->rseq_cs, 0, __ATOMIC_RELAXED);
@@ -233,28 +236,28 @@ static int play(struct live *l, uint32_t round)
 				  l->unarmed ? NULL : rseqgo_v1_cs_spin_descriptor)) {
 	case RSEQGO_SPIN_ABORTED:
 		l->result.aborted++;
-		told = 1;
+		counts = 1;
 		break;
 	case RSEQGO_SPIN_SAW_FLAG:
-		/* Where the kernel took the descriptor away it did look, and the
-		 * thread was disturbed between arming and the section's start. */
-		if (load(&l->flag) == OVER &&
+		/* If the kernel cleared rseq_cs, the thread was disturbed
+		 * between arming and the section's start. */
+		if (load(&l->flag) == DISTURBED &&
 		    (l->unarmed ||
 		     __atomic_load_n(&l->area->rseq_cs, __ATOMIC_RELAXED))) {
 			l->result.survived++;
-			told = 1;
+			counts = 1;
 		}
 		break;
 	case RSEQGO_SPIN_EXHAUSTED:
 		break;
 	}
 	store(&l->left, round);
-	return told;
+	return counts;
 }
 
-static void *suffer(void *arg)
+static void *run_victim(void *arg)
 {
-	const struct rseqgo_info *f = &rseqgo_found;
+	const struct rseqgo_info *f = rseqgo_discover();
 	struct live *l = arg;
 	struct sched_param normal = { 0 };
 	struct timespec since;
@@ -264,15 +267,15 @@ static void *suffer(void *arg)
 
 	l->victim = syscall(SYS_gettid);
 	l->victim_thread = pthread_self();
-	/* A real-time thread would not be preempted by its equal. */
+	/* A real-time thread is not preempted by one of equal priority. */
 	syscall(SYS_sched_setscheduler, 0, SCHED_OTHER, &normal); /* musl's does nothing */
 	rseqgo_allocate(); /* some libraries register a thread then */
 	if (rseqgo_register_thread() < 0) {
 		l->result.error = RSEQGO_LIVE_NOT_REGISTERED;
 		return NULL;
 	}
-	/* On an area with another signature the kernel would kill. */
-	if ((f->owner == RSEQGO_FOREIGN || f->via == RSEQGO_VIA_KERNEL) &&
+	/* At a wrong signature the kernel ends the process. */
+	if (!rseqgo_signature_known(f) &&
 	    (f->len ? f->signature :
 		      rseqgo_ask(f->offset, RSEQGO_ORIGINAL_LEN).signature) !=
 		    RSEQGO_SIG) {
@@ -281,7 +284,7 @@ static void *suffer(void *arg)
 	}
 	l->area = (struct rseqgo_area *)rseqgo_area(f);
 	if (l->how == RSEQGO_PREEMPTED) {
-		/* Both on one CPU: the disturber inherits this. */
+		/* The disturber inherits the affinity, so both run on one CPU. */
 		l->result.error = cpu < 0 ? errno : pin(0, cpu);
 		if (l->result.error)
 			return NULL;
@@ -297,13 +300,13 @@ static void *suffer(void *arg)
 	for (uint32_t round = 1;; round++) {
 		int in_time, failed;
 
-		if (play(l, round))
+		if (run_round(l, round))
 			clock_gettime(CLOCK_MONOTONIC, &since);
 		if (l->result.aborted + l->result.survived >= l->rounds)
 			break;
-		in_time = await(&l->settled, round) && !late(&since);
+		in_time = await(&l->acted, round) && !late(&since);
 		failed = __atomic_load_n(&l->failed, __ATOMIC_RELAXED);
-		/* Moved by somebody else meanwhile: that passes. */
+		/* EBUSY: another process changed their affinity meanwhile. */
 		if (!in_time || (failed && failed != EBUSY)) {
 			l->result.error = ETIMEDOUT;
 			break;
@@ -324,12 +327,12 @@ struct rseqgo_live rseqgo_live_check(enum rseqgo_disturbance how, int rounds,
 	pthread_t victim;
 	int cancel, e;
 
-	/* The threads have l. */
+	/* l must not go away while the threads use it. */
 	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
-	/* No signal but the one that is meant. */
+	/* The threads take no signal but the victim's SIGURG. */
 	sigfillset(&all);
 	pthread_sigmask(SIG_BLOCK, &all, &before);
-	e = pthread_create(&victim, NULL, suffer, &l);
+	e = pthread_create(&victim, NULL, run_victim, &l);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	if (e)
 		l.result.error = e;
