@@ -294,7 +294,7 @@ func TestInspectTraced(t *testing.T) {
 // TestInspectForeign: a process of another user is refused.
 func TestInspectForeign(t *testing.T) {
 	if os.Getuid() != 0 {
-		t.Skip("only root can run the command as somebody else")
+		t.Skip("only root can run the command as another user")
 	}
 	pid := start(t, "sleep", "100")
 	path, err := exec.LookPath("rseq")

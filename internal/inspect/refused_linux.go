@@ -41,7 +41,7 @@ func sameNamespace() error {
 	}
 	if ids != strconv.Itoa(os.Getpid()) {
 		return fmt.Errorf("/proc is of another namespace of process ids: this process is %s there, and %d for the kernel: "+
-			"mount /proc anew (unshare --mount-proc)", strings.ReplaceAll(ids, "\t", ", below that "), os.Getpid())
+			"mount /proc again (unshare --mount-proc)", strings.ReplaceAll(ids, "\t", ", below that "), os.Getpid())
 	}
 	return nil
 }
