@@ -214,8 +214,9 @@
  * what has its number of indexes at n: rax, or one that gets the word at offset at behind
  * rax; zero there is _compare_failed. Refused, or beyond the number, it leaves. Where it
  * is interrupted it starts again, at _again. r8 is the index, in r10 too; tries, if no
- * argument counts the tries, is a register for that. */
-	.macro	OWN name, index, n, tries, struct=%rax, at
+ * argument counts the tries, is a register for that. told is no where the slow path is not
+ * told why: an unregistered thread's index is negative, which is beyond any number too. */
+	.macro	OWN name, index, n, tries, struct=%rax, at, told
 	FUNCTION \name
 	OPEN	\name, GATE_CS_\index
 	.ifnb	\at
@@ -228,8 +229,8 @@
 	.endif
 .L\name\()_again:
 	movl	%fs:RSEQ_INDEX_\index(%rdx), %r8d
-	.ifc	\index, cpu_id		/* negative where the thread is not registered: */
-	.ifb	\at			/* beyond any n, too, where that is told nobody */
+	.ifc	\index, cpu_id
+	.ifnc	\told, no
 	testl	%r8d, %r8d
 	js	.L\name\()_unregistered
 	.endif
@@ -282,63 +283,141 @@
  *	if (i >= cells->n) return OUT_OF_RANGE
  *	*(cells->base + i * cells->stride) += delta, if i is still the index
  *
- * and void count(struct counter *cells, int64_t delta, slow), which takes the slow path
- * where it cannot: rseqgo_v1_cs_count_cpu_id and rseqgo_v1_cs_count_mm_cid.
- *
- * in: cells rax, delta rbx, slow rcx; r10 the word's address: computed before the
- * section starts, since a load right behind the store of rseq_cs beside it is slow, and
- * only the comparison, which is predicted, waits for that. edi counts the tries. The
- * addq commits. */
-	.macro	ADD_OWN name, index, n
-	OWN	\name, \index, \n, %edi
+ * in: cells rax, delta rbx; r10 the word's address: computed before the section starts,
+ * since a load right behind the store of rseq_cs beside it is slow, and only the
+ * comparison, which is predicted, waits for that. edi counts the tries. The addq
+ * commits. */
+	.macro	OP_ADD op, name, index, other
+	OWN	\name, \index, OWN_N, %edi
 	imulq	CELLS_STRIDE(%rax), %r10
 	addq	CELLS_BASE(%rax), %r10
 	START	\name, \index, %r8d, \name\()_abort
 	addq	%rbx, (%r10)
 	HIDDEN	\name\()_commit
 	INJECT	6
-	.endm
-	.macro	OP_ADD op, name, index, other
-	ADD_OWN	\name, \index, OWN_N
 	movl	$DONE, %eax
 	ret
 	LEAVES	\op, \name, %edi, %eax
 	.endm
 	BOTH	OP_ADD, add
 
-	.macro	OP_COUNT op, name, index, other
+/* WORDS begins an operation on the words with which the struct at rax begins: r10 becomes
+ * the address of the first one of the thread's own index, as in add. The number of indexes is
+ * loaded first: until words are there it is zero. tries is a register to count the tries. */
+	.macro	WORDS name, index, other, tries
 	.ifnb	\other
-	ADD_OWN	\name, \index, OWN_N
+	OWN	\name, \index, OWN_N, \tries, told=no
 	.else
-	ADD_OWN	\name, \index, OWN_N_MM_CID
+	OWN	\name, \index, OWN_N_MM_CID, \tries, told=no
 	.endif
+	imulq	CELLS_STRIDE(%rax), %r10
+	addq	CELLS_BASE(%rax), %r10
+	.endm
+
+/* OPEN_WORDS leaves, inside a section, if the words at words are not open. After their state
+ * was changed no more sections begin to write them; after a fence of all CPUs none does. */
+	.macro	OPEN_WORDS name, words
+	cmpq	$WORDS_OPEN, WORDS_STATE(\words)
+	jne	.L\name\()_compare_failed
+	COMPARE_FAILS \name
+	.endm
+
+/* void count(struct counter *counter, int64_t delta, slow)
+ *
+ *	i = current index
+ *	if (i >= counter->n) return slow()
+ *	*(counter->base + i * counter->stride) += delta
+ *
+ * in: counter rax, delta rbx, slow rcx; tries edi. The addq commits. */
+	.macro	OP_COUNT op, name, index, other
+	WORDS	\name, \index, \other, %edi
+	START	\name, \index, %r8d, \name\()_abort
+	addq	%rbx, (%r10)
+	HIDDEN	\name\()_commit
+	INJECT	6
 	ret
 	LEAVES	\op, \name, %edi, , %rcx, \other
 	.endm
 	BOTH	OP_COUNT, count
 
+/* void count_float(struct counter *counter, uint64_t delta, slow): count, but the word and
+ * delta are float64s.
+ *
+ * in: counter rax, delta rbx, slow rcx; tries edi; the sum xmm0. The movsd commits. */
+	.macro	OP_COUNT_FLOAT op, name, index, other
+	WORDS	\name, \index, \other, %edi
+	movq	%rbx, %xmm0
+	START	\name, \index, %r8d, \name\()_abort
+	addsd	(%r10), %xmm0
+	INJECT	4
+	movsd	%xmm0, (%r10)
+	HIDDEN	\name\()_commit
+	INJECT	6
+	ret
+	LEAVES	\op, \name, %edi, , %rcx, \other
+	.endm
+	BOTH	OP_COUNT_FLOAT, count_float
+
+/* void observe(struct histogram *histogram, uintptr_t bucket, uint64_t v, slow)
+ *
+ *	h = histogram
+ *	i = current index
+ *	if (i >= h->n || h->state != WORDS_OPEN) return slow()
+ *	b = h->base + i * h->stride + bucket
+ *	n = b->count
+ *	b->sums[(n + 1) % 2] = b->sums[n % 2] + v
+ *	b->count = n + 1
+ *
+ * v and the sums are float64s. The sum that belongs to the count changes with it, by one
+ * store.
+ *
+ * in: histogram rax, bucket rbx, v rcx, slow rdi; tries esi; b r10, n r8, n % 2 r11, the sum
+ * xmm0. The movq to count commits. */
+	.macro	OP_OBSERVE op, name, index, other
+	WORDS	\name, \index, \other, %esi
+	addq	%rbx, %r10
+	movq	%rcx, %xmm0
+	START	\name, \index, %r8d, \name\()_abort
+	OPEN_WORDS \name, %rax
+	movq	BUCKET_COUNT(%r10), %r8
+	movl	%r8d, %r11d
+	andl	$1, %r11d
+	addsd	BUCKET_SUMS(%r10,%r11,8), %xmm0
+	xorl	$1, %r11d
+	INJECT	4
+	movsd	%xmm0, BUCKET_SUMS(%r10,%r11,8)
+	incq	%r8
+	INJECT	5
+	movq	%r8, BUCKET_COUNT(%r10)
+	HIDDEN	\name\()_commit
+	INJECT	6
+	ret
+.L\name\()_compare_failed:
+	SLOW	%rdi
+	LEAVES	\op, \name, %esi, , %rdi, \other
+	.endm
+	BOTH	OP_OBSERVE, observe
+
 /* bool read_lock(struct rwmutex *lock, int64_t delta, slow)
  *
- *	r = lock->readers
- *	if (!r || r->state != READERS_OPEN) return slow()
- *	*(r->base + i * r->stride + (delta < 0 ? 0 : 8)) += delta
+ *	w = lock->words
+ *	i = current index
+ *	if (!w || i >= w->n || w->state != WORDS_OPEN) return slow()
+ *	*(w->base + i * w->stride + (delta < 0 ? 0 : 8)) += delta
  *	return true
  *
- * in: lock rax, delta rbx, which is 1 or -1, slow rcx; r r9, r10 the word's address, as in add. edi counts
- * the tries. State is loaded inside the section: after it was changed and all CPUs were
- * fenced no section adds any more. The addq commits. */
+ * in: lock rax, delta rbx, which is 1 or -1, slow rcx; w r9, r10 the word's address, as in
+ * add. edi counts the tries. The addq commits. */
 	.macro	OP_READ_LOCK op, name, index, other
 	.ifnb	\other
-	OWN	\name, \index, OWN_N, %edi, %r9, LOCK_READERS
+	OWN	\name, \index, OWN_N, %edi, %r9, LOCK_WORDS, no
 	.else
-	OWN	\name, \index, OWN_N_MM_CID, %edi, %r9, LOCK_READERS
+	OWN	\name, \index, OWN_N_MM_CID, %edi, %r9, LOCK_WORDS, no
 	.endif
 	imulq	CELLS_STRIDE(%r9), %r10
 	addq	CELLS_BASE(%r9), %r10
 	START	\name, \index, %r8d, \name\()_abort
-	cmpq	$READERS_OPEN, READERS_STATE(%r9)
-	jne	.L\name\()_compare_failed
-	COMPARE_FAILS \name
+	OPEN_WORDS \name, %r9
 	INJECT	4
 	addq	%rbx, 4(%r10,%rbx,4)
 	HIDDEN	\name\()_commit

@@ -217,8 +217,11 @@
  * what has its number of indexes at n: x0, or one that gets the word at offset at behind
  * x0; zero there is _compare_failed. Refused, or beyond the number, it leaves. Where it
  * is interrupted it starts again, at _again. x8 is the index, and x10 what it counts from;
- * tries, if no argument counts the tries, is a register for that. */
-	.macro	OWN name, index, n, tries, struct=x0, at
+ * tries, if no argument counts the tries, is a register for that. told is no where the slow
+ * path is not told why: an unregistered thread's index is negative, which is beyond any
+ * number too. grows is yes where the number is stored when the rest of the struct is: it is
+ * loaded with acquire. */
+	.macro	OWN name, index, n, tries, struct=x0, at, told, grows
 	FUNCTION \name
 	OPEN	\name, GATE_CS_\index
 	.ifnb	\at
@@ -230,12 +233,17 @@
 	.endif
 .L\name\()_again:
 	ldr	w8, [x16, #RSEQ_INDEX_\index]
-	.ifc	\index, cpu_id		/* negative where the thread is not registered: */
-	.ifb	\at			/* beyond any n, too, where that is told nobody */
+	.ifc	\index, cpu_id
+	.ifnc	\told, no
 	tbnz	w8, #31, .L\name\()_unregistered
 	.endif
 	.endif
+	.ifc	\grows, yes
+	add	x9, \struct, #\n
+	ldar	x9, [x9]
+	.else
 	ldr	x9, [\struct, #\n]
+	.endif
 	cmp	x8, x9			/* signed: n may be negative */
 	b.ge	.L\name\()_beyond
 	ldr	x10, [\struct]
@@ -284,13 +292,10 @@
  *	if (i >= cells->n) return OUT_OF_RANGE
  *	*(cells->base + i * cells->stride) += delta, if i is still the index
  *
- * and void count(struct counter *cells, int64_t delta, slow), which takes the slow path
- * where it cannot: rseqgo_v1_cs_count_cpu_id and rseqgo_v1_cs_count_mm_cid.
- *
- * in: cells x0, delta x1, slow x2; x10 the word's address, from before the section
- * starts. w5 counts the tries. The str commits. */
-	.macro	ADD_OWN name, index, n
-	OWN	\name, \index, \n, w5
+ * in: cells x0, delta x1; x10 the word's address, from before the section starts. w5
+ * counts the tries. The str commits. */
+	.macro	OP_ADD op, name, index, other
+	OWN	\name, \index, OWN_N, w5
 	ldr	x9, [x0, #CELLS_STRIDE]
 	madd	x10, x8, x9, x10
 	START	\name, \index, w8, \name\()_abort
@@ -300,52 +305,141 @@
 	str	x17, [x10]
 	HIDDEN	\name\()_commit
 	INJECT	6
-	.endm
-	.macro	OP_ADD op, name, index, other
-	ADD_OWN	\name, \index, OWN_N
 	mov	w0, #DONE
 	ret
 	LEAVES	\op, \name, w5, w0
 	.endm
 	BOTH	OP_ADD, add
 
-	.macro	OP_COUNT op, name, index, other
+/* WORDS begins an operation on the words with which the struct at x0 begins: x10 becomes
+ * the address of the first one of the thread's own index, as in add. The number of indexes is
+ * loaded first: until words are there it is zero. tries is a register to count the tries. */
+	.macro	WORDS name, index, other, tries
 	.ifnb	\other
-	ADD_OWN	\name, \index, OWN_N
+	OWN	\name, \index, OWN_N, \tries, told=no, grows=yes
 	.else
-	ADD_OWN	\name, \index, OWN_N_MM_CID
+	OWN	\name, \index, OWN_N_MM_CID, \tries, told=no, grows=yes
 	.endif
+	ldr	x9, [x0, #CELLS_STRIDE]
+	madd	x10, x8, x9, x10
+	.endm
+
+/* OPEN_WORDS leaves, inside a section, if the words, whose state x9 is the address of, are
+ * not open. After their state was changed no more sections begin to write them; after a fence
+ * of all CPUs none does. The load acquires. */
+	.macro	OPEN_WORDS name
+	ldar	x17, [x9]
+	cmp	x17, #WORDS_OPEN
+	b.ne	.L\name\()_compare_failed
+	COMPARE_FAILS \name
+	.endm
+
+/* void count(struct counter *counter, int64_t delta, slow)
+ *
+ *	i = current index
+ *	if (i >= counter->n) return slow()
+ *	*(counter->base + i * counter->stride) += delta
+ *
+ * in: counter x0, delta x1, slow x2; tries w5. The str commits. */
+	.macro	OP_COUNT op, name, index, other
+	WORDS	\name, \index, \other, w5
+	START	\name, \index, w8, \name\()_abort
+	ldr	x17, [x10]
+	add	x17, x17, x1
+	INJECT	4
+	str	x17, [x10]
+	HIDDEN	\name\()_commit
+	INJECT	6
 	ret
 	LEAVES	\op, \name, w5, , x2, \other
 	.endm
 	BOTH	OP_COUNT, count
 
+/* void count_float(struct counter *counter, uint64_t delta, slow): count, but the word and
+ * delta are float64s.
+ *
+ * in: counter x0, delta x1, slow x2; tries w5; delta d0, the sum d1. The str commits. */
+	.macro	OP_COUNT_FLOAT op, name, index, other
+	WORDS	\name, \index, \other, w5
+	fmov	d0, x1
+	START	\name, \index, w8, \name\()_abort
+	ldr	d1, [x10]
+	fadd	d1, d1, d0
+	INJECT	4
+	str	d1, [x10]
+	HIDDEN	\name\()_commit
+	INJECT	6
+	ret
+	LEAVES	\op, \name, w5, , x2, \other
+	.endm
+	BOTH	OP_COUNT_FLOAT, count_float
+
+/* void observe(struct histogram *histogram, uintptr_t bucket, uint64_t v, slow)
+ *
+ *	h = histogram
+ *	i = current index
+ *	if (i >= h->n || h->state != WORDS_OPEN) return slow()
+ *	b = h->base + i * h->stride + bucket
+ *	n = b->count
+ *	b->sums[(n + 1) % 2] = b->sums[n % 2] + v
+ *	b->count = n + 1
+ *
+ * v and the sums are float64s. The sum that belongs to the count changes with it, by one
+ * store, which releases: who loads the count sees its sum. The load of the state acquires, so
+ * that the next section's sum is seen after that.
+ *
+ * in: histogram x0, bucket x1, v x2, slow x3; tries w5; b x10, its sums x13, n x12, n % 2
+ * x14, v d0, the sum d1. The stlr to count commits. */
+	.macro	OP_OBSERVE op, name, index, other
+	WORDS	\name, \index, \other, w5
+	add	x10, x10, x1
+	add	x13, x10, #BUCKET_SUMS
+	fmov	d0, x2
+	add	x9, x0, #WORDS_STATE
+	START	\name, \index, w8, \name\()_abort
+	OPEN_WORDS \name
+	ldr	x12, [x10, #BUCKET_COUNT]
+	and	x14, x12, #1
+	ldr	d1, [x13, x14, lsl #3]
+	fadd	d1, d1, d0
+	eor	x14, x14, #1
+	INJECT	4
+	str	d1, [x13, x14, lsl #3]
+	add	x12, x12, #1
+	INJECT	5
+	stlr	x12, [x10]		/* BUCKET_COUNT is 0 */
+	HIDDEN	\name\()_commit
+	INJECT	6
+	ret
+.L\name\()_compare_failed:
+	SLOW	x3
+	LEAVES	\op, \name, w5, , x3, \other
+	.endm
+	BOTH	OP_OBSERVE, observe
+
 /* bool read_lock(struct rwmutex *lock, int64_t delta, slow)
  *
- *	r = lock->readers
- *	if (!r || r->state != READERS_OPEN) return slow()
- *	*(r->base + i * r->stride + (delta < 0 ? 0 : 8)) += delta
+ *	w = lock->words
+ *	i = current index
+ *	if (!w || i >= w->n || w->state != WORDS_OPEN) return slow()
+ *	*(w->base + i * w->stride + (delta < 0 ? 0 : 8)) += delta
  *	return true
  *
- * in: lock x0, delta x1, which is 1 or -1, slow x2; r x11, x10 the word's address, as in add. w5 counts the
- * tries. State is loaded inside the section, and acquires: after it was changed and all
- * CPUs were fenced no section adds any more. The str commits. */
+ * in: lock x0, delta x1, which is 1 or -1, slow x2; w x11, x10 the word's address, as in
+ * add. w5 counts the tries. The str commits. */
 	.macro	OP_READ_LOCK op, name, index, other
 	.ifnb	\other
-	OWN	\name, \index, OWN_N, w5, x11, LOCK_READERS
+	OWN	\name, \index, OWN_N, w5, x11, LOCK_WORDS, no
 	.else
-	OWN	\name, \index, OWN_N_MM_CID, w5, x11, LOCK_READERS
+	OWN	\name, \index, OWN_N_MM_CID, w5, x11, LOCK_WORDS, no
 	.endif
 	ldr	x9, [x11, #CELLS_STRIDE]
 	madd	x10, x8, x9, x10
 	add	x10, x10, x1, lsl #2
 	add	x10, x10, #4
-	add	x9, x11, #READERS_STATE
+	add	x9, x11, #WORDS_STATE
 	START	\name, \index, w8, \name\()_abort
-	ldar	x17, [x9]
-	cmp	x17, #READERS_OPEN
-	b.ne	.L\name\()_compare_failed
-	COMPARE_FAILS \name
+	OPEN_WORDS \name
 	ldr	x17, [x10]
 	add	x17, x17, x1
 	INJECT	4

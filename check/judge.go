@@ -114,6 +114,8 @@ func (c *checker) judge(s *state) *failure {
 // operation gave up.
 func (c *checker) orders(s *state) (right []candidate) {
 	m, t, g := c.first.m, c.first.t, c.first.g
+	var lates []candidate
+	var after []int
 	for n := 0; ; n++ {
 		r := candidate{m: m}
 		switch {
@@ -124,6 +126,12 @@ func (c *checker) orders(s *state) (right []candidate) {
 			}
 		default:
 			r.o = c.s.do(&r.m, t, g)
+			if c.s.late != nil {
+				late := candidate{m: m}
+				late.o = c.s.late(&late.m, t, g)
+				lates = append(lates, late)
+				after = append(after, n)
+			}
 		}
 		right = append(right, r)
 		if n == s.n {
@@ -143,14 +151,20 @@ func (c *checker) orders(s *state) (right []candidate) {
 		r.o = c.s.fails(abi.Raced)
 	}
 	// Those operations of other threads that came after ours.
-	for k := range s.n {
+	then := func(m *memory, k int) {
 		for _, e := range s.history[k:s.n] {
 			if e.other >= 0 {
-				c.s.others[e.other].run(&right[k].m, e.at)
+				c.s.others[e.other].run(m, e.at)
 			}
 		}
 	}
-	return append(right, r)
+	for k := range right {
+		then(&right[k].m, k)
+	}
+	for k := range lates {
+		then(&lates[k].m, after[k])
+	}
+	return append(append(right, lates...), r)
 }
 
 // compare says how an end differs from what is right.
