@@ -127,10 +127,11 @@ func (c *checker) orders(s *state) (right []candidate) {
 		default:
 			r.o = c.s.do(&r.m, t, g)
 			if c.s.late != nil {
-				late := candidate{m: m}
-				late.o = c.s.late(&late.m, t, g)
-				lates = append(lates, late)
-				after = append(after, n)
+				late, possible := candidate{m: m}, false
+				if late.o, possible = c.s.late(&late.m, t); possible {
+					lates = append(lates, late)
+					after = append(after, n)
+				}
 			}
 		}
 		right = append(right, r)

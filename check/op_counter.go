@@ -63,7 +63,7 @@ func counterScenario(op string, x index, n int) *scenario {
 	delta := c.of(5)
 	s := &scenario{
 		op: op, function: "cs_" + op + "_cpu_id", index: x, title: fmt.Sprintf("%d words", n),
-		args: []value{u64(structs), u64(delta)}, slow: -1, status: -1, tries: tries,
+		args: []value{u64(structs), u64(delta)}, slow: -1, status: -1, tries: abi.Tries,
 		start: onZero, gate: openGate(2), events: 3, gates: []int{abi.GateCSCPUID / 8},
 		fails: answers,
 		setup: func(m *memory) {
@@ -130,9 +130,6 @@ func madeMeanwhile(s *scenario) *scenario {
 			run:  func(m *memory, _ int) { m.store(nAt, 2) }})
 	return s
 }
-
-// tries is TRIES of cs.h.
-const tries = 128
 
 // own is what operations on the thread's own index do first.
 func own(s *scenario, body func(m *memory, i int) outcome) func(*memory, thread, gate) outcome {

@@ -77,7 +77,7 @@ func histogramScenario(title string, x index, n int, state uint64) *scenario {
 	const v = 2.5
 	s := &scenario{
 		op: "observe", function: "cs_observe_cpu_id", index: x, title: title,
-		args: []value{u64(structs), u64(bucketSize), u64(math.Float64bits(v)), u64(slowAt)}, slow: 3, status: -1, tries: tries,
+		args: []value{u64(structs), u64(bucketSize), u64(math.Float64bits(v)), u64(slowAt)}, slow: 3, status: -1, tries: abi.Tries,
 		start: onZero, gate: openGate(2), events: 3, gates: ownGates(x), fails: slowly,
 		setup: func(m *memory) {
 			m.store(structs+abi.CellsBase, dataAt)
@@ -115,15 +115,15 @@ func histogramScenario(title string, x index, n int, state uint64) *scenario {
 		}
 		return outcome{}
 	})
-	s.late = own(s, func(m *memory, i int) outcome {
-		state := m.load(structs + abi.WordsState)
-		if i >= n || m.load(aboutAt) == 0 {
-			return s.fails(abi.OutOfRange)
+	s.late = func(m *memory, t thread) (o outcome, possible bool) {
+		if !t.registered || t.place >= n || m.load(aboutAt) == 0 {
+			return outcome{}, false
 		}
+		state := m.load(structs + abi.WordsState)
 		m.store(structs+abi.WordsState, abi.WordsOpen)
-		h.observe(m, i, 1, v)
+		h.observe(m, t.place, 1, v)
 		m.store(structs+abi.WordsState, state)
-		return outcome{}
-	})
+		return outcome{}, true
+	}
 	return s
 }

@@ -185,7 +185,7 @@ func init() {
 func listScenario(op string, x index, n int, counts ...int) *scenario {
 	l := list{n}
 	s := &scenario{
-		op: op, function: "cs_" + op + "_cpu_id", index: x, tries: tries,
+		op: op, function: "cs_" + op + "_cpu_id", index: x, tries: abi.Tries,
 		start: onZero, gate: openGate(2), events: 2, gates: ownGates(x), fails: slowly,
 		others: l.others(), mayWrite: l.mayWrite, retired: l.retired,
 		loose: func(m *memory, _ outcome) []span { return l.loose(m) },

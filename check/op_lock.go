@@ -82,7 +82,7 @@ func lockScenario(title string, x index, n int, delta, state, readers uint64) *s
 	}
 	s := &scenario{
 		op: "read_lock", function: "cs_read_lock_cpu_id", index: x, title: title,
-		args: []value{u64(structs), u64(delta), u64(slowAt)}, slow: 2, status: -1, tries: tries,
+		args: []value{u64(structs), u64(delta), u64(slowAt)}, slow: 2, status: -1, tries: abi.Tries,
 		start: onZero, gate: openGate(2), events: 3, gates: ownGates(x), fails: slowly,
 		setup: func(m *memory) {
 			m.store(structs+abi.LockWords, readers)

@@ -154,7 +154,7 @@ func TestDoctorAround(t *testing.T) {
 		t.Skipf("%q, %v", info.Libc, err)
 	}
 	t.Run("filter", func(t *testing.T) {
-		filter := testutil.GoBuild(t, "../../testdata/filter", nil)
+		filter := testutil.GoBuild(t, "../../test/testdata/filter", nil)
 		path, err := exec.LookPath("rseq")
 		if err != nil {
 			t.Fatal(err)

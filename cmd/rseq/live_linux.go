@@ -64,18 +64,18 @@ func checkAborts(stress bool, p *progress) check {
 	var found, missed []string
 	var why error
 	ranOn := false
-	for how, what := range []string{"preempted", "signalled", "migrated"} {
-		p.say("%s: %s", name, what)
-		aborted, survived, err := section.LiveCheck(section.Disturbance(how), rounds, false)
-		said := fmt.Sprintf("%s %d of %d", what, aborted, rounds)
+	for _, what := range section.Disturbances {
+		p.say("%s: %v", name, what)
+		aborted, survived, err := section.LiveCheck(what, rounds, false)
+		said := fmt.Sprintf("%v %d of %d", what, aborted, rounds)
 		switch {
 		case survived > 0:
 			said += fmt.Sprintf(", and %d ran on", survived)
 			ranOn = true
 		case errors.Is(err, syscall.ENODEV):
-			said = what + ": there is one CPU"
+			said = what.String() + ": there is one CPU"
 		case aborted == 0:
-			missed, why = append(missed, what), err
+			missed, why = append(missed, what.String()), err
 			continue
 		}
 		found = append(found, said)

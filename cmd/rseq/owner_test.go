@@ -82,7 +82,7 @@ func TestInspectOwner(t *testing.T) {
 		})
 	}
 	t.Run("filter", func(t *testing.T) {
-		filter := testutil.GoBuild(t, "../../testdata/filter", nil)
+		filter := testutil.GoBuild(t, "../../test/testdata/filter", nil)
 		p := inspectOne(t, startSaying(t, nil, filter, "EPERM", idle))
 		if p.Threads[0].Owner != "none" || !strings.Contains(*p.Threads[0].Why, "seccomp filter") {
 			t.Errorf("%+v", p)
