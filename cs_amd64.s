@@ -314,9 +314,9 @@
 	addq	CELLS_BASE(%rax), %r10
 	.endm
 
-/* OPEN_WORDS leaves, inside a section, if the words at words are not open. After their state
+/* COMPARE_STATE leaves, inside a section, if the words at words are not open. After their state
  * was changed no more sections begin to write them; after a fence of all CPUs none does. */
-	.macro	OPEN_WORDS name, words
+	.macro	COMPARE_STATE name, words
 	cmpq	$WORDS_OPEN, WORDS_STATE(\words)
 	jne	.L\name\()_compare_failed
 	COMPARE_FAILS \name
@@ -378,7 +378,7 @@
 	addq	%rbx, %r10
 	movq	%rcx, %xmm0
 	START	\name, \index, %r8d, \name\()_abort
-	OPEN_WORDS \name, %rax
+	COMPARE_STATE \name, %rax
 	movq	BUCKET_COUNT(%r10), %r8
 	movl	%r8d, %r11d
 	andl	$1, %r11d
@@ -417,7 +417,7 @@
 	imulq	CELLS_STRIDE(%r9), %r10
 	addq	CELLS_BASE(%r9), %r10
 	START	\name, \index, %r8d, \name\()_abort
-	OPEN_WORDS \name, %r9
+	COMPARE_STATE \name, %r9
 	INJECT	4
 	addq	%rbx, 4(%r10,%rbx,4)
 	HIDDEN	\name\()_commit

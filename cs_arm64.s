@@ -324,10 +324,10 @@
 	madd	x10, x8, x9, x10
 	.endm
 
-/* OPEN_WORDS leaves, inside a section, if the words, whose state x9 is the address of, are
+/* COMPARE_STATE leaves, inside a section, if the words, whose state x9 is the address of, are
  * not open. After their state was changed no more sections begin to write them; after a fence
  * of all CPUs none does. The load acquires. */
-	.macro	OPEN_WORDS name
+	.macro	COMPARE_STATE name
 	ldar	x17, [x9]
 	cmp	x17, #WORDS_OPEN
 	b.ne	.L\name\()_compare_failed
@@ -397,7 +397,7 @@
 	fmov	d0, x2
 	add	x9, x0, #WORDS_STATE
 	START	\name, \index, w8, \name\()_abort
-	OPEN_WORDS \name
+	COMPARE_STATE \name
 	ldr	x12, [x10, #BUCKET_COUNT]
 	and	x14, x12, #1
 	ldr	d1, [x13, x14, lsl #3]
@@ -439,7 +439,7 @@
 	add	x10, x10, #4
 	add	x9, x11, #WORDS_STATE
 	START	\name, \index, w8, \name\()_abort
-	OPEN_WORDS \name
+	COMPARE_STATE \name
 	ldr	x17, [x10]
 	add	x17, x17, x1
 	INJECT	4

@@ -317,6 +317,56 @@ func TestStormHistogram(t *testing.T) {
 	})
 }
 
+// TestBucket: what is read of a bucket that changes belongs together.
+func TestBucket(t *testing.T) {
+	sumOf := func(n uint64) uint64 { return math.Float64bits(float64(n)) }
+	var b bucket
+	var stop atomic.Bool
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for n := uint64(1); !stop.Load(); n++ { // as a section does
+			atomic.StoreUint64(&b.sums[n%2], sumOf(n))
+			atomic.StoreUint64(&b.count, n)
+			if n%8 == 0 {
+				for range n % 64 {
+					_ = stop.Load()
+				}
+			}
+		}
+	})
+	for range testutil.Repeat(300000) {
+		if n, sum := b.read(); sum != float64(n) {
+			t.Errorf("count %d and the sum of %v", n, sum)
+			break
+		}
+	}
+	stop.Store(true)
+	wg.Wait()
+}
+
+// TestHistogramFast: observations are fast after the first one, and again after a snapshot.
+func TestHistogramFast(t *testing.T) {
+	testutil.NeedSections(t, rseq.ByCPU)
+	onOneCPU(t, func() {
+		h := NewHistogram([]float64{1})
+		for range 10 {
+			for range 100 {
+				h.Observe(1)
+			}
+			h.Snapshot()
+		}
+		shares := uint64(0)
+		for share := range h.portable.made() {
+			for _, n := range share.counts {
+				shares += n
+			}
+		}
+		if shares > 10 {
+			t.Errorf("%d of 1000 observations locked a share", shares)
+		}
+	})
+}
+
 // TestHistogramFirst: snapshots while the words are made.
 func TestHistogramFirst(t *testing.T) {
 	const threads, rounds = 4, 3

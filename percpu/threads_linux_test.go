@@ -381,6 +381,13 @@ func TestDropped(t *testing.T) {
 	if got := mappings(); got > before+n/10 {
 		t.Errorf("%d mappings, then %d", before, got)
 	}
+	var dropped []*span
+	for i := 0; i < n; i += 2 {
+		dropped = append(dropped, &spans[i])
+	}
+	if got := resident(t, dropped, 0); got != 0 {
+		t.Errorf("%d bytes of memory were not given back", got)
+	}
 	for range n / 2 {
 		s := a.take(cpus, words)
 		if s.base == nil || *s.base != 0 {
