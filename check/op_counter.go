@@ -145,9 +145,9 @@ func own(s *scenario, body func(m *memory, i int) outcome) func(*memory, thread,
 // place, percpu's structs have those of each kind in a place of its own.
 func ownN(op string, x index) uint64 {
 	if op != "add" && x == mmCID {
-		return abi.OwnNMMCID
+		return abi.CurrentNMMCID
 	}
-	return abi.OwnN
+	return abi.CurrentN
 }
 
 // ownGates has the words that must be open for an operation on a struct of percpu, which
