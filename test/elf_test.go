@@ -20,7 +20,7 @@ import (
 )
 
 // sectionOps are the sections that a program must have, for both kinds of index.
-var sectionOps = []string{"add", "count", "read_lock", "push", "pop", "push_batch", "pop_batch", "load_cbne_store", "load_add_store", "load_cbeq_store_add_load_store",
+var sectionOps = []string{"add", "count", "count_float", "observe", "read_lock", "push", "pop", "push_batch", "pop_batch", "load_cbne_store", "load_add_store", "load_cbeq_store_add_load_store",
 	"load_add_load_load_add_store", "load_cbne_load_cbne_store", "load_cbne_store_store", "load_cbne_memcpy_store"}
 
 func sectionNames(machine elf.Machine) (names []string) {

@@ -4,7 +4,6 @@ package test
 
 import (
 	"crypto/sha256"
-	"debug/elf"
 	"fmt"
 	"os"
 	"os/exec"
