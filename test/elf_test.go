@@ -129,6 +129,11 @@ func (i *image) word(t *testing.T, at uint64) uint64 {
 	return i.ByteOrder.Uint64(i.bytes(t, at, 8))
 }
 
+// signature returns RSEQ_SIG of the image's architecture.
+func (i *image) signature() uint32 {
+	return abi.Signature[map[elf.Machine]string{elf.EM_X86_64: "amd64", elf.EM_AARCH64: "arm64"}[i.Machine]]
+}
+
 // array returns the words of a section.
 func (i *image) array(t *testing.T, section string) (words []uint64) {
 	t.Helper()
@@ -144,7 +149,7 @@ func (i *image) array(t *testing.T, section string) (words []uint64) {
 
 func checkELF(t *testing.T, path string) {
 	i := openImage(t, path)
-	signature := abi.Signature[map[elf.Machine]string{elf.EM_X86_64: "amd64", elf.EM_AARCH64: "arm64"}[i.Machine]]
+	signature := i.signature()
 	framed := i.frames(t)
 	var descriptors []uint64
 	functions := map[uint64]elf.Symbol{} // by the section's start

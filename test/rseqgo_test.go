@@ -4,7 +4,6 @@ package test
 
 import (
 	"crypto/sha256"
-	"debug/elf"
 	"fmt"
 	"os"
 	"os/exec"
@@ -18,8 +17,9 @@ import (
 	"github.com/rseq-go/rseq/internal/testutil"
 )
 
-// headers returns what tells the C compiler where rseqgo.h is, and the go command that it
-// is another one: the build cache does not see a header in another package's folder.
+// headers returns the flags for programs that include rseqgo.h. The hash of the headers makes the
+// go command compile again if one has changed: the build cache does not see headers in another
+// package's folder.
 func headers(t *testing.T) string {
 	t.Helper()
 	dir, err := filepath.Abs("..")
@@ -40,7 +40,7 @@ func headers(t *testing.T) string {
 	return fmt.Sprintf("-O2 -I%s -DHEADERS=%x", dir, all.Sum(nil)[:8])
 }
 
-// TestCCounts: Go and C count on the same words at once, and nothing is lost.
+// TestCCounts: Go and C add to the same words at the same time, and no add is lost.
 func TestCCounts(t *testing.T) {
 	sections := rseq.CriticalSections(rseq.ByCPU)
 	program := testutil.GoBuild(t, "./testdata/shared", []string{"CGO_CFLAGS=" + headers(t)})
@@ -83,7 +83,7 @@ func TestCSections(t *testing.T) {
 	played(t, testutil.Run(t, nil, testutil.CC(t, "testdata/points.c", "-pthread")), info.Owner == rseq.OwnerLibc)
 }
 
-// played: the program says that it played what it can here.
+// played checks that the program ran each part that it can run here.
 func played(t *testing.T, out string, libc bool) {
 	t.Helper()
 	want := "its own area\n"
@@ -95,16 +95,15 @@ func played(t *testing.T, out string, libc bool) {
 	}
 }
 
-// TestCStandards: the same with each standard of C, as C++, without optimization, with
-// much, for the other architecture, and as a library that is linked statically; and what
-// the linker made of it: every descriptor is whole.
+// TestCStandards: the same with each standard of C, as C++, with and without optimization, for the
+// other architecture, and linked statically. The descriptors in the linked programs are right.
 func TestCStandards(t *testing.T) {
 	testutil.NeedCompilers(t)
 	info, _ := rseq.Query()
 	cc := strings.Fields(testutil.Run(t, nil, "go", "env", "CC"))
 	type compiler struct {
 		command []string
-		run     []string // what runs its programs
+		run     []string // the emulator for its programs
 		libc    bool
 	}
 	c := compiler{command: cc, libc: info.Owner == rseq.OwnerLibc}
@@ -129,7 +128,7 @@ func TestCStandards(t *testing.T) {
 			args := append(slices.Clone(b.command[1:]), "-Wall", "-Wextra", "-Wpedantic", "-Wno-variadic-macros", "-Werror")
 			args = append(args, strings.Fields(b.flags)...)
 			testutil.Run(t, nil, b.command[0], append(args, "-o", out, "testdata/points.c", "-pthread")...)
-			if !strings.Contains(b.flags, "--gc-sections") { // which drops the arrays
+			if !strings.Contains(b.flags, "--gc-sections") { // that drops the arrays
 				checkDescriptors(t, openImage(t, out))
 			}
 			run := append(slices.Clone(b.run), out)
@@ -145,15 +144,14 @@ func TestCStandards(t *testing.T) {
 	}
 }
 
-// checkDescriptors: each critical section's metadata is whole and true, and there is one
-// for each operation.
+// checkDescriptors checks the metadata of the critical sections, and that each operation has one.
 func checkDescriptors(t *testing.T, i *image) {
 	t.Helper()
 	descriptors := i.array(t, "__rseq_cs_ptr_array")
-	if len(descriptors) < 7 { // the compiler may merge those that release with the others
+	if len(descriptors) < 7 { // the compiler may merge a releasing section with the other one
 		t.Errorf("%d critical sections: expected 7 at least", len(descriptors))
 	}
-	signature := map[elf.Machine]uint32{elf.EM_X86_64: 0x53053053, elf.EM_AARCH64: 0xd428bc00}[i.Machine]
+	signature := i.signature()
 	for _, at := range descriptors {
 		start, length, abort := i.word(t, at+8), i.word(t, at+16), i.word(t, at+24)
 		if w := i.word(t, at); at%32 != 0 || w != 0 {
@@ -163,7 +161,7 @@ func checkDescriptors(t *testing.T, i *image) {
 			t.Errorf("descriptor at %#x: start %#x, %d bytes, abort %#x", at, start, length, abort)
 		}
 		if got := i.ByteOrder.Uint32(i.bytes(t, abort-4, 4)); got != signature {
-			t.Errorf("in front of %#x is %#x: expected the signature %#x", abort, got, signature)
+			t.Errorf("before %#x is %#x: expected the signature %#x", abort, got, signature)
 		}
 	}
 	exits := i.array(t, "__rseq_exit_point_array")
@@ -172,8 +170,8 @@ func checkDescriptors(t *testing.T, i *image) {
 	}
 }
 
-// TestCPlusPlusGroups: an inline function of C++ that has a section is in each object that
-// calls it, and the linker keeps one, with its descriptor.
+// TestCPlusPlusGroups: an inline C++ function with a section is in each object that calls it. The
+// linker keeps one of them, with its descriptor.
 func TestCPlusPlusGroups(t *testing.T) {
 	testutil.NeedCompilers(t)
 	cxx := strings.Fields(testutil.Run(t, nil, "go", "env", "CXX"))
