@@ -171,7 +171,7 @@ var allMutants = []mutant{{
 	edit: both(replace("\tmovq\t\\slow, %rdx\n\tleaq\trseqgo_v1_gate(%rip), \\slow\n\tjmp\t*(%rdx)\n", "\tmovq\t\\slow, %r11\n\tleaq\trseqgo_v1_gate(%rip), \\slow\n\tjmp\t*(%r11)\n"),
 		replace("\tmov\tx26, \\slow\n", "\tmov\tx27, \\slow\n", "\tldr\tx27, [x26]\n", "\tldr\tx27, [x27]\n")),
 }, {
-	name: "the slow path is told another status", in: onList,
+	name: "the slow path gets another status", in: onList,
 	edit: both(replace("\tmovl\t$\\status, \\result\n", "\tmovl\t$(\\status + 1) % 5, \\result\n"), replace("\tmov\t\\result, #\\status\n", "\tmov\t\\result, #(\\status + 1) % 5\n")),
 }, {
 	name: "a register that Go keeps is used", in: started,
@@ -190,7 +190,7 @@ var allMutants = []mutant{{
 // harmless says why leaving out an instruction changes nothing, or returns "".
 func harmless(arch, instruction string) string {
 	for _, h := range []struct{ arch, instruction, why string }{
-		{"amd64", `count_cpu_id\+0x16$`, "js: -1 is beyond any number of words, and both take the slow path, which is not told why"},
+		{"amd64", `count_cpu_id\+0x16$`, "js: -1 is beyond any number of words, and both take the slow path, which gets no status"},
 		{"arm64", `count_cpu_id\+0x1c$`, "tbnz: as js of amd64"},
 		{"amd64", `count_mm_cid\+0xc$`, "xor: the function for cpu_id has done it"},
 		{"arm64", `count_mm_cid\+0x14$`, "mov: the function for cpu_id has done it"},
