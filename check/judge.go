@@ -89,11 +89,11 @@ func (c *checker) judge(s *state) *failure {
 		return c.fail("the vector register that Go keeps zero is not")
 	}
 	// Compare with the results that are right.
-	told := string(s.told())
-	right, ok := c.judged[told]
+	history := string(s.happened())
+	right, ok := c.judged[history]
 	if !ok {
 		right = c.orders(s)
-		c.judged[told] = right
+		c.judged[history] = right
 	}
 	var why []string
 	for n, r := range right {

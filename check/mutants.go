@@ -171,7 +171,7 @@ var allMutants = []mutant{{
 	edit: both(replace("\tmovq\t\\slow, %rdx\n\tleaq\trseqgo_v1_gate(%rip), \\slow\n\tjmp\t*(%rdx)\n", "\tmovq\t\\slow, %r11\n\tleaq\trseqgo_v1_gate(%rip), \\slow\n\tjmp\t*(%r11)\n"),
 		replace("\tmov\tx26, \\slow\n", "\tmov\tx27, \\slow\n", "\tldr\tx27, [x26]\n", "\tldr\tx27, [x27]\n")),
 }, {
-	name: "the slow path is told another status", in: onList,
+	name: "the slow path gets another status", in: onList,
 	edit: both(replace("\tmovl\t$\\status, \\result\n", "\tmovl\t$(\\status + 1) % 5, \\result\n"), replace("\tmov\t\\result, #\\status\n", "\tmov\t\\result, #(\\status + 1) % 5\n")),
 }, {
 	name: "a register that Go keeps is used", in: started,

@@ -395,10 +395,10 @@ func (m *matrix) runCell(ctx context.Context, c cell) result {
 			err = fmt.Errorf("%w\n%s", err, why)
 		}
 		res = res.with(failed, fmt.Sprintf("%s: step %s: %v", c.name(), both.step, err))
-	case c.tells() && (res.Owner != owner || res.Size != size):
+	case c.findsOwner() && (res.Owner != owner || res.Size != size):
 		res = res.with(failed, fmt.Sprintf("%s: owner %s with %d bytes of fields: expected %s with %d, from docker/rows and a kernel with %d",
 			c.name(), res.Owner, res.Size, owner, size, m.kernel))
-	case !c.tells() && res.Owner != "agree":
+	case !c.findsOwner() && res.Owner != "agree":
 		res = res.with(impossible, fmt.Sprintf("gen/versions has no %s: %s", c.Libc, cmp.Or(res.Owner, "nothing was compared")))
 	default:
 		res.Status = ok

@@ -160,7 +160,7 @@ func (r *report) passed(named, require []string, out io.Writer) bool {
 			fmt.Fprintf(out, "failed: %s/%s: %s\n", c.Row, c.Column, tool.FirstLine(c.Detail))
 		}
 	}
-	var told []string
+	var printed []string
 	for _, c := range r.Cells {
 		if c.Status != unavailable {
 			continue
@@ -168,8 +168,8 @@ func (r *report) passed(named, require []string, out io.Writer) bool {
 		if slices.Contains(named, c.Row) {
 			good = false
 		}
-		if line := oneLine(c.Detail); !slices.Contains(told, line) {
-			told = append(told, line)
+		if line := oneLine(c.Detail); !slices.Contains(printed, line) {
+			printed = append(printed, line)
 			fmt.Fprintln(out, line)
 		}
 	}

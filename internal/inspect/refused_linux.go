@@ -35,8 +35,8 @@ func sameNamespace() error {
 			"and the threads are listed there: %w", err)
 	}
 	// The ids of this process in the namespace of /proc and in the namespaces below that.
-	ids, told := field(data, "NSpid")
-	if !told { // a kernel before Linux 4.1
+	ids, found := field(data, "NSpid")
+	if !found { // a kernel before Linux 4.1
 		ids, _ = field(data, "Pid")
 	}
 	if ids != strconv.Itoa(os.Getpid()) {
