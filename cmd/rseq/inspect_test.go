@@ -418,7 +418,7 @@ func TestInspectEndless(t *testing.T) {
 	const threads = 400
 	pid := startC(t, "churn", fmt.Sprint(threads))
 	got := inspectOne(t, pid)
-	if len(got.Threads) < threads || !strings.Contains(got.missing(), "come and go as fast") {
+	if len(got.Threads) < threads || !strings.Contains(got.missing(), "come and go faster") {
 		t.Errorf("%d threads; missing: %q", len(got.Threads), got.missing())
 	}
 	r := rseqCommand(t, "inspect", fmt.Sprint(pid))
