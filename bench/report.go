@@ -22,6 +22,11 @@ import (
 //go:embed published.md
 var published string
 
+// others are the rows of docs/bench.md's table of other machines, but for this one's.
+//
+//go:embed others.md
+var others string
+
 // report is a run's outcome.
 type report struct {
 	Date, Go, Platform, Kernel string
@@ -130,16 +135,20 @@ func (r *report) text() string {
 		}
 	}
 	w.Flush()
-	if len(r.Scaling) > 0 {
-		fmt.Fprint(w, "\ngoroutines")
-		for _, x := range r.Scaling[0].Results {
-			fmt.Fprintf(w, "\t%s\t", x.Name)
+	for k := range kinds {
+		names := r.scaled(k)
+		if len(names) == 0 {
+			continue
+		}
+		fmt.Fprintf(w, "\n%v, by goroutines", k)
+		for _, name := range names {
+			fmt.Fprintf(w, "\t%s\t", name)
 		}
 		fmt.Fprintln(w)
 		for _, m := range r.Scaling {
 			fmt.Fprint(w, m.Workers)
-			for _, x := range m.Results {
-				fmt.Fprint(w, cells(x))
+			for _, name := range names {
+				fmt.Fprint(w, cells(m.result(name)))
 			}
 			fmt.Fprintln(w)
 		}
@@ -156,6 +165,22 @@ func (r *report) text() string {
 		p("\nThe same program without cgo (CPU from %s)\n%s", r.WithoutCgo.Way, r.WithoutCgo.text())
 	}
 	return b.String()
+}
+
+// row is the row of a table of machines: the time of an add by one goroutine, one for each
+// CPU and eight for each.
+func (r *report) row(who string) string {
+	line := fmt.Sprintf("| %s, %s | %s, %d CPUs, %s, Linux %s, %s |", who, r.Date, r.CPU, r.CPUs, r.Platform, r.Kernel, r.Go)
+	for _, name := range []string{"percpu.Counter", "atomic.Int64", "xsync.Counter"} {
+		var cells []string
+		for _, m := range r.Scaling {
+			if n := m.Workers; n == 1 || n == r.CPUs || n == 8*r.CPUs {
+				cells = append(cells, show(m.result(name).Ns[1]))
+			}
+		}
+		line += " " + strings.Join(cells, ", ") + " |"
+	}
+	return line
 }
 
 // speedup says how much faster empty calls went than on one goroutine, and how much
@@ -207,6 +232,19 @@ func (r *report) of(k kind) (names []string) {
 	return names
 }
 
+// scaled returns the names of the scalers of a kind that ran.
+func (r *report) scaled(k kind) (names []string) {
+	if len(r.Scaling) == 0 {
+		return nil
+	}
+	for _, x := range r.Scaling[0].Results {
+		if x.Kind == k {
+			names = append(names, x.Name)
+		}
+	}
+	return names
+}
+
 func (m measurement) result(name string) result {
 	i := slices.IndexFunc(m.Results, func(x result) bool { return x.Name == name })
 	if i < 0 {
@@ -228,65 +266,64 @@ func (r *report) write() error {
 	if err != nil {
 		return err
 	}
-	picture, err := r.plot()
+	dots, err := r.plot()
+	if err != nil {
+		return err
+	}
+	lines, err := r.lines()
 	if err != nil {
 		return err
 	}
 	return tool.WriteFiles(map[string][]byte{
-		"docs/bench.md": []byte(r.page()), "docs/bench.svg": picture, "README.md": []byte(changed),
+		"docs/bench.md": []byte(r.page()), "docs/bench.svg": dots, "docs/scaling.svg": lines, "README.md": []byte(changed),
 	})
 }
 
-// section is README.md's: medians, and ratios to the first of the kind.
+// summary is what README.md's table has: a row for each, with the medians of its contenders.
+var summary = []struct {
+	about string
+	names []string
+}{
+	{"`percpu.Counter`", []string{"percpu.Counter"}},
+	{"`atomic.Int64`", []string{"atomic.Int64"}},
+	{"`xsync.Counter`", []string{"xsync.Counter"}},
+	{"`percpu.RWMutex`, to read", []string{"percpu.RWMutex"}},
+	{"`sync.RWMutex`, to read", []string{"sync.RWMutex"}},
+	{"`percpu.Pool` / `sync.Pool`", []string{"percpu.Pool", "sync.Pool"}},
+}
+
+// section is README.md's.
 func (r *report) section() string {
 	var b strings.Builder
-	p := func(format string, args ...any) { fmt.Fprintf(&b, format, args...) }
-	r.medians(p)
-	if x := r.WithoutCgo; x != nil {
-		p("\n%s\n\n", wrap("Without cgo, where no thread has an area, the CPU comes from "+x.Way+":"))
-		x.medians(p)
-	}
-	p("\n%s\n", wrap(fmt.Sprintf("Seen by `go run ./bench` on %s. "+
-		"A time is wall time divided by the operations of all goroutines; × is the ratio to the first of its kind. "+
-		"[docs/bench.md](docs/bench.md) has what each line is, quartiles and a plot.", r.machine())))
-	if busy := r.busy(); busy != "" {
-		p("\n%s\n", wrap("Mind: "+busy+"."))
-	}
-	return b.String()
-}
-
-// medians adds the table of them.
-func (r *report) medians(p func(format string, args ...any)) {
-	p("| median, ns for one operation |")
+	p := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
+	var scenarios []measurement
 	for _, m := range r.Scenarios {
-		p(" %s |", m.Name)
-	}
-	p("\n%s|\n", strings.Repeat("| --- ", len(r.Scenarios)+1))
-	for k := range kinds {
-		for i, name := range r.of(k) {
-			if i == 0 {
-				p("| *%v* |%s\n", k, strings.Repeat(" |", len(r.Scenarios)))
-			}
-			p("| %s |", bold(name, name))
-			for _, m := range r.Scenarios {
-				x := m.result(name)
-				text := show(x.Ns[1])
-				if i > 0 {
-					text += ", " + showRatio(x.Ratio) + "×"
-				}
-				p(" %s |", bold(name, text))
-			}
-			p("\n")
+		if !m.Threads {
+			scenarios = append(scenarios, m)
 		}
 	}
-}
-
-// bold marks a text of package percpu's.
-func bold(name, text string) string {
-	if isPercpu(name) {
-		return "**" + text + "**"
+	line := "| ns for one operation |"
+	for _, m := range scenarios {
+		line += " " + m.Name + " |"
 	}
-	return text
+	p("%s\n| --- |%s", line, strings.Repeat(" --- |", len(scenarios)))
+	for _, row := range summary {
+		line := "| " + row.about + " |"
+		for _, m := range scenarios {
+			var cells []string
+			for _, name := range row.names {
+				cells = append(cells, show(m.result(name).Ns[1]))
+			}
+			line += " " + strings.Join(cells, " / ") + " |"
+		}
+		p("%s", line)
+	}
+	p("\n%s", wrap("Medians of `go run ./bench`, "+r.machine()+". A time is wall time divided by the operations of all goroutines: "+
+		"where two do not hinder each other, it halves."))
+	if busy := r.busy(); busy != "" {
+		p("\n%s", wrap("Mind: "+busy+"."))
+	}
+	return b.String()
 }
 
 // wrap breaks a paragraph into lines.
@@ -333,16 +370,19 @@ func (r *report) page() string {
 	}
 	r.tables(p, "")
 	if len(r.Scaling) > 0 {
-		p("\n## From one goroutine to one for each CPU\n\n%d rounds each, ns for one operation: median (quartiles).\n", r.Scaling[0].Rounds)
-		line, rule := "| goroutines |", "| --- |"
-		for _, x := range r.Scaling[0].Results {
-			line += " " + x.Name + " |"
-			rule += " --- |"
+		p("\n## From one goroutine to eight for each CPU\n\n%d rounds each, ns for one operation: median (quartiles).\n", r.Scaling[0].Rounds)
+		p("![operations in a second, by goroutines](scaling.svg)")
+	}
+	for k := range kinds {
+		names := r.scaled(k)
+		if len(names) == 0 {
+			continue
 		}
-		p("%s\n%s", line, rule)
+		p("\n| *%v*, by goroutines | %s |\n| --- |%s", k, strings.Join(names, " | "), strings.Repeat(" --- |", len(names)))
 		for _, m := range r.Scaling {
 			line := fmt.Sprintf("| %d |", m.Workers)
-			for _, x := range m.Results {
+			for _, name := range names {
+				x := m.result(name)
 				line += fmt.Sprintf(" %s (%s to %s) |", show(x.Ns[1]), show(x.Ns[0]), show(x.Ns[2]))
 			}
 			p("%s", line)
@@ -358,6 +398,14 @@ func (r *report) page() string {
 		p("\n## Without cgo\n\n%s", wrap("The same program built with CGO_ENABLED=0 and run next, where no thread has an area. "+
 			"A thread knows its CPU from "+x.Way+"."))
 		x.tables(p, "without cgo, ")
+	}
+	p("\n## Other machines\n\n%s\n", wrap("Does your machine have more CPUs? `go run ./bench -share`, in a clone of this repository, writes one file. "+
+		"[Open an issue](https://github.com/rseq-go/rseq/issues/new?template=benchmark.yml) and attach it; the row for this table stands in what the command prints. "+
+		"A column has the ns for one add by 1 goroutine, one for each CPU, and eight for each."))
+	p("| who, when | machine | percpu.Counter | atomic.Int64 | xsync.Counter |\n| --- | --- | --- | --- | --- |")
+	p("%s", r.row("this page"))
+	if more := strings.TrimSpace(others); more != "" {
+		p("%s", more)
 	}
 	p("\n%s", strings.TrimSpace(published))
 	return b.String()
