@@ -214,7 +214,7 @@ func TestReport(t *testing.T) {
 	}
 	// 64 goroutines on two CPUs took 40 times as long.
 	for name, page := range map[string]string{"text": r.text(), "page": r.page(), "section": got} {
-		if !strings.Contains(page, "Mind: by 64 goroutines, empty calls went 0.03 times") {
+		if !strings.Contains(page, "Note: with 64 goroutines, empty calls were 0.03 times") {
 			t.Errorf("%s does not say that the machine was busy", name)
 		}
 	}

@@ -45,7 +45,7 @@ func (r *report) shared() ([]byte, error) {
 		texts = append(texts, "no critical sections: "+r.NoSections)
 	}
 	if busy := r.busy(); busy != "" {
-		texts = append(texts, "mind: "+busy)
+		texts = append(texts, "note: "+busy)
 	}
 	const line, left = 16, 20 // pixels
 	var body bytes.Buffer
