@@ -6,8 +6,8 @@
 //
 // Run it in the repository's root, on a machine with a Docker Engine. Base images are pulled,
 // or built from Debian's packages by mmdebstrap. Containers have no network, and Go and its
-// modules are mounted read-only. A run of all cells writes docs/matrix.md, docs/matrix.json
-// and the table in README.md.
+// modules are mounted read-only. A run of all cells writes docs/matrix.md and
+// docs/matrix.json.
 //
 // It prints a line for each step, and in a minute without one the tasks under way.
 //
@@ -59,7 +59,7 @@ func main() {
 	flag.BoolVar(&o.list, "list", false, "list the cells and what is expected in each, and run nothing")
 	flag.BoolVar(&o.json, "json", false, "print the results as JSON instead of the table")
 	flag.BoolVar(&o.keep, "keep", false, "keep the containers of cells that failed")
-	flag.BoolVar(&o.write, "write", true, "write docs/matrix.md, docs/matrix.json and README.md's table after a whole run")
+	flag.BoolVar(&o.write, "write", true, "write docs/matrix.md and docs/matrix.json after a whole run")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
