@@ -205,7 +205,8 @@ func (hs *history) snapshot(h *Histogram) {
 // check reports a snapshot that no order allows.
 func (hs *history) check(fail func(format string, args ...any)) {
 	for _, s := range hs.snapshots {
-		sum, count := 0.0, uint64(0)
+		count := uint64(0)
+		sum := 0.0
 		last, first := int64(math.MinInt64), int64(math.MaxInt64)
 		for k, list := range hs.observed {
 			n := int(s.Counts[historyStride*k])
@@ -399,41 +400,60 @@ func TestHistogramFast(t *testing.T) {
 	})
 }
 
+// beside has threads observe while another one takes snapshots all the time, and checks.
+func (hs *history) beside(t *testing.T, h *Histogram, threads, rounds int) {
+	var ready, observers, snapshots sync.WaitGroup
+	var stop atomic.Bool
+	ready.Add(threads + 1)
+	for k := range threads {
+		observers.Go(func() {
+			ready.Done()
+			ready.Wait()
+			for round := range rounds {
+				hs.observe(h, k, round)
+			}
+		})
+	}
+	snapshots.Go(func() {
+		ready.Done()
+		for !stop.Load() {
+			hs.snapshot(h)
+			runtime.Gosched()
+		}
+	})
+	observers.Wait()
+	stop.Store(true)
+	snapshots.Wait()
+	hs.snapshot(h)
+	if n := h.Snapshot().Count; n != uint64(threads*rounds) {
+		t.Fatalf("%d observations, want %d", n, threads*rounds)
+	}
+	hs.check(t.Errorf)
+}
+
 // TestHistogramFirst: snapshots while the words are made.
 func TestHistogramFirst(t *testing.T) {
 	const threads, rounds = 3, 6
-	for range testutil.Repeat(3000) {
+	for range testutil.Repeat(500) {
 		hs := newHistory(threads, rounds)
-		h := NewHistogram(hs.bounds())
-		var ready, observers, wg sync.WaitGroup
-		var stop atomic.Bool
-		ready.Add(threads + 1)
-		for k := range threads {
-			observers.Go(func() {
-				ready.Done()
-				ready.Wait()
-				for round := range rounds {
-					hs.observe(h, k, round)
-				}
-			})
-		}
-		wg.Go(func() {
-			ready.Done()
-			for !stop.Load() {
-				hs.snapshot(h)
-			}
-		})
-		observers.Wait()
-		stop.Store(true)
-		wg.Wait()
-		hs.snapshot(h)
-		if n := h.Snapshot().Count; n != threads*rounds {
-			t.Fatalf("%d observations, want %d", n, threads*rounds)
-		}
-		hs.check(t.Errorf)
-		if t.Failed() {
+		if hs.beside(t, NewHistogram(hs.bounds()), threads, rounds); t.Failed() {
 			return
 		}
+	}
+}
+
+// TestHistogramSnapshots: they are linearizable while threads observe as fast as they can.
+func TestHistogramSnapshots(t *testing.T) {
+	const threads, rounds = 3, 2000
+	for name, cpus := range map[string]int{"sections": rseq.PossibleCPUs(), "portable": 0} {
+		t.Run(name, func(t *testing.T) {
+			for range testutil.Repeat(30) {
+				hs := newHistory(threads, rounds)
+				if hs.beside(t, histogramOf(hs.bounds(), rseq.ByCPU, cpus), threads, rounds); t.Failed() {
+					return
+				}
+			}
+		})
 	}
 }
 
