@@ -14,7 +14,6 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
-	"unsafe"
 
 	"github.com/rseq-go/rseq"
 	"github.com/rseq-go/rseq/internal/testutil"
@@ -332,31 +331,76 @@ func TestStormHistogram(t *testing.T) {
 
 // TestBucket: what is read of a bucket that changes belongs together.
 func TestBucket(t *testing.T) {
-	// The count is on another cache line than the sums, so that reading both takes a while.
-	lines := make([]uint64, 32)
-	at := (uintptr(unsafe.Pointer(&lines[0]))+127)/64*64 - 8
-	b := (*bucket)(unsafe.Pointer(&lines[(at-uintptr(unsafe.Pointer(&lines[0])))/8]))
-	var stop atomic.Bool
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		for n := uint64(1); !stop.Load(); n++ { // as a section does
-			atomic.StoreUint64(&b.sums[n%2], math.Float64bits(float64(n)))
-			atomic.StoreUint64(&b.count, n)
-			if n%8 == 0 {
-				for range n % 64 {
-					_ = stop.Load()
+	reads := testutil.Repeat(30_000_000)
+	if testing.Short() || racing {
+		reads /= 30
+	}
+	for _, procs := range []int{1, 2} { // one: the reader is interrupted anywhere, now and then
+		defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(procs))
+		var b bucket
+		var stop atomic.Bool
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			for n := uint64(1); !stop.Load(); n++ { // as a section does
+				atomic.StoreUint64(&b.sums[n%2], math.Float64bits(float64(n)))
+				atomic.StoreUint64(&b.count, n)
+				for i := n % 64; i > 0 && !stop.Load(); i-- {
 				}
+			}
+		})
+		for range reads {
+			if n, sum := b.read(); sum != float64(n) {
+				t.Errorf("count %d and the sum of %v", n, sum)
+				break
+			}
+		}
+		stop.Store(true)
+		wg.Wait()
+	}
+}
+
+// TestSnapshotBegun: while a snapshot goes on observations lock shares, and no words are made.
+func TestSnapshotBegun(t *testing.T) {
+	testutil.NeedSections(t, rseq.ByCPU)
+	onOneCPU(t, func() {
+		for name, h := range map[string]*Histogram{
+			"no words yet": NewHistogram(nil), "words": histogramOf(nil, rseq.ByCPU, rseq.PossibleCPUs()),
+		} {
+			had := h.made()
+			if had {
+				h.Observe(1)
+				h.Observe(1)
+			}
+			// Shares that nobody observes in. A snapshot waits for the second one.
+			n := rseq.PossibleCPUs()
+			all := &shares[observations]{byCPU: make([]atomic.Pointer[padded[observations]], n+2)}
+			first, second := new(padded[observations]), new(padded[observations])
+			all.byCPU[n].Store(first)
+			all.byCPU[n+1].Store(second)
+			h.portable.p.Store(all)
+			second.v.mu.Lock()
+			begun := make(chan HistogramSnapshot)
+			go func() { begun <- h.Snapshot() }()
+			for first.v.mu.TryLock() {
+				first.v.mu.Unlock()
+				runtime.Gosched()
+			}
+			before := h.sum(0)
+			h.Observe(1)
+			if h.made() != had {
+				t.Errorf("%s: made during a snapshot", name)
+			}
+			if after := h.sum(0); before != after {
+				t.Errorf("%s: %d in the words, and %d after an observation during a snapshot", name, before, after)
+			}
+			second.v.mu.Unlock()
+			s := <-begun
+			h.Observe(1)
+			if got := h.Snapshot().Count; s.Count > got || got-s.Count > 2 || !h.made() {
+				t.Errorf("%s: %d in the snapshot, then %d", name, s.Count, got)
 			}
 		}
 	})
-	for range testutil.Repeat(300000) {
-		if n, sum := b.read(); sum != float64(n) {
-			t.Errorf("count %d and the sum of %v", n, sum)
-			break
-		}
-	}
-	stop.Store(true)
-	wg.Wait()
 }
 
 // TestLockShares: a share that is made while others are locked is locked too.
