@@ -6,9 +6,11 @@ import (
 	"encoding/json"
 	"errors"
 	"expvar"
+	"fmt"
 	"math"
 	"math/bits"
 	"os"
+	"os/exec"
 	"runtime"
 	"strings"
 	"sync"
@@ -443,6 +445,25 @@ func TestValuesBesideReset(t *testing.T) {
 		owners.Wait()
 		stop.Store(true)
 		reader.Wait()
+	}
+}
+
+// TestCopies: go vet reports copies of what must not be copied.
+func TestCopies(t *testing.T) {
+	if testing.Short() {
+		t.Skip("runs go vet; not with -short")
+	}
+	const file = "testdata/copies/copies.go"
+	source, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, _ := exec.Command("go", "vet", "-copylocks", "./testdata/copies").CombinedOutput()
+	for n, line := range strings.Split(string(source), "\n") {
+		want := strings.HasSuffix(line, "// copied")
+		if got := strings.Contains(string(out), fmt.Sprintf("copies.go:%d:", n+1)); got != want {
+			t.Errorf("%s:%d: reported: %v, want %v\n%s", file, n+1, got, want, out)
+		}
 	}
 }
 
