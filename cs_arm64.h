@@ -37,8 +37,8 @@
 	.set	SPIN_EXHAUSTED, 2
 	.set	CELLS_BASE, 0
 	.set	CELLS_STRIDE, 16
-	.set	OWN_N, 8
-	.set	OWN_N_MM_CID, 24
+	.set	CURRENT_N, 8
+	.set	CURRENT_N_MM_CID, 24
 	.set	LOCK_WORDS, 0
 	.set	WORDS_STATE, 40
 	.set	WORDS_OPEN, 1

@@ -94,7 +94,7 @@ func counterScenario(op string, x index, n int) *scenario {
 		s.fails = slowly
 		done = func() outcome { return outcome{} }
 		s.gates = ownGates(x)
-	case x == mmCID: // Go calls that itself
+	case x == mmCID: // Go calls the function for mm_cid itself
 		s.function = "cs_add_mm_cid"
 		s.gates = []int{abi.GateCSMMCID / 8}
 	}
@@ -131,7 +131,7 @@ func madeMeanwhile(s *scenario) *scenario {
 	return s
 }
 
-// own is what operations on the thread's own index do first.
+// own is the pseudocode before body of an operation on the thread's own index.
 func own(s *scenario, body func(m *memory, i int) outcome) func(*memory, thread, gate) outcome {
 	return func(m *memory, t thread, _ gate) outcome {
 		if !t.registered {
@@ -141,17 +141,17 @@ func own(s *scenario, body func(m *memory, i int) outcome) func(*memory, thread,
 	}
 }
 
-// ownN is where an operation finds how many indexes there are: Cells have them in one
-// place, percpu's structs have those of each kind in a place of its own.
+// ownN returns the offset of the number of indexes in an operation's struct. Cells have one
+// number, the structs of percpu have one for each kind of index.
 func ownN(op string, x index) uint64 {
 	if op != "add" && x == mmCID {
-		return abi.OwnNMMCID
+		return abi.CurrentNMMCID
 	}
-	return abi.OwnN
+	return abi.CurrentN
 }
 
-// ownGates has the words that must be open for an operation on a struct of percpu, which
-// Go calls by cpu_id.
+// ownGates returns the words of the gate that an operation on a struct of percpu needs. Go calls
+// the function for cpu_id, which may jump to the one for mm_cid.
 func ownGates(x index) []int {
 	if x == mmCID {
 		return []int{abi.GateCSCPUID / 8, abi.GateCSMMCID / 8}

@@ -450,9 +450,7 @@ func TestValuesBesideReset(t *testing.T) {
 
 // TestCopies: go vet reports copies of what must not be copied.
 func TestCopies(t *testing.T) {
-	if testing.Short() {
-		t.Skip("runs go vet; not with -short")
-	}
+	testutil.NeedCompilers(t)
 	const file = "testdata/copies/copies.go"
 	source, err := os.ReadFile(file)
 	if err != nil {

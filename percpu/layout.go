@@ -12,9 +12,9 @@ import (
 // compile.
 var _ = [...][0]int{
 	[unsafe.Offsetof(words{}.base) - abi.CellsBase]int{},
-	[unsafe.Offsetof(words{}.cpus) - abi.OwnN]int{},
+	[unsafe.Offsetof(words{}.cpus) - abi.CurrentN]int{},
 	[unsafe.Offsetof(words{}.stride) - abi.CellsStride]int{},
-	[unsafe.Offsetof(words{}.ids) - abi.OwnNMMCID]int{},
+	[unsafe.Offsetof(words{}.ids) - abi.CurrentNMMCID]int{},
 	[unsafe.Offsetof(gatedWords{}.words)]int{},
 	[unsafe.Offsetof(gatedWords{}.state) - abi.WordsState]int{},
 	[unsafe.Offsetof(Counter{}.words)]int{},
@@ -26,8 +26,8 @@ var _ = [...][0]int{
 	[unsafe.Offsetof(readers{}.gatedWords)]int{},
 	[unsafe.Sizeof(readers{}) % 64]int{},
 	[unsafe.Offsetof(FreeList{}.blocks) - abi.ListBlocks]int{},
-	[unsafe.Offsetof(FreeList{}.cpus) - abi.OwnN]int{},
-	[unsafe.Offsetof(FreeList{}.ids) - abi.OwnNMMCID]int{},
+	[unsafe.Offsetof(FreeList{}.cpus) - abi.CurrentN]int{},
+	[unsafe.Offsetof(FreeList{}.ids) - abi.CurrentNMMCID]int{},
 	[unsafe.Offsetof(block{}.count) - abi.BlockCount]int{},
 	[unsafe.Offsetof(block{}.cap) - abi.BlockCap]int{},
 	[unsafe.Sizeof(block{}) - abi.BlockItems]int{},

@@ -31,7 +31,7 @@ const (
 
 	// The argument of an operation on the thread's own index: the number of CPUs that it has
 	// words for and, except in Cells, the number of concurrency ids.
-	OwnN, OwnNMMCID = 8, 24
+	CurrentN, CurrentNMMCID = 8, 24
 
 	// Types Counter, FloatCounter and Histogram of percpu begin with their words, and type
 	// RWMutex with a pointer to its words, or nil. The words of Histogram and RWMutex have a
@@ -63,7 +63,7 @@ var Shared = []struct {
 	{"OUT_OF_RANGE", OutOfRange}, {"NOT_REGISTERED", NotRegistered},
 	{"TRIES", Tries}, {"SPIN_ABORTED", SpinAborted}, {"SPIN_SAW_FLAG", SpinSawFlag}, {"SPIN_EXHAUSTED", SpinExhausted},
 	{"CELLS_BASE", CellsBase}, {"CELLS_STRIDE", CellsStride},
-	{"OWN_N", OwnN}, {"OWN_N_MM_CID", OwnNMMCID},
+	{"CURRENT_N", CurrentN}, {"CURRENT_N_MM_CID", CurrentNMMCID},
 	{"LOCK_WORDS", LockWords}, {"WORDS_STATE", WordsState}, {"WORDS_OPEN", WordsOpen},
 	{"BUCKET_COUNT", BucketCount}, {"BUCKET_SUMS", BucketSums},
 	{"LIST_BLOCKS", ListBlocks},

@@ -199,7 +199,7 @@ func (p *process) look(progress func(done, all int)) (*Report, error) {
 			break // no thread was made while the last ones were asked about
 		}
 		if pass == passes {
-			r.Missing = "its threads come and go as fast as they can be looked at"
+			r.Missing = "its threads come and go faster than they can be asked about"
 			break
 		}
 		for n, tid := range tids {
@@ -238,7 +238,7 @@ func (p *process) look(progress func(done, all int)) (*Report, error) {
 	case stuck != "":
 		return nil, fmt.Errorf("process %d: %s", p.pid, stuck)
 	default:
-		return nil, because(ErrGone, "process %d ended while it was looked at", p.pid)
+		return nil, because(ErrGone, "process %d ended while it was inspected", p.pid)
 	}
 	slices.SortFunc(r.Threads, func(a, b Thread) int { return a.TID - b.TID })
 	return r, nil
@@ -342,7 +342,7 @@ func (p *process) held(tid int) (Thread, error) {
 	case errno == unix.ESRCH:
 		return Thread{}, errEnded // killed while it was held
 	case errno == unix.EIO:
-		return Thread{}, because(ErrTooOld, "the kernel (%s) does not tell another process's rseq registration: "+
+		return Thread{}, because(ErrTooOld, "the kernel (%s) cannot report another process's rseq registration: "+
 			"PTRACE_GET_RSEQ_CONFIGURATION needs Linux 5.13 and CONFIG_RSEQ", kernel.Release())
 	case errno != 0:
 		return Thread{}, fmt.Errorf("thread %d: PTRACE_GET_RSEQ_CONFIGURATION: %w", tid, errno)
