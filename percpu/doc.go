@@ -10,14 +10,15 @@
 // lists and pools also where [rseq.Index.Fence] fails) the same operation works by atomics
 // or a lock, on data of its own, spread over some shares: one for each CPU where the processor
 // tells the CPU's number quickly (RDPID). Nothing has to be asked or set
-// up; the first free list or pool of a process takes some 20 milliseconds to make, to
-// register for fences. A lock has that done in the background.
+// up; the first free list, or pool of a given size, of a process takes some 20 milliseconds to
+// make, to register for fences. A lock and the zero [Pool] have that done in the background.
 //
 // # Memory
 //
 // What a CPU uses is allocated when it first uses it: see [Counter], [RWMutex] and
 // [FreeList] for how much that is. A program whose threads are few and roam over many CPUs may
-// prefer [Compact].
+// prefer [Compact]. The size of a [Pool] is how many values may wait in it: as many as have
+// users at the busiest moment.
 //
 // A size that a caller gives, of handles per CPU, counters or values, is at most 1<<30, and
 // no object takes more than 1 TiB at a time (1 GiB where an int has 32 bits). More is an error
