@@ -25,12 +25,16 @@
 	.set	RSEQ_CS_POST_COMMIT_OFFSET, 16
 	.set	RSEQ_CS_ABORT_IP, 24
 
-/* What Go shares: internal/abi/sections.go. */
+/* Shared with Go: internal/abi/sections.go. */
 	.set	DONE, 0
 	.set	COMPARE_FAILED, 1
 	.set	RACED, 2
 	.set	OUT_OF_RANGE, 3
 	.set	NOT_REGISTERED, 4
+	.set	TRIES, 128
+	.set	SPIN_ABORTED, 0
+	.set	SPIN_SAW_FLAG, 1
+	.set	SPIN_EXHAUSTED, 2
 	.set	CELLS_BASE, 0
 	.set	CELLS_STRIDE, 16
 	.set	OWN_N, 8

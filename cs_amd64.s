@@ -9,7 +9,7 @@
  * r9, r10, r11 and the results in the same, in this order. rdx is the context of a
  * closure call. r14 (Go's g), r15, xmm15, rsp and rbp stay as they are, and the stack
  * is neither written nor read. That convention is not promised, so convention, below,
- * asks for it before Go calls anything else; see PORTABLE in cs.h for the answer no.
+ * asks for it before Go calls anything else; see PORTABLE in cs_common.h for the answer no.
  *
  * Each operation is written once, as a macro, and made for both kinds of index.
  *
@@ -26,7 +26,7 @@
  * slow path.
  */
 	.include "cs_amd64.h"
-	.include "cs.h"
+	.include "cs_common.h"
 
 /* convention(a, b, c, d, e, f, g, h, i) returns (b+1, c+2, d+3, e+4, f+5, g+6, h+7,
  * i+8, a+9): all nine argument and result registers. Nothing else is touched, so that
@@ -665,7 +665,7 @@
  *		if (*flag) return SPIN_SAW_FLAG
  *	return SPIN_EXHAUSTED
  *
- * A section to be disturbed in, for sections.c and the tests; C's calling
+ * A section to be disturbed in, for live.c and the tests; C's calling
  * convention. The caller names the descriptor, rseqgo_v1_cs_spin_descriptor in
  * earnest. in: flag rdi, limit rsi, area rdx, descriptor rcx. Nothing commits. */
 	FUNCTION rseqgo_v1_cs_spin

@@ -14,7 +14,7 @@
  * so that a lock can be taken so.
  */
 	.include "cs_arm64.h"
-	.include "cs.h"
+	.include "cs_common.h"
 
 /* convention(a, b, ..., p) returns (b+1, c+2, ..., p+15, a+16): all sixteen argument and
  * result registers. Nothing else but x16 is touched, so that calling it is safe under
@@ -680,7 +680,7 @@
  *		if (*flag) return SPIN_SAW_FLAG
  *	return SPIN_EXHAUSTED
  *
- * A section to be disturbed in, for sections.c and the tests; C's calling
+ * A section to be disturbed in, for live.c and the tests; C's calling
  * convention. The caller names the descriptor, rseqgo_v1_cs_spin_descriptor in
  * earnest. in: flag x0, limit x1, area x2, descriptor x3. Nothing commits. */
 	FUNCTION rseqgo_v1_cs_spin

@@ -1,114 +1,36 @@
+//go:build !(linux && !android && cgo && !purego && (amd64 || arm64))
+
 package rseq
 
 import (
-	"errors"
-	"fmt"
 	"runtime"
-	"sync/atomic"
 
-	"github.com/rseq-go/rseq/internal/abi"
 	"github.com/rseq-go/rseq/internal/kernel"
-	"github.com/rseq-go/rseq/internal/processor"
-	"github.com/rseq-go/rseq/internal/section"
 )
 
-// What the readers do where the thread has no area, or the area no such field:
-// give the thread an area if it never asked for one, and if it can have none let the
-// processor tell, or getcpu(2).
+// What stands in glibc.go and live.go for builds with C. There are no areas here.
 
-func slowCPU(gate *section.Gate) int32 {
-	if cpu := slow(gate, abi.OffsetCPUID, FeatureCPUID); cpu >= 0 {
-		return cpu
-	}
-	if cpu := processor.CPU(); cpu >= 0 {
-		return cpu
-	}
-	processor.Ask()
-	cpu, _, _ := kernel.Getcpu()
-	return int32(cpu)
-}
-
-func slowNodeID(gate *section.Gate) int32 {
-	if node := slow(gate, abi.OffsetNodeID, FeatureNodeID); node >= 0 {
-		return node
-	}
-	if node := processor.NodeID(); node >= 0 {
-		return node
-	}
-	processor.Ask()
-	_, node, _ := kernel.Getcpu()
-	return int32(node)
-}
-
-func slowConcurrencyID(gate *section.Gate) int32 {
-	return slow(gate, abi.OffsetMMCID, FeatureMMCID)
-}
-
-func slowIndex(x uint8, gate *section.Gate) int32 {
-	if Index(x) == ByCPU {
-		return slowCPU(gate)
-	}
-	return slowConcurrencyID(gate)
-}
-
-// slow returns the field at offset, negative if this thread has none even after
-// it asked for an area. A thread asks once; refused, it asks again only in
-// LockThread, CriticalSections and Query.
-func slow(gate *section.Gate, offset int, f Features) int32 {
-	adopt(gate)
-	k := known.Load()
+// discover returns the state from the start: there is and will be no area.
+func discover() state {
+	s := state{areas: areasUnavailable}
+	s.info.KernelFeatureSize, s.info.KernelAlign = kernel.RseqFeatures()
 	switch {
-	case k.info.Owner == OwnerNone && (k.final || k.refused), section.Convention() != nil:
-		return section.Uninitialized
-	case !k.mayRegister() && gate == &section.Own: // the reader looked there
-		return section.Uninitialized
+	case runtime.GOOS == "android":
+		s.err = notSupportedError("this package does not know Android's C library")
+	case runtime.GOOS != "linux":
+		s.err = notLinux()
+	case runtime.GOARCH != "amd64" && runtime.GOARCH != "arm64":
+		s.err = notSupportedError("this package reads the area on amd64 and arm64, this is %s", runtime.GOARCH)
+	default:
+		s.err = notSupportedError("built without cgo or with the tag purego, so no C library registered an area: " +
+			"build with CGO_ENABLED=1, a C compiler and without that tag")
 	}
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	cpu := atomic.LoadInt32(field(abi.OffsetCPUID))
-	if cpu == section.Uninitialized && k.mayRegister() {
-		cpu = register(false)
-	}
-	if cpu < 0 || !known.Load().info.Features.Has(f) {
-		return section.Uninitialized
-	}
-	return atomic.LoadInt32(field(offset))
+	return s
 }
 
-// The errors of the readers are values, not made on the way, so that the
-// readers are small enough to be inlined; their texts are made when asked for.
-var (
-	errGetcpu        error = getcpuError{}
-	errConcurrencyID error = concurrencyIDError{}
+// The state is final, so none of these is called.
 
-	errIndex = [...]error{ByCPU: errGetcpu, ByConcurrencyID: errConcurrencyID}
-)
-
-type getcpuError struct{}
-
-func (getcpuError) Unwrap() error {
-	_, _, err := kernel.Getcpu()
-	if errors.Is(err, errors.ErrUnsupported) {
-		return notSupportedError("only Linux tells the CPU and the node (getcpu(2))")
-	}
-	return fmt.Errorf("rseq: getcpu(2) was refused, by a seccomp filter? %w", err)
-}
-
-func (e getcpuError) Error() string { return e.Unwrap().Error() }
-
-type concurrencyIDError struct{}
-
-func (concurrencyIDError) Unwrap() error {
-	k := known.Load()
-	switch err := section.Convention(); {
-	case k.err != nil:
-		return k.err
-	case err != nil:
-		return notSupportedError("the concurrency id: %v", err)
-	case !k.info.Features.Has(FeatureMMCID):
-		return notSupportedError("the concurrency id needs Linux 6.3: this area has %d bytes of fields", k.info.Size)
-	}
-	return notSupportedError("the concurrency id: the calling thread is not registered")
-}
-
-func (e concurrencyIDError) Error() string { return e.Unwrap().Error() }
+func registerThread() int32       { return -1 }
+func mayAsk() error               { return nil }
+func confirm(i Info) (Info, bool) { return i, false }
+func refusal(*Info) (error, bool) { return nil, false }

@@ -2,7 +2,9 @@ package rseq
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -10,19 +12,41 @@ import (
 	"github.com/rseq-go/rseq/internal/abi"
 )
 
+// ErrNotSupported is what an error matches, by [errors.Is], when this build,
+// C library or kernel cannot do what was asked; the error around it says what
+// is missing and which version brings it. It matches [errors.ErrUnsupported].
+// Such an answer is final, for the process, or for the thread that it names. Any
+// other error (a filter's EPERM, say) may go away and is asked again.
+var ErrNotSupported error = notSupported{}
+
+type notSupported struct{}
+
+func (notSupported) Error() string { return "not supported" }
+
+func (notSupported) Is(target error) bool { return target == errors.ErrUnsupported }
+
+// notSupportedError is an ErrNotSupported that says what is missing.
+func notSupportedError(format string, args ...any) error {
+	return fmt.Errorf("rseq: %w: %s", ErrNotSupported, fmt.Sprintf(format, args...))
+}
+
+func notLinux() error {
+	return notSupportedError("restartable sequences are Linux's, this is %s", runtime.GOOS)
+}
+
 // Owner says who registered the rseq areas of this process's threads. The
 // kernel takes one registration per thread, so there is one owner.
 type Owner uint8
 
 const (
-	// OwnerNone: nobody did; every call answers by a slower, portable way.
+	// OwnerNone: none is registered; every call takes its slow path.
 	OwnerNone Owner = iota
-	// OwnerLibc: the C library (glibc 2.35 and later, and its backports), every
+	// OwnerLibc: the C library (glibc 2.35 and later, and its backports) registers every
 	// thread when it starts.
 	OwnerLibc
-	// OwnerSelf: this package, each thread when it first asks.
+	// OwnerSelf: this package registers each thread when it first asks.
 	OwnerSelf
-	// OwnerForeign: another library of the program.
+	// OwnerForeign: another library of the program registers threads.
 	OwnerForeign
 )
 
@@ -36,22 +60,21 @@ func (o Owner) MarshalText() ([]byte, error) { return []byte(o.String()), nil }
 // UnmarshalText reads what MarshalText returns.
 func (o *Owner) UnmarshalText(text []byte) error { return parse(o, text, ownerNames) }
 
-// Confirmation is the kernel's word on what the C library says.
+// Confirmation is the kernel's answer about the thread that asked.
 type Confirmation uint8
 
 const (
-	// NotAsked: the kernel was not asked, since no area was found to ask about.
+	// NotAsked: the kernel was not asked, because no area was found.
 	NotAsked Confirmation = iota
 	// Confirmed: the thread that asked is registered at exactly the address
 	// that Info describes, with length Info.RegisteredLen.
 	Confirmed
 	// Refuted: the thread that asked is not registered at all.
 	Refuted
-	// CouldNotAsk: a filter answers instead of the kernel, or cannot be told from
-	// it; Info.Reason has what was answered.
+	// CouldNotAsk: a filter answers in place of the kernel, or may do so; Info.Reason has
+	// the answer.
 	CouldNotAsk
-	// Elsewhere: the thread that asked is registered, at another address: by
-	// another library.
+	// Elsewhere: another library registered the thread that asked, at another address.
 	Elsewhere
 )
 
@@ -76,8 +99,8 @@ const (
 	ModeLegacy
 	// ModeV2: a longer registration, on a kernel that advertises more than 32 bytes:
 	// fewer writes, and a program that writes a read-only field is killed
-	// (Documentation/userspace-api/rseq.rst). So it is from Linux 7.1 and 7.0.10 on;
-	// Linux 7.0 to 7.0.9, which no one can tell from the outside, treat it as legacy.
+	// (Documentation/userspace-api/rseq.rst). Linux 7.0.10, 7.1 and later do so. Linux 7.0
+	// to 7.0.9, which cannot be told apart from them, treat it as legacy.
 	ModeV2
 )
 
@@ -138,9 +161,9 @@ func (f *Features) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
-// featuresOf returns the features of an area of so many bytes of fields. A kernel
-// that knows slice_ctrl says 33, so that its size differs from the 32 that glibc
-// 2.35 exports on any kernel.
+// featuresOf returns the features of an area with size bytes of fields. A kernel that
+// knows slice_ctrl says 33, so that its size differs from the 32 that glibc 2.35 exports
+// on any kernel.
 func featuresOf(size uint32) (f Features) {
 	for i, need := range []uint32{abi.NeedsCPUID, abi.NeedsNodeID, abi.NeedsMMCID, abi.NeedsSliceCtrl} {
 		if size >= need {
@@ -171,22 +194,22 @@ type Info struct {
 	AlignRequired uint32 // alignment that the kernel wants for that length, in bytes
 	AlignActual   uint32 // the address asked about is a multiple of it: a power of two, in bytes
 	Flags         uint32 // __rseq_flags, the flags of the registration
-	// Signature stands before every abort handler; 0 if registered with another,
-	// and unless Confirmed.
+	// Signature stands before every abort handler. It is 0 if the area is registered with
+	// another one, and unless Confirmed.
 	Signature         uint32
 	KernelFeatureSize uint32 // AT_RSEQ_FEATURE_SIZE, in bytes; 0 before Linux 6.3
 	KernelAlign       uint32 // AT_RSEQ_ALIGN, in bytes; 0 before Linux 6.3
 	Confirmed         Confirmation
 	Features          Features
 	Mode              Mode
-	// CriticalSections: they may run, see [CriticalSections]; not where the thread
-	// that asked is known to have no area for them (Refuted, Elsewhere).
+	// CriticalSections says that they may run, see [CriticalSections]. It is false if the
+	// thread that asked has no area for them (Refuted, Elsewhere).
 	CriticalSections bool
-	// Reason says why the owner is none, or what is doubtful; else empty.
+	// Reason says why there is no owner, or what is doubtful; else it is empty.
 	Reason string
 }
 
-// infoJSON is how an Info is encoded; nil, which is null, stands for what is not known.
+// infoJSON is how an Info is encoded. What is not known is nil, which is encoded as null.
 type infoJSON struct {
 	Owner             Owner        `json:"owner"`
 	Via               *string      `json:"via"`
@@ -246,7 +269,7 @@ func (i *Info) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
-// known0 is nil for zero, where that means that nothing is known.
+// known0 returns nil for zero, which means that the value is not known.
 func known0[T comparable](v T) *T {
 	if v == *new(T) {
 		return nil

@@ -6,7 +6,7 @@ import (
 	"github.com/rseq-go/rseq/internal/abi"
 )
 
-// counter is a struct cells at structs, and its words.
+// counter is a struct cells at structs, with n words.
 type counter struct{ n int }
 
 const counterStride = 0x40
@@ -39,7 +39,7 @@ func counterScenario(op string, x index, n int) *scenario {
 	const delta = 5
 	s := &scenario{
 		op: op, function: "cs_" + op + "_cpu_id", index: x, title: fmt.Sprintf("%d words", n),
-		args: []value{u64(structs), u64(delta)}, slow: -1, status: -1, tries: tries,
+		args: []value{u64(structs), u64(delta)}, slow: -1, status: -1, tries: abi.Tries,
 		start: onZero, gate: openGate(2), events: 3, gates: []int{abi.GateCSCPUID / 8},
 		fails: answers,
 		setup: func(m *memory) {
@@ -70,7 +70,7 @@ func counterScenario(op string, x index, n int) *scenario {
 		s.fails = slowly
 		done = func() outcome { return outcome{} }
 		s.gates = ownGates(x)
-	case x == mmCID: // Go calls that itself
+	case x == mmCID: // Go calls the function for mm_cid itself
 		s.function = "cs_add_mm_cid"
 		s.gates = []int{abi.GateCSMMCID / 8}
 	}
@@ -83,10 +83,7 @@ func counterScenario(op string, x index, n int) *scenario {
 	return s
 }
 
-// tries is TRIES of cs.h.
-const tries = 128
-
-// own is what operations on the thread's own index do first.
+// own is the pseudocode before body of an operation on the thread's own index.
 func own(s *scenario, body func(m *memory, i int) outcome) func(*memory, thread, gate) outcome {
 	return func(m *memory, t thread, _ gate) outcome {
 		if !t.registered {
@@ -96,8 +93,8 @@ func own(s *scenario, body func(m *memory, i int) outcome) func(*memory, thread,
 	}
 }
 
-// ownN is where an operation finds how many indexes there are: Cells have them in one
-// place, percpu's structs have those of each kind in a place of its own.
+// ownN returns the offset of the number of indexes in an operation's struct. Cells have one
+// number, the structs of percpu have one for each kind of index.
 func ownN(op string, x index) uint64 {
 	if op != "add" && x == mmCID {
 		return abi.OwnNMMCID
@@ -105,8 +102,8 @@ func ownN(op string, x index) uint64 {
 	return abi.OwnN
 }
 
-// ownGates has the words that must be open for an operation on a struct of percpu, which
-// Go calls by cpu_id.
+// ownGates returns the words of the gate that an operation on a struct of percpu needs. Go calls
+// the function for cpu_id, which may jump to the one for mm_cid.
 func ownGates(x index) []int {
 	if x == mmCID {
 		return []int{abi.GateCSCPUID / 8, abi.GateCSMMCID / 8}

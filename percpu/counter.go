@@ -20,8 +20,8 @@ import (
 // A counter takes some 150 bytes and 8 for each CPU that added to it. The words of a
 // CPU lie side by side in pages that it alone writes, a page at least.
 type Counter struct {
-	cells    rseq.Cells // first: cs.h
-	ids      int        // if it goes by concurrency id: then cells are so many; cs.h
+	cells    rseq.Cells // first: cs_common.h
+	ids      int        // if it goes by concurrency id: then cells are so many; cs_common.h
 	portable stripes[atomic.Int64]
 
 	mu   sync.Mutex

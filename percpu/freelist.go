@@ -23,7 +23,7 @@ import (
 // A list takes 8 bytes for each handle that it has room for and 144 more, from when
 // its CPU first pushes; there are 8 bytes for each possible CPU.
 type FreeList struct {
-	blocks unsafe.Pointer // first: *block of each index; cs.h
+	blocks unsafe.Pointer // first: *block of each index; cs_common.h
 	cpus   int            // how many there are, if by CPU number
 	perCPU atomic.Int64   // room in each list, the shared ones too
 	ids    int            // how many, if by concurrency id
@@ -40,7 +40,7 @@ type FreeList struct {
 }
 
 // block is a CPU's list: as many words as cap says follow. Sections alone write it,
-// until it is taken away. cs.h.
+// until it is taken away. cs_common.h.
 type block struct{ count, cap int64 }
 
 // none is the block of a CPU that has none yet: empty and full. Nothing beside it is

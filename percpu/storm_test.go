@@ -495,7 +495,7 @@ func TestInjected(t *testing.T) {
 	testutil.NeedCompilers(t)
 	out := testutil.Run(t, nil, testutil.GoTest(t, "injected", testutil.Injected), "-test.run", "^TestStorm", "-test.v")
 	t.Log(strings.Count(out, "--- PASS"), "passed,", strings.Count(out, "--- SKIP"), "skipped")
-	if !strings.Contains(out, "--- PASS: TestStormFreeList/sections/cpu_id/pestered/delay_at_5") {
+	if !strings.Contains(out, "--- PASS: TestStormFreeList/sections/cpu_id/disturbed/delay_at_5") {
 		t.Errorf("the delays were not compiled in:\n%.2000s", out)
 	}
 }

@@ -233,7 +233,7 @@ func TestManyPossible(t *testing.T) {
 		if testutil.Guest() {
 			t.Skip("measures: visits that a guest is too slow for give up")
 		}
-		filter := testutil.GoBuild(t, "../testdata/filter", nil)
+		filter := testutil.GoBuild(t, "../test/testdata/filter", nil)
 		self, err := os.Executable()
 		if err != nil {
 			t.Fatal(err)
@@ -324,7 +324,7 @@ func TestFenceRefused(t *testing.T) {
 		t.Skip("builds a program; not with -short")
 	}
 	testutil.NeedSections(t, rseq.ByCPU)
-	filter := testutil.GoBuild(t, "../testdata/filter", nil)
+	filter := testutil.GoBuild(t, "../test/testdata/filter", nil)
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)

@@ -24,7 +24,7 @@ const (
 	OffsetSliceCtrl  = 28
 )
 
-// How many bytes of fields an area must have for a field to be there.
+// An area has a field if its size is at least the field's Needs.
 const (
 	NeedsCPUIDStart = 20
 	NeedsCPUID      = 20
@@ -35,17 +35,24 @@ const (
 	NeedsSliceCtrl  = 33
 )
 
-// The first struct rseq: its bytes of fields, and with padding the length and the
-// alignment of a registration in legacy mode.
+// The first struct rseq: the bytes of its fields, its length with padding and its alignment.
+// A registration of that length is in legacy mode.
 const (
 	OriginalFeatureSize = 20
 	OriginalLen         = 32
 	OriginalAlign       = 32
 )
 
-// FlagSliceExtEnabled is the bit of struct rseq's flags that the kernel sets in an area
-// whose thread has the time slice extension.
-const FlagSliceExtEnabled = 32
+// Constants of the kernel's headers that golang.org/x/sys/unix does not have.
+const (
+	FlagUnregister         = 1   // RSEQ_FLAG_UNREGISTER: a flag of rseq(2)
+	CPUIDUninitialized     = -1  // RSEQ_CPU_ID_UNINITIALIZED: cpu_id of an area that is not registered
+	FlagSliceExtEnabled    = 32  // RSEQ_CS_FLAG_SLICE_EXT_ENABLED: a bit of struct rseq's flags: the thread has the time slice extension
+	AuxRseqFeatureSize     = 27  // AT_RSEQ_FEATURE_SIZE: an entry of the auxiliary vector: bytes of fields, Linux 6.3
+	AuxRseqAlign           = 28  // AT_RSEQ_ALIGN: another: the alignment of an area, Linux 6.3
+	MembarrierRseq         = 128 // MEMBARRIER_CMD_PRIVATE_EXPEDITED_RSEQ: a command of membarrier(2), Linux 5.10
+	MembarrierRegisterRseq = 256 // MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_RSEQ: the command that must come before it
+)
 
 // Signature is RSEQ_SIG by GOARCH.
 var Signature = map[string]uint32{
@@ -53,7 +60,7 @@ var Signature = map[string]uint32{
 	"arm64": 0xd428bc00,
 }
 
-// Fields are struct rseq's, in order, to the newest version.
+// Fields are the fields of struct rseq in the newest version, in order.
 var Fields = []Field{
 	{Name: "cpu_id_start", Type: "uint32_t", Offset: 0, Size: 4, Needs: 20, Linux: "4.18"},
 	{Name: "cpu_id", Type: "uint32_t", Offset: 4, Size: 4, Needs: 20, Linux: "4.18"},
@@ -64,7 +71,7 @@ var Fields = []Field{
 	{Name: "slice_ctrl", Type: "struct rseq_slice_ctrl", Offset: 28, Size: 4, Needs: 33, Linux: "7.0"},
 }
 
-// Layouts are what each glibc's own headers say, oldest first.
+// Layouts are the layouts in each glibc's own headers, the oldest first.
 var Layouts = []Layout{
 	{Glibc: "2.31", Linux: "5.10", SysRseq: false, Size: 32, Align: 32, FeatureSize: 20},
 	{Glibc: "2.36", Linux: "6.1", SysRseq: true, Size: 32, Align: 32, FeatureSize: 20},

@@ -1,23 +1,21 @@
 package kernel
 
-import "golang.org/x/sys/unix"
+import (
+	"golang.org/x/sys/unix"
 
-// Entries of the auxiliary vector, Linux 6.3 (317c8194e6ae).
-const (
-	atRseqFeatureSize = 27
-	atRseqAlign       = 28
+	"github.com/rseq-go/rseq/internal/abi"
 )
 
-// RseqFeatures returns how many bytes of fields the kernel has and what alignment it
-// wants of a longer area, zero where it does not tell. (The auxiliary vector is the
-// one that this process began with.)
+// RseqFeatures returns the kernel's feature size, in bytes, and the alignment that it
+// requires of an area longer than 32 bytes. Both are zero before Linux 6.3. They are in the
+// auxiliary vector, which a process gets when it starts.
 func RseqFeatures() (size, align uint32) {
 	vector, _ := unix.Auxv()
 	for _, entry := range vector {
 		switch entry[0] {
-		case atRseqFeatureSize:
+		case abi.AuxRseqFeatureSize:
 			size = uint32(entry[1])
-		case atRseqAlign:
+		case abi.AuxRseqAlign:
 			align = uint32(entry[1])
 		}
 	}

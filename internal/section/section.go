@@ -1,44 +1,49 @@
-// Package section has the Go declarations of the functions in cs_<arch>.s: the readers of
-// the calling thread's rseq area and the critical sections. They stand in assembly for
-// GNU as, in package rseq, which a program that uses this package must link; the compiler
-// calls them directly, with arguments in registers (Go's ABIInternal). There is nothing
-// between a caller and the first instruction.
+// Package section declares the functions of cs_<arch>.s in Go: the readers of the calling
+// thread's rseq area and the critical sections. They are assembly for GNU as and belong to
+// package rseq, which a program that uses this package must link. The compiler calls them
+// directly, with arguments in registers (Go's ABIInternal), without a trampoline.
 //
-// Such a function uses no stack and Go does not preempt it, since it is not Go's: the
-// thread cannot change while it runs, no garbage collection can end, and no stack moves.
-// So a pointer argument may point anywhere, stacks included, and what it points to stays.
+// Such a function uses no stack, and Go does not preempt it, since it is not Go code: while
+// it runs the goroutine stays on its thread, no garbage collection can end, and no stack
+// moves. So a pointer argument may point anywhere, stacks included, and what it points to
+// stays in place.
 //
 // # Slow paths
 //
-// An operation that may have to do something else has an argument slow: a Go function
-// that it jumps to in place of itself, with its own arguments but for slow, whose place
-// the [Gate] has. A slow function must be at package level, no closure, so that its value
-// is a constant. It returns to the operation's caller.
+// An operation with a slow path has an argument slow, a Go function. Where the section cannot
+// do the operation it jumps to slow with its own arguments; only slow itself is replaced, by
+// the address of the [Gate]. slow must be a function at package level and no closure, so
+// that its value is a constant. It returns to the caller of the operation.
 //
 // # Without sections
 //
 // In a build without cgo, with the build tag purego, or for another architecture than
-// amd64 and arm64 the functions have Go bodies, which take the slow path or answer
-// NotRegistered. The same bodies serve where [Convention] is an error.
+// amd64 and arm64 the functions have Go bodies, which take the slow path or return
+// NotRegistered. The same bodies are used where [Convention] returns an error.
 package section
 
-import "unsafe"
+import (
+	"unsafe"
 
-// A Gate says to the sections of one program or library where the rseq areas are. Zero
-// closes: then the slow path is taken, or the answer is NotRegistered. A plugin and its
-// host have a copy of the sections each, and so a gate each, but share package rseq.
+	"github.com/rseq-go/rseq/internal/abi"
+)
+
+// A Gate tells the sections of one program or library where the rseq areas are. A word that
+// is zero closes the gate: the section takes the slow path, or returns NotRegistered. A
+// plugin and its host have their own copies of the sections and so their own gates, but
+// share package rseq.
 //
-// All but Possible are bytes from the thread pointer to the area. Package rseq writes it,
-// atomically, Possible first.
+// Every word but Possible is the distance in bytes from the thread pointer to the area.
+// Package rseq writes the words atomically, Possible first.
 type Gate struct {
-	ReadCPUID, ReadNodeID, ReadMMCID uintptr // where a reader may read its field
-	CSCPUID, CSMMCID                 uintptr // where sections with that index may run
+	ReadCPUID, ReadNodeID, ReadMMCID uintptr // for the reader of that field
+	CSCPUID, CSMMCID                 uintptr // for sections with that index
 	Possible                         uint64  // how many indexes there can be
 }
 
-// Uninitialized is the kernel's cpu_id of an area that is not registered
-// (RSEQ_CPU_ID_UNINITIALIZED). Any negative cpu_id means that.
-const Uninitialized = -1
+// Uninitialized is the cpu_id of an area that is not registered. Another negative cpu_id
+// means the same: the C library writes -2 where its registration was refused.
+const Uninitialized = abi.CPUIDUninitialized
 
 // The types of slow paths.
 type (
@@ -52,12 +57,12 @@ type (
 	BatchSlow func(list unsafe.Pointer, v *uint64, n int, gate *Gate, status uint32) int
 )
 
-// Adopt opens the gate that a slow path was given, if it is that of a plugin's copy of the
-// sections. Package rseq sets it.
+// Adopt opens the gate that a slow path got, if it is the gate of a plugin's sections.
+// Package rseq sets Adopt.
 var Adopt = func(*Gate) {}
 
-// Disturbance is what befalls a thread inside a critical section in a live check:
-// enum rseqgo_disturbance of internal.h.
+// Disturbance is what a live check does to a thread that is inside a critical section: enum
+// rseqgo_disturbance of internal.h.
 type Disturbance int
 
 const (
@@ -66,9 +71,16 @@ const (
 	Migrated
 )
 
-// LiveCheck disturbs a thread made for the purpose in a critical section, so many
-// times, and counts how often the section was aborted, as it must be, and how
-// often it ran on. Unarmed, the section is none, so that nothing aborts it. The
-// error says why a round could not be played. Package rseq sets it; nil where
-// there are no critical sections.
+// Disturbances are all of them.
+var Disturbances = [...]Disturbance{Preempted, Signalled, Migrated}
+
+func (d Disturbance) String() string {
+	return [...]string{Preempted: "preempted", Signalled: "signalled", Migrated: "migrated"}[d]
+}
+
+// LiveCheck makes a thread and disturbs it inside a critical section, rounds times. It counts
+// how often the kernel aborted the section, as it must, and how often the section ran on.
+// Unarmed, the section has no descriptor and cannot be aborted: so the check can be seen to
+// fail. The error says why there were fewer rounds. Package rseq sets LiveCheck; it is nil
+// in a build without critical sections.
 var LiveCheck func(how Disturbance, rounds int, unarmed bool) (aborted, survived int, err error)
