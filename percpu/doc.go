@@ -16,7 +16,7 @@
 //	a channel or a stack of free handles    FreeList
 //	a map or a cache for each CPU           Slots
 //
-// A zero Counter, UintCounter, FloatCounter or RWMutex is ready to use, as a variable or as a
+// A zero Counter, UintCounter, FloatCounter, RWMutex or Pool is ready to use, as a variable or as a
 // field of a struct. All types are exact and may be used from any goroutine at any time: no
 // update is lost, no handle is in two places.
 //
@@ -42,14 +42,15 @@
 // is an error; on free lists and pools also where [rseq.Index.Fence] fails. It then uses data
 // of another kind, shares: one for each CPU where the processor tells the CPU's number quickly
 // (RDPID), and else as many as goroutines run at one moment. Nothing has to be set up. The
-// first free list or pool of a process takes some 20 milliseconds to make, since it registers
-// for fences. A lock has that done in the background.
+// first [NewFreeList] or [NewPool] of a process takes some 20 milliseconds, since it registers
+// for fences. A lock and a zero Pool have that done in the background.
 //
 // # Memory
 //
 // Memory for a CPU is allocated when that CPU first uses an object. A [Counter] takes some 150
 // bytes and 8 more for each CPU that adds; one that was never used takes 64. The types say what
-// they take. A program whose threads are few and roam over many CPUs may prefer [Compact].
+// they take. The size of a [Pool] is how many values may wait in it: as many as have users at
+// the busiest moment. A program whose threads are few and roam over many CPUs may prefer [Compact].
 //
 // A size that a caller gives, of handles per CPU, counters, bounds or values, is at most 1<<30,
 // and no object takes more than 1 TiB at a time (1 GiB where an int has 32 bits). More is an

@@ -2,8 +2,10 @@ package percpu_test
 
 import (
 	"bytes"
+	"encoding/json"
 	"expvar"
 	"fmt"
+	"io"
 	"log"
 	"sync"
 
@@ -159,15 +161,30 @@ func ExampleCompact() {
 	// Output: 2
 }
 
-// Buffers stay, with the memory that they grew to, when the garbage collector runs.
+// Buffers stay, with the memory that they grew to, when the garbage collector runs; but one
+// huge message does not keep its memory for ever.
 func ExamplePool() {
-	buffers := percpu.NewPool[bytes.Buffer](1000, nil)
+	buffers := percpu.Pool[bytes.Buffer]{
+		Keep: func(b *bytes.Buffer) bool {
+			b.Reset()
+			return b.Cap() <= 64<<10
+		},
+	}
 	b := buffers.Get()
-	b.Reset()
 	fmt.Fprintf(b, "hello")
 	fmt.Println(b)
 	buffers.Put(b)
 	// Output: hello
+}
+
+// As many encoders may wait as there are workers: more would never be used.
+func ExampleNewPool() {
+	const workers = 8
+	encoders := percpu.NewPool(workers, func(e *json.Encoder) { *e = *json.NewEncoder(io.Discard) })
+	e := encoders.Get()
+	defer encoders.Put(e)
+	fmt.Println(e.Encode("hello"))
+	// Output: <nil>
 }
 
 // A cache for each CPU, under a lock for which goroutines on other CPUs do not wait.

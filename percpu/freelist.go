@@ -2,6 +2,7 @@ package percpu
 
 import (
 	"fmt"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"unsafe"
@@ -324,6 +325,16 @@ func (l *FreeList) take(indexes []int) ([]*block, error) {
 
 // fence is a variable for tests.
 var fence = rseq.Index.Fence
+
+// outlast waits until no section is under way that began before, and what was done before
+// on every CPU is visible.
+func outlast(index rseq.Index) {
+	if fence(index, -1) != nil {
+		// A goroutine in a section is at no safe point. A whole collection finds each at one.
+		canFence.Store(false)
+		runtime.GC()
+	}
+}
 
 // room returns the number of handles that each list has room for.
 func (l *FreeList) room() int { return int(l.perCPU.Load()) }

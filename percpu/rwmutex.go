@@ -1,7 +1,6 @@
 package percpu
 
 import (
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -239,12 +238,7 @@ func (r *readers) close(l *RWMutex) {
 	begin := now()
 	r.fold.Lock()
 	r.state.Store(draining)
-	if fence(r.index(), -1) != nil {
-		// Sections that loaded the state before may still add. A goroutine in one is at no
-		// safe point, so a whole collection, which finds each at one, outlasts them.
-		canFence.Store(false)
-		runtime.GC()
-	}
+	outlast(r.index()) // sections that loaded the state before may still add
 	counted := r.counted()
 	r.moved += counted
 	rest := r.rest.Load() + counted

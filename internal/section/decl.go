@@ -148,6 +148,12 @@ func Push(list unsafe.Pointer, v uint64, slow PushSlow, status uint32) bool
 //go:noescape
 func Pop(list unsafe.Pointer, slow PopSlow, status uint32) (v uint64, ok bool)
 
+// Take is Pop of an address.
+//
+//go:linkname Take rseqgo_v1_cs_pop_cpu_id
+//go:noescape
+func Take(list unsafe.Pointer, slow TakeSlow, status uint32) (v unsafe.Pointer, ok bool)
+
 //go:linkname PushBatch rseqgo_v1_cs_push_batch_cpu_id
 //go:noescape
 func PushBatch(list unsafe.Pointer, v *uint64, n int, slow BatchSlow, status uint32) int

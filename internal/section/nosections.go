@@ -5,6 +5,7 @@ package section
 import (
 	"unsafe"
 
+	"github.com/rseq-go/rseq/internal/abi"
 	"github.com/rseq-go/rseq/internal/processor"
 )
 
@@ -99,6 +100,10 @@ func Push(list unsafe.Pointer, v uint64, slow PushSlow, status uint32) bool {
 
 func Pop(list unsafe.Pointer, slow PopSlow, status uint32) (v uint64, ok bool) {
 	return PortablePop(list, slow, status)
+}
+
+func Take(list unsafe.Pointer, slow TakeSlow, _ uint32) (v unsafe.Pointer, ok bool) {
+	return slow(list, nil, abi.NotRegistered)
 }
 
 func PushBatch(list unsafe.Pointer, v *uint64, n int, slow BatchSlow, status uint32) int {
