@@ -43,7 +43,7 @@ func TestHistogram(t *testing.T) {
 		want           map[int]uint64 // what is not zero
 	}{
 		{nil, []float64{-5, 0, 5}, map[int]uint64{0: 3}},
-		{[]float64{1, 2.5, 10}, []float64{-1e300, 1, 1.5, 2.5, 2.5000001, 10, 11, math.MaxFloat64, -0.0}, map[int]uint64{0: 3, 1: 2, 2: 2, 3: 2}},
+		{[]float64{1, 2.5, 10}, []float64{-1e300, 1, 1.5, 2.5, 2.5000001, 10, 11, math.MaxFloat64, 0}, map[int]uint64{0: 3, 1: 2, 2: 2, 3: 2}},
 		{[]float64{-math.MaxFloat64, 0, math.MaxFloat64}, []float64{-math.MaxFloat64, 5e-324, math.MaxFloat64}, map[int]uint64{0: 1, 2: 2}},
 		{many, []float64{0, 1, 2, 99, 198, 199}, map[int]uint64{0: 1, 1: 2, 50: 1, 99: 1, 100: 1}},
 	} {

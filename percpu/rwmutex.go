@@ -28,7 +28,7 @@ import (
 // one in the next Lock, whose caller is then in the traceback. If there are other readers
 // nothing notices it, also as in sync.
 //
-// A lock takes 48 bytes. One that was ever open takes some 350 more, and 16 for each CPU that
+// A lock takes 48 bytes. One that was ever open takes some 270 more, and 16 for each CPU that
 // reads. It must not be copied.
 type RWMutex struct {
 	readers atomic.Pointer[readers] // first: internal/abi; nil until the lock is first open

@@ -25,11 +25,11 @@ var _ = [...][0]int{
 	[unsafe.Sizeof(Gate{}) - abi.GateSize]int{},
 }
 
-// Own is the gate of the program or library that this code is linked into. In code that was
+// Here is the gate of the program or library that this code is linked into. In code that was
 // inlined into a plugin it is the plugin's.
 //
-//go:linkname Own rseqgo_v1_gate
-var Own Gate
+//go:linkname Here rseqgo_v1_gate
+var Here Gate
 
 // Convention returns nil if the compiler passes arguments and results as cs_<arch>.s
 // expects, and an error if not. After an error nothing else here may be called until

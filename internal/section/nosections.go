@@ -12,8 +12,8 @@ import (
 // Enabled is true in a build that has critical sections.
 const Enabled = false
 
-// Own is unused: without sections there is nothing to open.
-var Own Gate
+// Here is unused: without sections there is nothing to open.
+var Here Gate
 
 // Convention returns nil: the Go compiler makes both sides of each call.
 func Convention() error { return nil }
