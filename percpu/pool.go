@@ -155,9 +155,13 @@ func (p *Pool[T]) out(h *header) *T {
 // Put gives back a value that Get returned. The caller must not use it any more. A pointer
 // that no Get of this pool returned is ignored. Put panics if the value is in the pool already.
 func (p *Pool[T]) Put(v *T) {
-	if s := p.set.Load(); s != nil && s.list != nil && p.Keep == nil {
+	if s := p.set.Load(); s != nil && s.list != nil {
 		h := s.find(p.header(v))
 		if h != nil && h.state == isOut {
+			if p.Keep != nil && !p.Keep(v) {
+				p.forget(h)
+				return
+			}
 			h.state = isFree
 			release(unsafe.Pointer(h))
 			if p.set.Load() != s || !section.Push(unsafe.Pointer(s.list), uint64(uintptr(unsafe.Pointer(h))), slowPush, 0) {
