@@ -10,16 +10,18 @@ type arch struct {
 	name          string // GOARCH
 	machine       elf.Machine
 	compiler      string // for its programs
+	source        string // the file that has its sections
 	unicorn       [2]int // architecture and mode
 	registers     []register
 	nop           []byte
-	flags         uint64 // at first
+	firstFlags    uint64
 	reorders      bool   // loads
 	signature     uint64 // bytes in front of an abort address that are no instruction
 	threadPointer int    // by unicorn's number
 	zeroVector    int    // that Go keeps zero, or 0; by unicorn's number
 
 	sp, pc int // as are all below: places in registers
+	flags  int // or -1: there are none
 	link   int // has the return address, or -1: that is on the stack
 	// Go's ABIInternal: arguments and results, the context of closure calls, and what a
 	// function keeps.

@@ -274,7 +274,7 @@ func mutants(root, dir string, chosen []operation) error {
 
 // find has the mutant found in each section that has it.
 func (m *mutant) find(a *arch, root, path string, chosen []operation) (text string, err error) {
-	source, err := os.ReadFile(filepath.Join(root, "cs_"+a.name+".s"))
+	source, err := os.ReadFile(filepath.Join(root, a.source))
 	if err != nil {
 		return "", err
 	}
@@ -370,14 +370,15 @@ func tryScenarios(i *image, scenarios []*scenario, events int) (ran map[uint64]u
 
 // assemble makes a program of the sections alone.
 func assemble(a *arch, root, path, source string) (*image, error) {
-	if err := os.WriteFile(path+".s", []byte(source), 0o600); err != nil {
+	file := path + filepath.Ext(a.source)
+	if err := os.WriteFile(file, []byte(source), 0o600); err != nil {
 		return nil, err
 	}
 	cc := a.compiler
 	if a.name == runtime.GOARCH {
 		cc = "gcc"
 	}
-	c := exec.Command(cc, "-nostdlib", "-static", "-no-pie", "-Wl,-e,0", "-o", path, path+".s")
+	c := exec.Command(cc, "-nostdlib", "-static", "-no-pie", "-Wl,-e,0", "-o", path, file)
 	c.Dir = root // for .include
 	if out, err := c.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("%s: %w\n%s", strings.Join(c.Args, " "), err, out)

@@ -113,7 +113,7 @@ func (m *mistake) make(text string) (string, error) {
 // one's. There are some that look at programs of each architecture, and name it.
 func (m *mistake) here() bool {
 	name := strings.TrimSuffix(m.file, path.Ext(m.file))
-	for _, arch := range []string{"amd64", "arm64"} {
+	for _, arch := range []string{"amd64", "arm64", "riscv64"} {
 		if strings.HasSuffix(name, "_"+arch) && arch != runtime.GOARCH && !strings.Contains(m.command(), arch) {
 			return false
 		}

@@ -1,4 +1,4 @@
-//go:build linux && !android && cgo && !purego && (amd64 || arm64)
+//go:build linux && !android && cgo && !purego && (amd64 || arm64 || riscv64)
 
 package test
 
@@ -25,7 +25,7 @@ var sectionOps = []string{"add", "count", "read_lock", "push", "pop", "push_batc
 
 func sectionNames(machine elf.Machine) (names []string) {
 	ops := sectionOps
-	if machine == elf.EM_AARCH64 { // on x86 a plain store releases
+	if machine != elf.EM_X86_64 { // there a plain store releases
 		ops = append(slices.Clone(ops), "load_cbne_store_store_release", "load_cbne_memcpy_store_release")
 	}
 	for _, op := range ops {
@@ -35,13 +35,12 @@ func sectionNames(machine elf.Machine) (names []string) {
 }
 
 // TestELF reads programs as the linker left them: each critical section's
-// metadata is whole and true, in each way of linking, for both architectures.
+// metadata is whole and true, in each way of linking, for each architecture.
 func TestELF(t *testing.T) {
 	testutil.NeedCompilers(t)
-	for _, arch := range []string{"amd64", "arm64"} {
+	for arch, cc := range map[string]string{"amd64": "x86_64-linux-gnu-gcc", "arm64": "aarch64-linux-gnu-gcc", "riscv64": "riscv64-linux-gnu-gcc"} {
 		env := []string{"GOARCH=" + arch, "CGO_ENABLED=1"}
 		if arch != runtime.GOARCH {
-			cc := map[string]string{"amd64": "x86_64-linux-gnu-gcc", "arm64": "aarch64-linux-gnu-gcc"}[arch]
 			if _, err := exec.LookPath(cc); err != nil {
 				t.Logf("%s not linked: %v", arch, err)
 				continue
@@ -97,7 +96,8 @@ func openImage(t *testing.T, path string) *image {
 			}
 			kind := elf.R_TYPE64(rela.Info)
 			if file.Machine == elf.EM_X86_64 && kind == uint32(elf.R_X86_64_RELATIVE) ||
-				file.Machine == elf.EM_AARCH64 && kind == uint32(elf.R_AARCH64_RELATIVE) {
+				file.Machine == elf.EM_AARCH64 && kind == uint32(elf.R_AARCH64_RELATIVE) ||
+				file.Machine == elf.EM_RISCV && kind == uint32(elf.R_RISCV_RELATIVE) {
 				i.words[rela.Off] = uint64(rela.Addend)
 			}
 		}
@@ -144,7 +144,7 @@ func (i *image) array(t *testing.T, section string) (words []uint64) {
 
 func checkELF(t *testing.T, path string) {
 	i := openImage(t, path)
-	signature := abi.Signature[map[elf.Machine]string{elf.EM_X86_64: "amd64", elf.EM_AARCH64: "arm64"}[i.Machine]]
+	signature := abi.Signature[map[elf.Machine]string{elf.EM_X86_64: "amd64", elf.EM_AARCH64: "arm64", elf.EM_RISCV: "riscv64"}[i.Machine]]
 	framed := i.frames(t)
 	var descriptors []uint64
 	functions := map[uint64]elf.Symbol{} // by start of the section
@@ -250,7 +250,7 @@ func TestTwoVersions(t *testing.T) {
 	dir := t.TempDir()
 	var objects []string
 	root := testutil.Root(t)
-	for _, pattern := range []string{"*.h", "*.c", "cs_" + runtime.GOARCH + ".s"} {
+	for _, pattern := range []string{"*.h", "*.c", "cs_" + runtime.GOARCH + ".[sS]"} {
 		files, err := filepath.Glob(filepath.Join(root, pattern))
 		if err != nil || len(files) == 0 {
 			t.Fatal(pattern, err)
@@ -271,7 +271,7 @@ func TestTwoVersions(t *testing.T) {
 		}
 	}
 	for n, file := range objects { // the assembler looks for cs_common.h where it runs, before anywhere else
-		if strings.HasSuffix(file, ".s") {
+		if strings.EqualFold(filepath.Ext(file), ".s") {
 			objects[n] = filepath.Join(dir, strconv.Itoa(n)+".o")
 			testutil.Run(t, nil, "env", "-C", filepath.Dir(file), "gcc", "-c", "-o", objects[n], filepath.Base(file))
 		}

@@ -207,7 +207,8 @@ func (s system) buildDynamic(ctx context.Context, root string) error {
 		s.build(ctx, []string{"CGO_CFLAGS=-O2 -Wa,--defsym,RSEQGO_INJECT=1"},
 			"go", "test", "-c", "-vet=off", small, "-o", filepath.Join(programs, "injected"), "./test"))
 	files, _ := filepath.Glob("*.c")
-	files = append(files, "cs_"+s.arch+".s")
+	sections, _ := filepath.Glob("cs_" + s.arch + ".[sS]")
+	files = append(files, sections...)
 	for name, without := range cPrograms {
 		args := append(s.compiler(), "-O2", "-o", filepath.Join(programs, name), "test/testdata/"+name+".c")
 		for _, f := range files {

@@ -146,7 +146,7 @@ func (im *image) auxiliary(key uint64) uint64 {
 	return 0
 }
 
-var machines = map[string]elf.Machine{"amd64": elf.EM_X86_64, "arm64": elf.EM_AARCH64}
+var machines = map[string]elf.Machine{"amd64": elf.EM_X86_64, "arm64": elf.EM_AARCH64, "riscv64": elf.EM_RISCV}
 
 var errNotELF = errors.New("no ELF object of this machine's")
 
@@ -386,8 +386,8 @@ func (im *image) owner(address, tp uint64) (Owner, *object) {
 }
 
 // dtvOffset is where a thread's DTV is named, from its thread pointer (glibc's
-// tcbhead_t; also musl's on amd64).
-var dtvOffset = map[string]uint64{"amd64": 8, "arm64": 0}
+// tcbhead_t; also musl's on amd64). On riscv64 that is in front of it.
+var dtvOffset = map[string]uint64{"amd64": 8, "arm64": 0, "riscv64": ^uint64(15)}
 
 // programTLS returns where the main program's thread-local variables are: beside the
 // thread pointer, since they are static TLS and come first.
@@ -396,9 +396,12 @@ func (im *image) programTLS(tp uint64) (from, to uint64) {
 		return 0, 0
 	}
 	size, align := im.program.tls.Memsz, im.program.tls.Align
-	if runtime.GOARCH == "arm64" {
+	switch runtime.GOARCH {
+	case "arm64":
 		from = (tp + 16 + align - 1) &^ (align - 1)
 		return from, from + size
+	case "riscv64":
+		return tp, tp + size
 	}
 	return tp - (size+align-1)&^(align-1), tp
 }
