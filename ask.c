@@ -104,7 +104,7 @@ static struct rseqgo_registration registered_anywhere(void)
 	struct rseqgo_registration r = { .error = e ? -e : EPROTO };
 
 	if (e == -EFAULT)
-		r = (struct rseqgo_registration){ .state = RSEQGO_NOT_REGISTERED };
+		r = (struct rseqgo_registration){ .state = RSEQGO_UNREGISTERED };
 	return r;
 }
 
@@ -170,7 +170,7 @@ struct rseqgo_registration rseqgo_look(ptrdiff_t first)
 	if (r.error)
 		return r;
 	r = registered_anywhere();
-	if (r.state == RSEQGO_NOT_REGISTERED || r.error != EINVAL)
+	if (r.state == RSEQGO_UNREGISTERED || r.error != EINVAL)
 		return r;
 	if (first) {
 		r = rseqgo_ask(first, RSEQGO_ORIGINAL_LEN);

@@ -4,6 +4,7 @@ package rseq
 
 /*
 #include "internal.h"
+#include "rseqgo.h"
 
 // What Go calls in cs_<arch>.s.
 #define FUNCTION(name, op) \
@@ -32,7 +33,6 @@ BY_CPU(load_cbne_store_store_release)
 BY_CPU(load_cbne_memcpy_store)
 BY_CPU(load_cbne_memcpy_store_release)
 extern void rseqgo_v1_convention(void) RSEQGO_HIDDEN;
-extern char rseqgo_v1_gate[] RSEQGO_HIDDEN;
 */
 import "C"
 
@@ -55,6 +55,22 @@ var _ = [...][0]int{
 	[Raced - abi.Raced]int{},
 	[OutOfRange - abi.OutOfRange]int{},
 	[NotRegistered - abi.NotRegistered]int{},
+
+	// So does C, by rseqgo.h.
+	[C.RSEQGO_DONE - abi.Done]int{},
+	[C.RSEQGO_COMPARE_FAILED - abi.CompareFailed]int{},
+	[C.RSEQGO_RACED - abi.Raced]int{},
+	[C.RSEQGO_OUT_OF_RANGE - abi.OutOfRange]int{},
+	[C.RSEQGO_NOT_REGISTERED - abi.NotRegistered]int{},
+	[C.RSEQGO_BY_CPU - ByCPU]int{},
+	[C.RSEQGO_BY_CONCURRENCY_ID - ByConcurrencyID]int{},
+	[unsafe.Offsetof(C.struct_rseqgo_cells{}.base) - abi.CellsBase]int{},
+	[unsafe.Offsetof(C.struct_rseqgo_cells{}.n) - abi.CellsN]int{},
+	[unsafe.Offsetof(C.struct_rseqgo_cells{}.stride) - abi.CellsStride]int{},
+	[unsafe.Offsetof(C.struct_rseqgo_gate{}.cs_cpu_id) - abi.GateCSCPUID]int{},
+	[unsafe.Offsetof(C.struct_rseqgo_gate{}.cs_mm_cid) - abi.GateCSMMCID]int{},
+	[unsafe.Offsetof(C.struct_rseqgo_gate{}.possible) - abi.GatePossible]int{},
+	[unsafe.Sizeof(C.struct_rseqgo_gate{}) - abi.GateSize]int{},
 }
 
 // The linker takes a section from the C part if cgo names it here. Where the compiler has

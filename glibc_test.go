@@ -34,14 +34,14 @@ func TestQueryAgreesWithC(t *testing.T) {
 	if err != nil || info.Confirmed != rseq.Confirmed {
 		t.Fatalf("%+v, %v", info, err)
 	}
-	// The offset is the same in every program only up to glibc 2.40, where the
-	// area is in struct pthread; later it depends on the program's TLS.
+	// The offset is not compared: up to glibc 2.40 the area is in struct pthread, and the
+	// offset is the same in every program. Later it depends on the program's TLS.
 	if info.Size >= 24 != (want.FeatureSize >= 24) || info.Offset == 0 || info.AlignActual < info.AlignRequired {
 		t.Errorf("%+v disagrees with C: %+v", info, want)
 	}
 }
 
-// TestDiscoveryElsewhere plays C libraries and kernels that are not here: the
+// TestDiscoveryElsewhere simulates C libraries and kernels that this machine does not have: the
 // 20/32 rule of librseq's src/rseq.c.
 func TestDiscoveryElsewhere(t *testing.T) {
 	if testing.Short() {
@@ -50,7 +50,7 @@ func TestDiscoveryElsewhere(t *testing.T) {
 	fake := testutil.CC(t, append([]string{"test/testdata/fake.c"}, testutil.CPart(t, "ask.c", "glibc.c", "own.c", "owner.c")...)...)
 	for _, c := range []struct {
 		name                    string
-		libcSize, feature, need int // what glibc and the kernel say; bytes usable
+		libcSize, feature, need int // of glibc and of the kernel; the bytes that are usable
 	}{
 		{"no symbols, Linux 6.12", -1, 28, 0},
 		{"tunable off", 0, 28, 0},
@@ -77,8 +77,8 @@ func TestDiscoveryElsewhere(t *testing.T) {
 	}
 }
 
-// TestOwnLength: an area of our own is registered by the length that the kernel
-// advertises, or by 32 bytes where that or the alignment is more than there is room for.
+// TestOwnLength: an area of our own is registered with the kernel's feature size as its length, or
+// with 32 bytes if there is no room for that length or alignment.
 func TestOwnLength(t *testing.T) {
 	testutil.NeedCompilers(t)
 	truth := testutil.AskTruth(t, testutil.TunableOff)
@@ -92,7 +92,7 @@ func TestOwnLength(t *testing.T) {
 		{57, 64, 32, 32}, {56, 128, 32, 32}, {512, 512, 32, 32},
 	} {
 		if c.length > 32 && c.length < int(truth.FeatureSize) {
-			continue // this kernel wants more
+			continue // this kernel requires more
 		}
 		got := testutil.Run(t, []string{testutil.TunableOff}, fake, "-1", fmt.Sprint(c.feature), fmt.Sprint(c.align), "register")
 		if want := fmt.Sprintf("%d %d %d\n", rseq.OwnerSelf, c.length, c.size); got != want {
@@ -113,10 +113,10 @@ func TestTunableOff(t *testing.T) {
 	testutil.Run(t, []string{testutil.TunableOff}, command, "doctor")
 }
 
-// TestReferences: what C code that refers to glibc's symbols by name sees, and needs, by
-// linker and code model. A strong reference is right and needs GLIBC_2.35, in a program
-// that is not position-independent by a copy. A weak one may be NULL for ever. A hidden
-// one beside a strong one makes the link fail.
+// TestReferences: what C code sees and needs that refers to glibc's symbols by name, for each
+// linker and code model. A strong reference is right, and makes the program need GLIBC_2.35;
+// in a program that is not position-independent it makes a copy. A weak one may be NULL. A
+// hidden one beside a strong one does not link.
 func TestReferences(t *testing.T) {
 	testutil.NeedCompilers(t)
 	if !testutil.AskTruth(t).Symbols {
@@ -150,7 +150,7 @@ func TestReferences(t *testing.T) {
 	}
 }
 
-// linkers returns those that are here.
+// linkers returns the installed linkers.
 func linkers(t *testing.T) (here []string) {
 	for _, linker := range []string{"bfd", "gold", "lld", "mold"} {
 		if _, err := exec.LookPath("ld." + linker); err == nil {
@@ -185,8 +185,8 @@ func needsGlibc235(t *testing.T, program string) bool {
 	return false
 }
 
-// TestNeedsNoNewGlibc: no way of linking makes a program that older C libraries
-// refuse for this package's sake.
+// TestNeedsNoNewGlibc: no way of linking makes a program that needs glibc 2.35 because of this
+// package.
 func TestNeedsNoNewGlibc(t *testing.T) {
 	testutil.NeedCompilers(t)
 	if !testutil.OnGlibc() {
@@ -205,9 +205,9 @@ func TestNeedsNoNewGlibc(t *testing.T) {
 	}
 }
 
-// TestCUser builds C code of another package that includes glibc.h the way the
-// documentation says, and compares its reading with Go's: also the fields that the
-// struct of an older glibc's header does not have.
+// TestCUser builds C code in another package, which includes glibc.h as documented, and compares
+// what it reads with what Go reads, also by the header of an older glibc, whose struct has
+// fewer fields.
 func TestCUser(t *testing.T) {
 	dir := testutil.Root(t)
 	for _, glibc := range []string{abi.Layouts[0].Glibc, abi.Layouts[len(abi.Layouts)-1].Glibc} {

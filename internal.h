@@ -41,7 +41,7 @@
 enum rseqgo_state {
 	RSEQGO_COULD_NOT_ASK,  /* a filter answers, or the answer fits both */
 	RSEQGO_REGISTERED,
-	RSEQGO_NOT_REGISTERED, /* this thread has no registration at all */
+	RSEQGO_UNREGISTERED,   /* this thread has no registration at all */
 };
 
 struct rseqgo_registration {

@@ -233,8 +233,8 @@ static int decide(void)
 			return RSEQGO_ELSEWHERE;
 		return set_foreign(here);
 	}
-	if (here->state != RSEQGO_NOT_REGISTERED &&
-	    there->state != RSEQGO_NOT_REGISTERED)
+	if (here->state != RSEQGO_UNREGISTERED &&
+	    there->state != RSEQGO_UNREGISTERED)
 		return RSEQGO_ELSEWHERE;
 	/* Another library registers some threads, or no thread is registered.
 	 * A library that says by its symbols that it registers threads is the

@@ -145,7 +145,7 @@ func counterOf(options ...percpu.Option) instance {
 			c.Add(1)
 		}
 		return nil
-	}, func(ops int64) error { return mustBe(c.Load(), ops) }}
+	}, func(ops int64) error { return mustBe(c.Value(), ops) }}
 }
 
 func newCounters(int) instance {
@@ -164,12 +164,12 @@ func newCounters(int) instance {
 		return nil
 	}, func(ops int64) error {
 		var others int64
-		for i := range c.Len() {
+		for i, n := range c.All() {
 			if i != 3 {
-				others += c.Load(i)
+				others += n
 			}
 		}
-		return errors.Join(mustBe(c.Load(3), ops), mustBe(others, 0))
+		return errors.Join(mustBe(c.At(3).Value(), ops), mustBe(others, 0))
 	}}
 }
 

@@ -21,7 +21,7 @@ func init() {
 	a.sp, a.pc, a.flags = a.place("rsp"), a.place("rip"), a.place("flags")
 	a.arguments = a.places("rax", "rbx", "rcx", "rdi", "rsi", "r8", "r9", "r10", "r11")
 	a.context = a.place("rdx")
-	a.kept = a.places("rbp", "r14", "r15") // r15: the GOT of dynamically linked Go
+	a.kept = a.places("rbp", "r14", "r15") // r15 is the GOT in dynamically linked Go programs
 	a.opening = a.places("rdx", "flags")
 	a.cArguments = a.places("rdi", "rsi", "rdx", "rcx", "r8", "r9")
 	a.cResult = a.place("rax")

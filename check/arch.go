@@ -2,35 +2,35 @@ package main
 
 import "debug/elf"
 
-// registers has an architecture's registers, in the order of arch.registers.
+// registers has the values of an architecture's registers, in the order of arch.registers.
 type registers [36]uint64
 
-// arch is what the check knows of an architecture; each has a file.
+// arch describes an architecture. Each has a file.
 type arch struct {
 	name          string // GOARCH
 	machine       elf.Machine
-	compiler      string // for its programs
-	source        string // the file that has its sections
-	unicorn       [2]int // architecture and mode
+	compiler      string // the C compiler
+	source        string // the file that has the sections
+	unicorn       [2]int // unicorn's architecture and mode
 	registers     []register
 	nop           []byte
-	firstFlags    uint64
-	reorders      bool   // loads
-	signature     uint64 // bytes in front of an abort address that are no instruction
-	threadPointer int    // by unicorn's number
-	zeroVector    int    // that Go keeps zero, or 0; by unicorn's number
+	firstFlags    uint64 // the flags before a call
+	reorders      bool   // loads may be reordered
+	signature     uint64 // bytes before an abort address that are no instruction
+	threadPointer int    // unicorn's number of the thread pointer
+	zeroVector    int    // unicorn's number of the vector register that Go keeps zero; 0 if none
 
-	sp, pc int // as are all below: places in registers
-	flags  int // or -1: there are none
-	link   int // has the return address, or -1: that is on the stack
-	// Go's ABIInternal: arguments and results, the context of closure calls, and what a
-	// function keeps.
+	sp, pc int // this and what follows are indexes of registers
+	flags  int // the flags, or -1 if there are none
+	link   int // the register with the return address, or -1 if that is on the stack
+	// Go's ABIInternal: the registers of arguments and results, the context register of
+	// closure calls, and the registers that a function preserves.
 	arguments []int
 	context   int
 	kept      []int
-	// What may have changed where a section jumps to the portable function.
+	// The registers that a section may change before it jumps to the portable function.
 	opening []int
-	// The C convention.
+	// The registers of arguments in C.
 	cArguments []int
 	cResult    int
 	cKept      []int
@@ -38,7 +38,7 @@ type arch struct {
 
 type register struct {
 	name string
-	id   int // unicorn's
+	id   int // unicorn's number
 }
 
 var arches []*arch

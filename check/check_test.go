@@ -25,7 +25,7 @@ func root(t *testing.T) string {
 	return root
 }
 
-// TestRight: of two operations all schedules are right, and as many as recorded.
+// TestRight: all schedules of two operations are right, and their number is the recorded one.
 func TestRight(t *testing.T) {
 	for _, a := range arches {
 		i, err := build(a, root(t), t.TempDir())
@@ -44,7 +44,7 @@ func TestRight(t *testing.T) {
 	}
 }
 
-// TestMutantNotFound: a mutant that changes nothing is not said to be found.
+// TestMutantNotFound: a mutant that changes nothing is reported as not found.
 func TestMutantNotFound(t *testing.T) {
 	same := func(source string) string { return source }
 	m := mutant{name: "no fault", edit: both(same, same)}
@@ -56,7 +56,7 @@ func TestMutantNotFound(t *testing.T) {
 	}
 }
 
-// TestUncovered: an instruction that no scenario reaches is named.
+// TestUncovered: an instruction that no scenario reaches is reported.
 func TestUncovered(t *testing.T) {
 	i, err := build(arches[0], root(t), t.TempDir())
 	if err != nil {

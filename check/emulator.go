@@ -13,13 +13,13 @@ struct access {
 
 struct emulator {
 	uc_engine *uc;
-	int registers, writable;      // the last ones are only read
+	int registers, writable;      // the registers after the writable ones are only read
 	int ids[40];
 	uint64_t values[40];
 	void *pointers[40];
-	uint64_t pc;                  // of the instruction that the last step did
-	uint32_t size;                // its size, 0 before
-	int accesses;                 // how many accesses to memory it made
+	uint64_t pc;                  // of the instruction of the last step
+	uint32_t size;                // its size, 0 before the first step
+	int accesses;                 // its number of memory accesses
 	struct access access[16];
 };
 
@@ -58,7 +58,7 @@ static uc_err emulator_new(struct emulator *e, uc_arch arch, uc_mode mode)
 	return err;
 }
 
-// emulator_step does one instruction: registers in, registers out.
+// emulator_step executes one instruction on the registers.
 static uc_err emulator_step(struct emulator *e, uint64_t pc)
 {
 	e->accesses = 0;
@@ -78,7 +78,7 @@ import (
 	"unsafe"
 )
 
-// emulator is a processor that does one instruction at a time.
+// emulator is a processor that executes one instruction at a time.
 type emulator struct {
 	c      *C.struct_emulator
 	arch   *arch
@@ -100,7 +100,7 @@ func newEmulator(a *arch) (*emulator, error) {
 		e.c.ids[i] = C.int(r.id)
 	}
 	e.c.registers = C.int(len(a.registers))
-	e.c.writable = e.c.registers - 1 // the program counter is last
+	e.c.writable = e.c.registers - 1 // all but the last one, the program counter
 	return e, nil
 }
 
@@ -114,7 +114,7 @@ func (e *emulator) close() {
 
 const page = 4096
 
-// mapMemory makes memory for the pages from at on.
+// mapMemory maps memory at the address at.
 func (e *emulator) mapMemory(at, size uint64) ([]byte, error) {
 	size = (size + page - 1) &^ (page - 1)
 	p := C.mmap(nil, C.size_t(size), C.PROT_READ|C.PROT_WRITE, C.MAP_PRIVATE|C.MAP_ANONYMOUS, -1, 0)
@@ -129,7 +129,7 @@ func (e *emulator) mapMemory(at, size uint64) ([]byte, error) {
 	return b, nil
 }
 
-// bytes returns n bytes at an address that is mapped, or nil.
+// bytes returns n bytes at an address, or nil if they are not mapped.
 func (e *emulator) bytes(at, n uint64) []byte {
 	for _, m := range e.memory {
 		if at >= m.at && at-m.at+n <= uint64(len(m.bytes)) && at-m.at+n >= n {
@@ -139,7 +139,7 @@ func (e *emulator) bytes(at, n uint64) []byte {
 	return nil
 }
 
-// setThreadPointer sets what thread-local storage is relative to.
+// setThreadPointer sets the thread pointer.
 func (e *emulator) setThreadPointer(tp uint64) error {
 	v := C.uint64_t(tp)
 	if err := C.uc_reg_write(e.c.uc, C.int(e.arch.threadPointer), unsafe.Pointer(&v)); err != 0 {
@@ -148,7 +148,7 @@ func (e *emulator) setThreadPointer(tp uint64) error {
 	return nil
 }
 
-// step does the instruction at the registers' program counter and changes the registers.
+// step executes the instruction at the program counter and changes regs.
 func (e *emulator) step(regs *registers) error {
 	n := len(e.arch.registers)
 	values := unsafe.Slice((*uint64)(&e.c.values[0]), n)
@@ -163,7 +163,7 @@ func (e *emulator) step(regs *registers) error {
 	return nil
 }
 
-// vectorIsZero reports whether the vector register that Go keeps zero is.
+// vectorIsZero reports whether the vector register that Go keeps zero is zero.
 func (e *emulator) vectorIsZero() bool {
 	if e.arch.zeroVector == 0 {
 		return true

@@ -10,40 +10,41 @@ import (
 	"github.com/rseq-go/rseq/internal/abi"
 )
 
-// A schedule says at which boundaries between instructions what happens. All schedules
-// with up to so many events are tried. Two that lead to the same state (registers,
-// memory, what the kernel knows, and what has happened, on which the judgement rests) are
-// one from there on: that state is explored once, and its schedules are counted.
+// A schedule says which events happen at which boundaries between instructions. The check tries
+// all schedules with up to a number of events. If two schedules lead to the same state
+// (registers, memory, what the kernel knows of the thread, and the history by which the end
+// is judged), they go on in the same ways: the state is explored once, and the schedules
+// from there are counted for both.
 
-// state is all of it between two instructions.
+// state is the whole state between two instructions.
 type state struct {
 	regs      registers
 	m         memory
 	g         gate
 	t         thread
-	disturbed int // how often the kernel aborted a section, or the thread moved
+	disturbed int // how often the section was aborted or the thread moved
 	n         int
-	history   [maxEvents]entry // the first n: what the pseudocode must know
+	history   [maxEvents]entry // the first n entries, for the pseudocode
 }
 
 const maxEvents = 4
 
-// entry is something that happened: an operation of another thread, where other is not
-// negative, and then what the thread is.
+// entry is an event of the history: an operation of another thread, unless other is negative,
+// and the thread's registration after it.
 type entry struct {
 	other, at int
 	after     thread
 	opened    bool
 }
 
-// event is what may happen at a boundary.
+// event is an event that may happen at a boundary.
 type event struct {
 	entry
 	interrupts bool
-	foreign    bool // a signal's handler left another section's descriptor in rseq_cs
+	foreign    bool // a signal handler left another section's descriptor in rseq_cs
 }
 
-// failure is what was found to be wrong, and the schedule that led to it.
+// failure is a wrong result, and the schedule that leads to it.
 type failure struct {
 	scenario *scenario
 	rule     string
@@ -62,18 +63,18 @@ func (f *failure) Error() string {
 type checker struct {
 	*session
 	s       *scenario
-	v2      bool   // what the kernel does with rseq_cs
+	v2      bool   // the kernel leaves rseq_cs as it is after an interruption
 	foreign uint64 // the descriptor of another section
-	code    []span // of the operation
+	code    []span // the code of the operation
 	first   state
-	entry   uint64 // the stack pointer at first
+	entry   uint64 // the stack pointer at the call
 	memo    map[[2]uint64]uint64
 	judged  map[string][]candidate
 	trail   []mark
-	events  []event // for reuse, one part for each depth
+	events  []event // reused; each depth has a part
 }
 
-// mark is an event of the schedule that is being tried.
+// mark is an event of the current schedule.
 type mark struct {
 	pc    uint64
 	event event
@@ -105,7 +106,7 @@ func (t thread) bytes() []byte {
 	return b
 }
 
-// told returns what happened, for comparison.
+// told returns the history as bytes, for comparison.
 func (s *state) told() (b []byte) {
 	for _, e := range s.history[:s.n] {
 		b = append(b, byte(e.other), byte(e.at))
@@ -117,7 +118,7 @@ func (s *state) told() (b []byte) {
 	return b
 }
 
-// pc returns the program counter's place.
+// pc returns the program counter.
 func (s *state) pc(a *arch) uint64 { return s.regs[a.pc] }
 
 func (c *checker) fail(format string, args ...any) *failure {
@@ -154,7 +155,7 @@ func (c *checker) name(e event) string {
 	return b.String()
 }
 
-// enabled appends what may happen in a state.
+// enabled appends the events that may happen in a state.
 func (c *checker) enabled(s *state, list []event) []event {
 	none := entry{other: -1, after: s.t}
 	moved := s.t
@@ -184,7 +185,7 @@ func (c *checker) enabled(s *state, list []event) []event {
 				continue
 			}
 			add(e, true, false)
-			if !signalled { // the handler runs a section itself
+			if !signalled { // else the handler runs a section itself
 				add(e, true, true)
 				signalled = true
 			}
@@ -195,7 +196,7 @@ func (c *checker) enabled(s *state, list []event) []event {
 	return list
 }
 
-// apply makes an event happen.
+// apply applies an event to a state.
 func (c *checker) apply(s *state, e event) *failure {
 	if e.interrupts {
 		if f := c.interrupt(s); f != nil {
@@ -225,11 +226,11 @@ func (c *checker) apply(s *state, e event) *failure {
 	return nil
 }
 
-// maxSteps is more than an operation takes that nothing interrupts.
+// maxSteps is more than the instructions of an operation that is not interrupted.
 const maxSteps = 1000
 
-// explore tries all that may happen from a state on, with so many events, and returns
-// how many schedules that are.
+// explore tries all schedules from a state on, with up to budget events, and returns their
+// number.
 func (c *checker) explore(s *state, budget, steps int) (schedules uint64, f *failure) {
 	if c.ended(s) {
 		return 1, c.judge(s)
@@ -269,8 +270,8 @@ func (c *checker) explore(s *state, budget, steps int) (schedules uint64, f *fai
 	return schedules, f
 }
 
-// always tries the schedule in which an event without effect, as a debugger that steps
-// is, happens at every boundary that at holds for, however many. It returns where it was.
+// always tries the schedule in which an event without an effect, as a step of a debugger, happens
+// at every boundary for which at returns true. It returns the program counters there.
 func (c *checker) always(at func(pc uint64) bool, migrates bool) (pcs []uint64, f *failure) {
 	s := c.first
 	c.trail = c.trail[:0]
@@ -286,7 +287,7 @@ func (c *checker) always(at func(pc uint64) bool, migrates bool) (pcs []uint64, 
 			if f := c.apply(&s, e); f != nil {
 				return pcs, f
 			}
-			if migrates { // as if once: nothing else has happened
+			if migrates { // one entry is enough, since nothing else happens
 				e.after.place = 1 - c.first.t.place
 				s.history[0], s.n = e.entry, 1
 			}
@@ -306,7 +307,7 @@ func (c *checker) ended(s *state) bool {
 	return pc >= returnTo && pc < returnTo+page
 }
 
-// step does an instruction, and looks at what that reads and writes.
+// step executes an instruction and checks what it reads and writes.
 func (c *checker) step(s *state) *failure {
 	copy(c.world, s.m[:])
 	for i, w := range s.g {
@@ -314,7 +315,7 @@ func (c *checker) step(s *state) *failure {
 	}
 	pc := s.pc(c.image.arch)
 	if !within(c.code, pc, 1) {
-		return c.fail("it goes on at %s, which is no part of it", c.image.where(pc))
+		return c.fail("it goes on at %s, outside of the operation", c.image.where(pc))
 	}
 	if err := c.e.step(&s.regs); err != nil {
 		return c.fail("%s: %v", c.image.where(pc), err)
@@ -333,7 +334,7 @@ func (c *checker) step(s *state) *failure {
 				return c.fail("%s reads the stack, at %#x", c.image.where(pc), at)
 			}
 			if overlaps(retired, at, n) {
-				return c.fail("%s reads at %s, which another thread took away before", c.image.where(pc), c.place(at))
+				return c.fail("%s reads at %s, which another thread has already taken away", c.image.where(pc), c.place(at))
 			}
 		case at == areaAt+abi.OffsetRseqCS && n == 8:
 		case !s.m.has(at, n) || !within(c.s.mayWrite(&s.m, s.t), at, n):

@@ -13,14 +13,14 @@ import (
 
 const prefix = "rseqgo_v1_"
 
-// image is a linked program: its symbols, and what is loaded.
+// image is a linked program: its symbols, and the memory that is loaded.
 type image struct {
 	arch    *arch
-	symbols map[string]elf.Symbol // those of the sections, without the prefix
+	symbols map[string]elf.Symbol // the symbols of the sections, without the prefix
 	loads   []mapping
 }
 
-// moduleRoot returns where cs_<arch>.s are.
+// moduleRoot returns the folder of cs_<arch>.s.
 func moduleRoot() (string, error) {
 	out, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/rseq-go/rseq").Output()
 	if err != nil {
@@ -29,7 +29,7 @@ func moduleRoot() (string, error) {
 	return strings.TrimSpace(string(out)), nil
 }
 
-// build links a program that has the sections and reads it.
+// build links a program with the sections and reads it.
 func build(a *arch, root, dir string) (*image, error) {
 	path := filepath.Join(dir, a.name)
 	c := exec.Command("go", "build", "-o", path, "./cmd/rseq")
@@ -63,7 +63,7 @@ func openImage(a *arch, path string) (*image, error) {
 			i.symbols[name] = s
 		}
 	}
-	var used [][2]uint64 // what the sections are, and what they look at
+	var used [][2]uint64 // the addresses of the sections and of what they read
 	for name, s := range i.symbols {
 		if s.Size > 0 && (strings.HasPrefix(name, "cs_") || strings.HasPrefix(name, "read_") || name == "convention" ||
 			name == "gate" || strings.HasPrefix(name, "portable_")) {
@@ -109,12 +109,12 @@ func (i *image) at(name string) (uint64, error) {
 	return s.Value, nil
 }
 
-// where names an address as one reads it in a disassembly.
+// where returns an address as a disassembly has it: a function and an offset.
 func (i *image) where(pc uint64) string {
 	function, where := "", fmt.Sprintf("%#x", pc)
 	for name, s := range i.symbols {
 		if s.Size == 0 || elf.ST_TYPE(s.Info) != elf.STT_FUNC || pc < s.Value || pc >= s.Value+s.Size ||
-			function != "" && len(function) < len(name) { // one of two names of the same
+			function != "" && len(function) < len(name) { // the shorter of two names
 			continue
 		}
 		function, where = name, fmt.Sprintf("%s+%#x", name, pc-s.Value)
@@ -127,7 +127,7 @@ func (i *image) where(pc uint64) string {
 	return where
 }
 
-// uncovered returns the instructions of the functions that are not among those that ran.
+// uncovered returns the instructions of the functions that are not in ran.
 func (i *image) uncovered(ran map[uint64]uint32) (never []string) {
 	aborts := map[uint64]bool{}
 	for name, s := range i.symbols {

@@ -8,13 +8,13 @@ import (
 	"github.com/rseq-go/rseq/internal/abi"
 )
 
-// candidate is what is right: one order of what happened.
+// candidate is a right result: the result of one order of the operations.
 type candidate struct {
 	m memory
 	o outcome
 }
 
-// judge says whether an end is right: where and how it ended, then its outcome.
+// judge checks the end of a call: first where and how it ended, then the outcome.
 func (c *checker) judge(s *state) *failure {
 	a := c.image.arch
 	var o outcome
@@ -63,8 +63,9 @@ func (c *checker) judge(s *state) *failure {
 		}
 	case portable:
 		o.how = tookPortable
-		// Only if it was closed at first may other registers be the caller's arguments: the
-		// function for mm_cid is reached by that for cpu_id, and both are closed then.
+		// If the first word of the gate was zero, no register but those in opening may have
+		// changed. If another word was, the function for mm_cid was reached through the one
+		// for cpu_id, which changes more: then only the arguments must be the caller's.
 		for n, r := range a.registers {
 			if c.first.g[c.s.gates[0]] != 0 && !slices.Contains(in[:len(c.s.args)], n) {
 				continue
@@ -87,7 +88,7 @@ func (c *checker) judge(s *state) *failure {
 	if !c.e.vectorIsZero() {
 		return c.fail("the vector register that Go keeps zero is not")
 	}
-	// What is right?
+	// Compare with the results that are right.
 	told := string(s.told())
 	right, ok := c.judged[told]
 	if !ok {
@@ -97,7 +98,7 @@ func (c *checker) judge(s *state) *failure {
 	var why []string
 	for n, r := range right {
 		if n == len(right)-1 && (c.s.tries == 0 || s.disturbed < c.s.tries) {
-			break // the last one: it gave up
+			break // the last candidate, which gave up
 		}
 		difference := c.compare(s, o, r)
 		if difference == "" {
@@ -110,8 +111,8 @@ func (c *checker) judge(s *state) *failure {
 	return c.fail("wrong in every order: %s", strings.Join(why, "; or "))
 }
 
-// orders returns what is right for the orders of what happened, and last what is if the
-// operation gave up.
+// orders returns the right results, one for each order of the operations, and at last the result
+// of an operation that gave up.
 func (c *checker) orders(s *state) (right []candidate) {
 	m, t, g := c.first.m, c.first.t, c.first.g
 	for n := 0; ; n++ {
@@ -142,7 +143,7 @@ func (c *checker) orders(s *state) (right []candidate) {
 	if c.s.tries > 0 {
 		r.o = c.s.fails(abi.Raced)
 	}
-	// Those operations of other threads that came after ours.
+	// The first k operations of other threads come before ours, the others after it.
 	for k := range s.n {
 		for _, e := range s.history[k:s.n] {
 			if e.other >= 0 {
@@ -153,7 +154,7 @@ func (c *checker) orders(s *state) (right []candidate) {
 	return append(right, r)
 }
 
-// compare says how an end differs from what is right.
+// compare describes how an end differs from a candidate, "" if it does not.
 func (c *checker) compare(s *state, o outcome, r candidate) string {
 	if o.how != r.o.how || o.how == tookSlow && c.s.status >= 0 && o.status != r.o.status {
 		return fmt.Sprintf("it is %v, expected %v", c.shown(o), r.o)
@@ -182,7 +183,7 @@ func (c *checker) compare(s *state, o outcome, r candidate) string {
 	return ""
 }
 
-// shown is the outcome with as many results as there are.
+// shown returns the outcome with the operation's number of results.
 func (c *checker) shown(o outcome) outcome {
 	if o.how == returned {
 		o.results = o.results[:min(2, len(o.results))]

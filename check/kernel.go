@@ -14,8 +14,8 @@ const (
 	csSize  = 32
 )
 
-// interrupt does what the kernel does when it returns to a thread that was preempted,
-// migrated or sent a signal: the rules of Documentation/userspace-api/rseq.rst.
+// interrupt does what the kernel does when it returns to a thread that was preempted, migrated
+// or sent a signal, by the rules of Documentation/userspace-api/rseq.rst.
 func (c *checker) interrupt(s *state) *failure {
 	cs := s.m.load(areaAt + abi.OffsetRseqCS)
 	if !s.t.registered || cs == 0 {
@@ -23,7 +23,7 @@ func (c *checker) interrupt(s *state) *failure {
 	}
 	d := c.e.bytes(cs, csSize)
 	if d == nil {
-		return c.fail("SIGSEGV: rseq_cs names %#x, where nothing is", cs)
+		return c.fail("SIGSEGV: rseq_cs points to %#x, where nothing is mapped", cs)
 	}
 	word := binary.LittleEndian.Uint64
 	start, n, abort := word(d[csStart:]), word(d[csLen:]), word(d[csAbort:])
@@ -33,11 +33,11 @@ func (c *checker) interrupt(s *state) *failure {
 			return c.fail("SIGSEGV: the descriptor at %#x has version and flags %#x", cs, word(d))
 		}
 		if abort-start < n {
-			return c.fail("SIGSEGV: the descriptor at %#x has its abort address inside", cs)
+			return c.fail("SIGSEGV: the descriptor at %#x has its abort address inside its section", cs)
 		}
 		signature := c.e.bytes(abort-4, 4)
 		if signature == nil || binary.LittleEndian.Uint32(signature) != abi.Signature[c.image.arch.name] {
-			return c.fail("SIGSEGV: no signature in front of the abort address %#x", abort)
+			return c.fail("SIGSEGV: no signature before the abort address %#x", abort)
 		}
 		*pc = abort
 		s.disturbed++

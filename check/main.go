@@ -1,12 +1,12 @@
-// Check steps every instruction of every critical section of cs_amd64.s and cs_arm64.s in
-// an emulator, with everything that may happen to a thread at each boundary between two,
-// and compares the outcome with the operations' pseudocode. docs/architecture.md tells
-// what it shows and what it cannot.
+// Check steps through every instruction of every critical section of cs_amd64.s and cs_arm64.s
+// in an emulator. At each boundary between two instructions it tries every event that may
+// happen to the thread, and compares the outcome with the operation's pseudocode.
+// docs/architecture.md says what this shows and what it cannot show.
 //
-//	go run ./check             all schedules, as many as schedules.txt says
-//	go run ./check -write      the same, and write schedules.txt
-//	go run ./check -mutants    sections with a fault: each must be found
-//	go run ./check -only push  one operation
+//	go run ./check             try all schedules; their number must be that of schedules.txt
+//	go run ./check -write      the same, but write schedules.txt
+//	go run ./check -mutants    make faults in the sections: each must be found
+//	go run ./check -only push  check one operation
 package main
 
 import (
@@ -83,12 +83,12 @@ func run(only string, write, mutate bool) error {
 	case write:
 		return os.WriteFile(filepath.Join(root, "check", "schedules.txt"), []byte(t.text), 0o666)
 	case t.text != recorded:
-		return fmt.Errorf("other schedules than check/schedules.txt records: if that is meant, go run ./check -write\n%s", differences(recorded, t.text))
+		return fmt.Errorf("the numbers of schedules differ from check/schedules.txt: if that is intended, go run ./check -write\n%s", differences(recorded, t.text))
 	}
 	return nil
 }
 
-// differences returns the lines that are in one of two texts.
+// differences returns the lines that only one of two texts has.
 func differences(a, b string) string {
 	var out strings.Builder
 	for _, l := range strings.SplitAfter(a, "\n") {
@@ -109,7 +109,7 @@ type total struct {
 	schedules, states, steps uint64
 }
 
-// task is a scenario on an image, under one kind of kernel.
+// task is a scenario on an image and a kind of kernel.
 type task struct {
 	image    *image
 	op       int
@@ -117,7 +117,7 @@ type task struct {
 	v2       bool
 }
 
-// checkAll tries all schedules of operations, as many at a time as there are processors.
+// checkAll tries all schedules of the operations, on all processors.
 func checkAll(images []*image, chosen []operation) (t total, err error) {
 	var tasks []task
 	for n, op := range chosen {

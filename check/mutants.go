@@ -17,26 +17,27 @@ import (
 	"sync"
 )
 
-// mutant is a fault in the sections, made from their source, or from the descriptors of
-// the linked program. Each section that has it must be found.
+// mutant is a fault in the sections, made in their source or in the descriptors of the linked
+// program. It must be found in each section.
 type mutant struct {
 	name string
-	// edit changes cs_<arch>.s; it panics if what it changes is not there.
+	// edit changes cs_<arch>.s. It panics if the source lacks the text that it replaces.
 	edit map[string]func(source string) string
-	// patches are changes of the program, made one at a time; ran has the instructions.
+	// patches returns changes of the program, which are made one at a time. ran has the
+	// instructions.
 	patches func(i *image, section string, ran map[uint64]uint32) []patch
-	// in says which sections have it; nil: all.
+	// in reports whether a section has the fault. nil: all have it.
 	in func(op string, x index) bool
 }
 
-// patch is other bytes at an address.
+// patch replaces the bytes at an address.
 type patch struct {
 	name  string
 	at    uint64
 	bytes []byte
 }
 
-// replace returns an edit that replaces text, which must be there.
+// replace returns an edit that replaces text, which the source must have.
 func replace(pairs ...string) func(string) string {
 	return func(source string) string {
 		for i := 0; i < len(pairs); i += 2 {
@@ -186,7 +187,7 @@ var allMutants = []mutant{{
 	edit: both(replace("\tINJECT\t3\n", "\tmovl\t$0, %fs:RSEQ_FLAGS(%rdx)\n"), replace("\tINJECT\t3\n", "\tstr\twzr, [x16, #RSEQ_FLAGS]\n")),
 }}
 
-// harmless says why nobody notices that an instruction is left out, or nothing.
+// harmless says why leaving out an instruction changes nothing, or returns "".
 func harmless(arch, instruction string) string {
 	for _, h := range []struct{ arch, instruction, why string }{
 		{"amd64", `count_cpu_id\+0x16$`, "js: -1 is beyond any number of words, and both take the slow path, which is not told why"},
@@ -207,13 +208,13 @@ func harmless(arch, instruction string) string {
 	return ""
 }
 
-// commitAt moves the end of a section's range, in its descriptor.
+// commitAt returns the patch that moves the end of a section's range in its descriptor.
 func (i *image) commitAt(section string, pc uint64) []patch {
 	n := pc - i.symbols[section+"_start"].Value
 	return []patch{{"", i.symbols[section+"_descriptor"].Value + csLen, binary.LittleEndian.AppendUint64(nil, n)}}
 }
 
-// with returns the image with a patch.
+// with returns a copy of the image with a patch.
 func (i *image) with(p patch) *image {
 	patched := *i
 	patched.loads = nil
@@ -227,8 +228,8 @@ func (i *image) with(p patch) *image {
 	return &patched
 }
 
-// mutants makes all faults and says for each section by which schedule it was found, or
-// returns an error.
+// mutants makes all faults. For each section it prints the schedule that found the fault; a fault
+// that is not found is an error.
 func mutants(root, dir string, chosen []operation) error {
 	type job struct {
 		m *mutant
@@ -272,7 +273,7 @@ func mutants(root, dir string, chosen []operation) error {
 	return errors.Join(errs...)
 }
 
-// find has the mutant found in each section that has it.
+// find looks for the mutant in each section that has it.
 func (m *mutant) find(a *arch, root, path string, chosen []operation) (text string, err error) {
 	source, err := os.ReadFile(filepath.Join(root, a.source))
 	if err != nil {
@@ -306,11 +307,11 @@ func (m *mutant) find(a *arch, root, path string, chosen []operation) (text stri
 				continue
 			}
 			if _, ok := i.symbols[section+"_descriptor"]; !ok && !reads(op.name, x) {
-				continue // another's name
+				continue // the name of another section
 			}
 			lastSection = section
 			scenarios := op.scenarios(i)
-			slices.SortStableFunc(scenarios, func(a, b *scenario) int { // those for it first
+			slices.SortStableFunc(scenarios, func(a, b *scenario) int { // the section's own scenarios first
 				return cmp.Compare(a.index^x, b.index^x)
 			})
 			list := []patch{{}}
@@ -349,7 +350,7 @@ func (m *mutant) find(a *arch, root, path string, chosen []operation) (text stri
 	return text, nil
 }
 
-// tryScenarios returns the instructions that ran, and what failed first.
+// tryScenarios returns the instructions that ran, and the first failure.
 func tryScenarios(i *image, scenarios []*scenario, events int) (ran map[uint64]uint32, f *failure, err error) {
 	s, err := newSession(i)
 	if err != nil {
@@ -368,7 +369,7 @@ func tryScenarios(i *image, scenarios []*scenario, events int) (ran map[uint64]u
 	return s.covered, nil, nil
 }
 
-// assemble makes a program of the sections alone.
+// assemble links a program that has the sections alone.
 func assemble(a *arch, root, path, source string) (*image, error) {
 	file := path + filepath.Ext(a.source)
 	if err := os.WriteFile(file, []byte(source), 0o600); err != nil {

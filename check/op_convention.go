@@ -1,6 +1,6 @@
 package main
 
-// convention is no section: it mixes its arguments into its results.
+// convention is no section. It computes its results from its arguments.
 func init() {
 	operations = append(operations, operation{"convention", func(i *image) []*scenario {
 		n := len(i.arch.arguments)

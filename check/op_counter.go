@@ -6,7 +6,7 @@ import (
 	"github.com/rseq-go/rseq/internal/abi"
 )
 
-// counter is a struct cells at structs, and its words.
+// counter is a struct cells at structs, with n words.
 type counter struct{ n int }
 
 const counterStride = 0x40
@@ -53,7 +53,7 @@ func counterScenario(op string, x index, n int) *scenario {
 		others: []other{
 			{name: "an add", only: -1, run: func(m *memory, i int) { c.add(m, i, 1000) }},
 			{name: "a negative add", only: -1, run: func(m *memory, i int) { c.add(m, i, ^uint64(0)) }},
-			{name: "a Load", only: -1, anywhere: true, run: func(m *memory, i int) { m.saw(m.load(c.word(i))) }},
+			{name: "a Value", only: -1, anywhere: true, run: func(m *memory, i int) { m.saw(m.load(c.word(i))) }},
 		},
 		mayWrite: func(_ *memory, t thread) []span {
 			if !t.registered || t.place >= n {
@@ -70,7 +70,7 @@ func counterScenario(op string, x index, n int) *scenario {
 		s.fails = slowly
 		done = func() outcome { return outcome{} }
 		s.gates = ownGates(x)
-	case x == mmCID: // Go calls that itself
+	case x == mmCID: // Go calls the function for mm_cid itself
 		s.function = "cs_add_mm_cid"
 		s.gates = []int{abi.GateCSMMCID / 8}
 	}
@@ -83,7 +83,7 @@ func counterScenario(op string, x index, n int) *scenario {
 	return s
 }
 
-// own is what operations on the thread's own index do first.
+// own is the pseudocode before body of an operation on the thread's own index.
 func own(s *scenario, body func(m *memory, i int) outcome) func(*memory, thread, gate) outcome {
 	return func(m *memory, t thread, _ gate) outcome {
 		if !t.registered {
@@ -93,8 +93,8 @@ func own(s *scenario, body func(m *memory, i int) outcome) func(*memory, thread,
 	}
 }
 
-// ownN is where an operation finds how many indexes there are: Cells have them in one
-// place, percpu's structs have those of each kind in a place of its own.
+// ownN returns the offset of the number of indexes in an operation's struct. Cells have one
+// number, the structs of percpu have one for each kind of index.
 func ownN(op string, x index) uint64 {
 	if op != "add" && x == mmCID {
 		return abi.OwnNMMCID
@@ -102,8 +102,8 @@ func ownN(op string, x index) uint64 {
 	return abi.OwnN
 }
 
-// ownGates has the words that must be open for an operation on a struct of percpu, which
-// Go calls by cpu_id.
+// ownGates returns the words of the gate that an operation on a struct of percpu needs. Go calls
+// the function for cpu_id, which may jump to the one for mm_cid.
 func ownGates(x index) []int {
 	if x == mmCID {
 		return []int{abi.GateCSCPUID / 8, abi.GateCSMMCID / 8}

@@ -7,18 +7,17 @@ import (
 	"github.com/rseq-go/rseq/internal/abi"
 )
 
-// list is a struct list at structs: for each index an entry that names a block.
+// list is a struct list at structs, with an entry for each index, which points to a block.
 type list struct{ n int }
 
-// Where the blocks are. One that resizing makes is a spare, and the list's block before
-// is retired then.
+// The addresses of the blocks. Resizing puts a spare in the place of a block, which is retired.
 const (
 	noBlock   = dataAt + 0x20
 	block0    = dataAt + 0x30
 	block1    = dataAt + 0x58
 	spare0    = dataAt + 0x80
 	spare1    = dataAt + 0xb0
-	handles   = dataAt + 0xe0 // of a batch
+	handles   = dataAt + 0xe0 // the handles of a batch
 	listCap   = 3
 	spareCap  = 4
 	batchSize = 2
@@ -28,7 +27,7 @@ func (list) entry(i int) uint64 { return dataAt + 8*uint64(i) }
 func (list) block(i int) uint64 { return [...]uint64{block0, block1}[i] }
 func (list) spare(i int) uint64 { return [...]uint64{spare0, spare1}[i] }
 
-// use returns the block of an index, its count and its room.
+// use returns the block of an index, its count and its capacity.
 func (l list) use(m *memory, i int) (b, count, room uint64) {
 	b = m.load(l.entry(i))
 	return b, m.load(b + abi.BlockCount), m.load(b + abi.BlockCap)
@@ -36,7 +35,7 @@ func (l list) use(m *memory, i int) (b, count, room uint64) {
 
 func item(b, n uint64) uint64 { return b + abi.BlockItems + 8*n }
 
-// The pseudocode. n is how many handles were moved.
+// The pseudocode. n is the number of handles that were moved.
 
 func (l list) push(m *memory, i int, v ...uint64) (n uint64) {
 	b, count, room := l.use(m, i)
@@ -61,8 +60,8 @@ func (l list) pop(m *memory, i, most int) (v []uint64) {
 	return v
 }
 
-// The writers: each first publishes no block, and is about to take the one that was there;
-// then fences, takes it, and publishes another or the same.
+// The writers. Each replaces the block by noBlock, then fences, takes the old block, and
+// publishes another one or the same again.
 
 func (l list) publish(m *memory, i int) {
 	m.store(aboutAt, m.load(l.entry(i)))
@@ -123,7 +122,7 @@ func (list) saw(m *memory, v []uint64) {
 	}
 }
 
-// mayWrite is the block of the thread's index, until the writer has fenced.
+// mayWrite returns the block of the thread's index, unless the writer has fenced.
 func (l list) mayWrite(m *memory, t thread) (spans []span) {
 	if !t.registered || t.place >= l.n {
 		return nil
@@ -149,7 +148,7 @@ func (l list) retired(m *memory) (spans []span) {
 	return spans
 }
 
-// loose are the handles beyond each count.
+// loose returns the handles beyond the count of each block.
 func (l list) loose(m *memory) (spans []span) {
 	for i := range 2 {
 		for _, b := range []uint64{l.block(i), l.spare(i)} {
@@ -169,7 +168,7 @@ func init() {
 					all = append(all, s, s.on(onOne, ""))
 				}
 				all = append(all, listScenario(op, x, 1, 2, 2).on(onOne, ", room for one index"))
-				// Three of what comes one at a time, where rseq_cs is stale as well.
+				// Three events, in V2 mode and without batches of other threads.
 				three := listScenario(op, x, 2, 1, 2)
 				three.title += ", fewer others"
 				three.events, three.onlyV2 = 3, true
@@ -181,7 +180,7 @@ func init() {
 	}
 }
 
-// listScenario: the lists have so many handles; -1 is no block.
+// listScenario returns a scenario whose blocks have counts handles; -1 is no block.
 func listScenario(op string, x index, n int, counts ...int) *scenario {
 	l := list{n}
 	s := &scenario{

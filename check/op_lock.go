@@ -2,8 +2,8 @@ package main
 
 import "github.com/rseq-go/rseq/internal/abi"
 
-// lock is a struct rwmutex at structs, its readers, and two words for each index: one for
-// read unlocks and one for read locks.
+// lock is a struct rwmutex at structs, with its readers and two words for each index, which count
+// read unlocks and read locks.
 type lock struct{ n int }
 
 const (
@@ -21,7 +21,7 @@ func (lock) word(i int, delta uint64) uint64 {
 	return at
 }
 
-// add is the pseudocode, and reports whether the lock was open.
+// add is the pseudocode. It reports whether the lock was open.
 func (l lock) add(m *memory, i int, delta uint64) bool {
 	if m.load(structs+abi.LockReaders) == 0 || m.load(readersAt+abi.ReadersState) != abi.ReadersOpen {
 		return false
@@ -96,7 +96,7 @@ func lockScenario(title string, x index, n int, delta, state, readers uint64) *s
 			}
 		},
 		others: l.others(),
-		// Until the writer has fenced a section that saw the lock open may still add.
+		// A section that saw the lock open may add until the writer has fenced.
 		mayWrite: func(m *memory, t thread) []span {
 			if !t.registered || t.place >= n ||
 				m.load(readersAt+abi.ReadersState) != abi.ReadersOpen && m.load(aboutAt) == 0 {

@@ -6,7 +6,7 @@ import "github.com/rseq-go/rseq/internal/abi"
 type reader struct {
 	name, op string
 	index    index
-	args     []value // the last one is the slow path
+	args     []value // the last is the slow path
 	gates    []int
 	read     func(t thread, x index) int32
 }

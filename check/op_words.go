@@ -6,16 +6,16 @@ import (
 	"github.com/rseq-go/rseq/internal/abi"
 )
 
-// The words of the operations that name their index.
+// The addresses of the data of operations that name their index.
 const (
 	wordV   = dataAt
 	wordV2  = dataAt + 0x8
 	pointer = dataAt + 0x10 // to an object
-	objectA = dataAt + 0x20 // whose word at objectAt names a word
+	objectA = dataAt + 0x20 // an object, whose word at objectAt points to a word
 	objectB = dataAt + 0x40
 	countA  = dataAt + 0x60
 	countB  = dataAt + 0x80
-	node1   = dataAt + 0x60 // of a list: their words at nodeLink name the next
+	node1   = dataAt + 0x60 // nodes of a list: the word at nodeLink points to the next
 	node2   = dataAt + 0x80
 	node3   = dataAt + 0xa0
 	source  = dataAt + 0xc0
@@ -25,33 +25,33 @@ const (
 	nodeLink = 8
 )
 
-// words is an operation that names its index: its arguments between the kind of index and
-// the index, and its pseudocode.
+// words is an operation that names its index: the arguments between the kind of index and the
+// index, and the pseudocode.
 type words struct {
 	op      string
 	setup   func(m *memory)
 	calls   []call
 	do      func(m *memory, args []uint64) outcome
-	fails   func(status int) outcome // nil: answers
+	fails   func(status int) outcome // answers if nil
 	others  []other
-	writes  func(m *memory) []span // what it may write
-	loose   []span                 // what counts for nothing if it did not happen
+	writes  func(m *memory) []span // the words that it may write
+	loose   []span                 // words that may have any value if it did not take effect
 	retired func(m *memory) []span
 }
 
 type call struct {
 	title string
 	args  []uint64
-	setup func(m *memory) // if not the operation's
+	setup func(m *memory) // the operation's setup if nil
 }
 
 func done() outcome { return answers(abi.Done) }
 
 var (
 	addToV = other{name: "an add to v", run: func(m *memory, _ int) { m.store(wordV, m.load(wordV)+100) }}
-	// The word as it is expected, whatever came between.
+	// Stores the value that is expected, after any others.
 	resetV = other{name: "v as it was", run: func(m *memory, _ int) { m.store(wordV, 5); m.saw(5) }}
-	// A writer of another CPU raises a flag; then it fences, and looks at what flag guards.
+	// A writer on another CPU raises a flag, fences, and then reads what the flag guards.
 	raise = other{name: "a writer's flag", anywhere: true,
 		when: func(m *memory, _ int) bool { return m.load(wordV2) == 0 },
 		run:  func(m *memory, _ int) { m.store(wordV2, 1) }}
@@ -105,7 +105,7 @@ var allWords = []words{{
 				return
 			}
 			m.store(wordV, m.load(head+nodeLink))
-			m.store(head+nodeLink, 1) // it is somebody's
+			m.store(head+nodeLink, 1) // the node is taken
 		}},
 		{name: "a push of node 1", when: func(m *memory, _ int) bool { return m.load(node1+nodeLink) == 1 }, run: func(m *memory, _ int) {
 			m.store(node1+nodeLink, m.load(wordV))
@@ -164,11 +164,11 @@ var allWords = []words{{
 	others: []other{addToV, resetV, raise, raised},
 }}
 
-// popped is the outcome of load_cbeq_store_add_load_store.
+// popped returns the outcome of load_cbeq_store_add_load_store.
 func popped(load uint64, status int) outcome {
 	o := outcome{results: []value{u64(load), {uint64(status), 32}}}
 	if status != abi.Done {
-		o.results[0] = value{} // it means nothing
+		o.results[0] = value{} // load means nothing then
 	}
 	return o
 }
@@ -226,7 +226,7 @@ func init() {
 					if n == 0 {
 						all = append(all, s.alsoElsewhere()...)
 						all = append(all, w.scenario(x, c, 1), w.scenario(x, c, 2), w.scenario(x, c, -1))
-						if im.arch.reorders { // the gate open, but how many indexes not yet seen
+						if im.arch.reorders { // the gate is open, but the number of indexes is not seen yet
 							early := w.scenario(x, c, 0)
 							early.title += ", possible indexes not seen yet"
 							early.gate[abi.GatePossible/8] = 0
@@ -262,7 +262,7 @@ func (w *words) scenario(x index, c call, i int) *scenario {
 		s.title += fmt.Sprintf(", i %d", i)
 	}
 	for _, o := range w.others {
-		o.only = i & 1 // none is there if i cannot be
+		o.only = i & 1 // if i is no index, another thread has 0 or 1
 		s.others = append(s.others, o)
 	}
 	if s.fails == nil {

@@ -7,48 +7,48 @@ import (
 	"github.com/rseq-go/rseq/internal/abi"
 )
 
-// operation is a function of cs_<arch>.s, or two for the kinds of index. Each is told by
-// a file, op_*.go, whose init enters it in operations.
+// operation is a function of cs_<arch>.s, or two for the kinds of index. Each has a file op_*.go,
+// whose init appends it to operations.
 type operation struct {
-	name      string // PORTABLE's
+	name      string // the argument of PORTABLE in cs_<arch>.s
 	scenarios func(i *image) []*scenario
 }
 
 var operations []operation
 
-// scenario is a call of an operation: what it is called with, what is there, what other
-// threads may do meanwhile, and what is right.
+// scenario is a call of an operation: its arguments, the data, what other threads may do
+// meanwhile, and the right outcome.
 type scenario struct {
 	op       string // rseqgo_v1_portable_<op> is its PORTABLE word
-	function string // what Go calls
+	function string // the function that Go calls
 	index    index
-	c        bool // the C convention
+	c        bool // called with C's convention
 	title    string
 	args     []value
-	slow     int // which argument is the slow path, or -1
-	status   int // which one says to that why, or -1
-	events   int // how many a schedule has, at most
+	slow     int // the index of the argument slow, or -1
+	status   int // the index of the argument status, or -1
+	events   int // the most events of a schedule
 	onlyV2   bool
 	start    thread
 	gate     gate
-	gates    []int // words of the gate that must not be zero
-	opens    *gate // that which another thread may make of it
+	gates    []int // the words of the gate that must not be zero
+	opens    *gate // the gate after another thread has opened it
 	portable bool  // the PORTABLE word is set
 	setup    func(m *memory)
 	others   []other
 
 	// do is the operation's pseudocode, as one step of a thread that has an index.
 	do func(m *memory, t thread, g gate) outcome
-	// fails is the outcome of an operation that did not happen.
+	// fails returns the outcome of an operation that did not take effect.
 	fails func(status int) outcome
-	// tries: after so many aborts the answer may be RACED.
+	// After so many aborts the answer may be RACED.
 	tries int
 
-	// mayWrite is what the operation may write now, apart from rseq_cs.
+	// mayWrite returns what the operation may write now, besides rseq_cs.
 	mayWrite func(m *memory, t thread) []span
-	// retired is what no other thread's section may look at any more.
+	// retired returns what the section must not read or write any more.
 	retired func(m *memory) []span
-	// loose is what counts for nothing after an outcome, which left m.
+	// loose returns the words of m that may have any value after an outcome.
 	loose func(m *memory, o outcome) []span
 }
 
@@ -63,19 +63,19 @@ func (s *scenario) String() string {
 	return text
 }
 
-// other is what other threads do, as one step.
+// other is an operation of another thread, done in one step.
 type other struct {
 	name string
 	run  func(m *memory, i int)
-	when func(m *memory, i int) bool // nil: any time
-	only int                         // on data of this index only, or -1
-	// anywhere: a thread with any index does it, at the same time as the section runs.
+	when func(m *memory, i int) bool // whether it may happen; nil: always
+	only int                         // the only index that it is for, or -1
+	// anywhere: a thread with any index does it, while the section runs.
 	anywhere bool
-	// fences: before, it fences the index, as rseq.Index.Fence does, or all of them.
+	// fences: it first fences the index, as rseq.Index.Fence does, or all CPUs.
 	fences, allCPUs bool
 }
 
-// value is an argument or result of so many bits; of 0 bits it is none or any.
+// value is an argument or result with a number of bits. With 0 bits it may be anything.
 type value struct {
 	v    uint64
 	bits int
@@ -87,11 +87,11 @@ func (v value) same(register uint64) bool {
 
 func u64(v uint64) value { return value{v, 64} }
 
-// outcome is how a call ended.
+// outcome is the end of a call.
 type outcome struct {
 	how     how
-	status  int     // for the slow path, if that is told
-	results []value // if it returned
+	status  int     // the slow path's argument, if it has one
+	results []value // if the call returned
 }
 
 type how int
@@ -123,15 +123,15 @@ func (o outcome) String() string {
 	return "returned (" + strings.Join(list, ", ") + ")"
 }
 
-// slowly is fails for an operation with a slow path, and answers for one without: its
-// results are as many as before say, and the status.
+// slowly is scenario.fails of an operation with a slow path. answers is that of one without: the
+// status is the last result.
 func slowly(status int) outcome { return outcome{how: tookSlow, status: status} }
 
 func answers(status int) outcome {
 	return outcome{results: []value{{uint64(status), 32}}}
 }
 
-// on returns the scenario with another start, and more words to its title.
+// on returns the scenario for another thread, with text added to the title.
 func (s scenario) on(t thread, title string) *scenario {
 	s.start = t
 	s.title += title
@@ -144,9 +144,9 @@ var (
 	unregistered = thread{}
 )
 
-// gated returns the scenario behind a gate one of whose words is zero, and may be set
-// meanwhile, or was not because the convention is another: then the portable function is
-// in place.
+// gated returns scenarios with a closed gate: one of its words is zero. In some another thread
+// opens it meanwhile. In others it stays closed because the convention check failed, and the
+// portable function is set.
 func (s *scenario) gated() (all []*scenario) {
 	for _, w := range s.gates {
 		closed, opened := *s, s.gate
@@ -161,7 +161,8 @@ func (s *scenario) gated() (all []*scenario) {
 	return all
 }
 
-// alsoElsewhere returns the scenario, and it for threads that start elsewhere.
+// alsoElsewhere returns the scenario for this thread, and for threads with another index or
+// without a registration.
 func (s *scenario) alsoElsewhere() []*scenario {
 	return append([]*scenario{s, s.on(onOne, ""), s.on(unregistered, "")}, s.gated()...)
 }

@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// session is an emulator with an image in it.
+// session is an emulator with an image.
 type session struct {
 	image     *image
 	e         *emulator
@@ -13,7 +13,7 @@ type session struct {
 	stack     []byte
 	gateAt    uint64
 	gateBytes []byte
-	covered   map[uint64]uint32 // which instructions ran, and their sizes
+	covered   map[uint64]uint32 // the sizes of the instructions that ran
 	steps     uint64
 }
 
@@ -73,7 +73,7 @@ func (s *session) checker(sc *scenario, v2 bool) (*checker, error) {
 	}
 	for n, v := range sc.args {
 		r := &c.first.regs[in[n]]
-		*r = *r<<v.bits | v.v // what is above a narrow argument is anything
+		*r = *r<<v.bits | v.v // the bits above a narrow argument are arbitrary
 	}
 	foreign := "cs_spin"
 	if sc.function == foreign {
@@ -115,14 +115,14 @@ func (s *session) checker(sc *scenario, v2 bool) (*checker, error) {
 
 func junk(n int) uint64 { return 0x5eed_0000_0000_0000 + uint64(n+1)*0x0101_0101 }
 
-// check tries all schedules of a scenario with up to so many events, and returns how many
-// schedules and states that were. The error is a *failure if one of them is wrong.
+// check tries all schedules of a scenario with up to budget events, and returns the numbers of
+// schedules and states. The error is a *failure if one of them is wrong.
 func (s *session) check(sc *scenario, v2 bool, budget int) (schedules, states uint64, err error) {
 	c, err := s.checker(sc, v2)
 	if err != nil {
 		return 0, 0, err
 	}
-	// At every boundary, however often that comes; at each alone; at none.
+	// An event at no boundary, at every boundary as often as it comes, and at each alone.
 	pcs, f := c.always(func(uint64) bool { return false }, false)
 	all := []func(uint64) bool{func(uint64) bool { return true }}
 	for _, pc := range pcs {

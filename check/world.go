@@ -6,19 +6,19 @@ import (
 	"github.com/rseq-go/rseq/internal/abi"
 )
 
-// The addresses of what is not the program's.
+// The addresses outside of the program.
 const (
 	worldAt = 0x10_0000_0000
 	areaAt  = worldAt         // struct rseq
 	slowAt  = worldAt + 0x40  // the function value slow: a pointer to code
-	seenAt  = worldAt + 0x48  // what the operations of other threads returned
-	aboutAt = worldAt + 0x50  // what a writer is about to take, see fencing
+	seenAt  = worldAt + 0x48  // a hash of what the operations of other threads returned
+	aboutAt = worldAt + 0x50  // what a writer takes once it has fenced
 	structs = worldAt + 0x60  // the operation's struct
-	dataAt  = worldAt + 0x90  // and its data
+	dataAt  = worldAt + 0x90  // the operation's data
 	threads = worldAt + 0x800 // the thread pointer
 
 	stackAt  = 0x20_0000_0000
-	returnTo = 0x30_0000_0000 // code that is not there to be run: the end
+	returnTo = 0x30_0000_0000 // the return address; a call ends there
 	slowCode = returnTo + 0x100
 	portable = returnTo + 0x200
 )
@@ -33,13 +33,13 @@ func (m *memory) store32(at uint64, v int32) {
 }
 func (m *memory) byte(at uint64) *byte { return &m[at-worldAt] }
 
-// has reports whether n bytes at an address are in the memory.
+// has reports whether the memory has n bytes at an address.
 func (m *memory) has(at, n uint64) bool { return at >= worldAt && at-worldAt+n <= uint64(len(m)) }
 
-// saw enters what an operation of another thread returned.
+// saw records what an operation of another thread returned.
 func (m *memory) saw(v uint64) { m.store(seenAt, m.load(seenAt)*0x100000001b3+v+1) }
 
-// span is some bytes.
+// span is a range of n bytes.
 type span struct{ at, n uint64 }
 
 func within(spans []span, at, n uint64) bool {
@@ -70,13 +70,13 @@ const (
 
 func (x index) String() string { return [...]string{"cpu_id", "mm_cid"}[x] }
 
-// thread is what the kernel knows of the thread.
+// thread is the thread's registration.
 type thread struct {
 	registered bool
-	place      int // the index of the kind that the operation has
+	place      int // its index, of the operation's kind
 }
 
-// ids returns cpu_id and mm_cid of a thread: never the same, so that the wrong one shows.
+// ids returns cpu_id and mm_cid of a thread. They always differ, so that a mix-up shows.
 func (t thread) ids(x index) (cpu, mm int32) {
 	if !t.registered {
 		return -1, 0
@@ -88,7 +88,7 @@ func (t thread) ids(x index) (cpu, mm int32) {
 	return cpu, mm
 }
 
-// node is the node_id of a thread.
+// node returns the node_id of a thread.
 func (t thread) node() int32 {
 	if !t.registered {
 		return 0
@@ -105,10 +105,10 @@ func (t thread) write(m *memory, x index) {
 	m.store32(areaAt+abi.OffsetMMCID, mm)
 }
 
-// gate has the words of type Gate of internal/section.
+// gate has the words of type Gate in internal/section.
 type gate [abi.GateSize / 8]uint64
 
-// openGate is a gate in which all is open, for so many indexes.
+// openGate returns an open gate for a number of possible indexes.
 func openGate(possible uint64) (g gate) {
 	for i := range g {
 		g[i] = areaDistance

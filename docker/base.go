@@ -16,13 +16,13 @@ import (
 	"github.com/rseq-go/rseq/internal/tool"
 )
 
-// tag is what a row's base image is called here. It changes with how it is made.
+// tag returns the name of a row's base image. It has a hash of how the image is made.
 func (r row) tag() string {
 	sum := sha256.Sum256([]byte(strings.Join([]string{r.Image, r.Suite, packages(r), setup}, "\n")))
 	return fmt.Sprintf("rseq-matrix-%s:%x", r.Name, sum[:4])
 }
 
-// packages are what a Debian image is built with.
+// packages returns the packages that a Debian image is built with.
 func packages(r row) string {
 	if r.musl() {
 		return "gcc,libc6-dev,musl-tools"
@@ -30,7 +30,7 @@ func packages(r row) string {
 	return "gcc,libc6-dev"
 }
 
-// setup installs a C compiler in an image that was pulled.
+// setup installs a C compiler in a pulled image.
 const setup = `set -e
 if command -v apt-get; then apt-get update; DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends gcc libc6-dev
 elif command -v dnf; then dnf install -y --enablerepo='*crb*' gcc glibc-devel glibc-static
@@ -38,11 +38,11 @@ elif command -v apk; then apk add gcc musl-dev
 else echo "no package manager that is known here"; exit 1
 fi`
 
-// errUnavailable says that a base image can be had in no way.
+// errUnavailable says that a base image can be neither pulled nor built.
 var errUnavailable = errors.New("not available")
 
-// baseImage makes sure that the row's image is there and has the C library that
-// the row says, before anything is built in it.
+// baseImage makes the row's image, unless the engine has it, and checks that it has the C
+// library that the row names.
 func (m *matrix) baseImage(ctx context.Context, r row, task *tool.Task) error {
 	if !haveImage(ctx, r.tag()) {
 		if err := m.makeImage(ctx, r, task); ctx.Err() != nil {
@@ -62,11 +62,11 @@ func (m *matrix) baseImage(ctx context.Context, r row, task *tool.Task) error {
 	return nil
 }
 
-// makeImage makes the row's image of the one that the row names, which is pulled if it
-// is not here, or else of Debian's packages. An error goes on after "row NAME"; what it
-// says of this machine is not in its first line.
+// makeImage makes the row's base image: from the image that the row names, pulled if the engine
+// does not have it, or from Debian's packages. The text of an error follows "row NAME". Its
+// first line says nothing about this machine, since the page shows it.
 func (m *matrix) makeImage(ctx context.Context, r row, task *tool.Task) error {
-	why, said := "no image is named", "" // of this machine
+	why, said := "no image is named", "" // said is about this machine
 	if r.Image != none {
 		var err error
 		if haveImage(ctx, r.Image) {
@@ -101,12 +101,12 @@ func (m *matrix) makeImage(ctx context.Context, r row, task *tool.Task) error {
 	return nil
 }
 
-// oneLine is a text without its line ends.
+// oneLine returns a text with its lines joined.
 func oneLine(text string) string {
 	return strings.Join(strings.FieldsFunc(text, func(r rune) bool { return r == '\n' || r == '\r' }), "; ")
 }
 
-// setUp makes the row's base image of the one that was pulled.
+// setUp makes the row's base image from the pulled one.
 func (m *matrix) setUp(ctx context.Context, r row) error {
 	name := m.container(r.Name + "-setup")
 	defer docker(context.WithoutCancel(ctx), "rm", "--force", name)
@@ -124,7 +124,7 @@ func bootstrap(ctx context.Context, r row) error {
 		return fmt.Errorf("%w: %w", errUnavailable, err)
 	}
 	if _, err := exec.LookPath("mmdebstrap"); err != nil {
-		return fmt.Errorf("%w: no mmdebstrap here, which builds it from Debian's packages: install it", errUnavailable)
+		return fmt.Errorf("%w: there is no mmdebstrap, which builds it from Debian's packages: install it", errUnavailable)
 	}
 	first, preferred, two := strings.Cut(r.Suite, "+")
 	args := []string{"--quiet", "--variant=essential", "--include=" + packages(r),
@@ -142,7 +142,7 @@ func bootstrap(ctx context.Context, r row) error {
 	var buildSaid, loadSaid bytes.Buffer
 	build.Stderr, load.Stderr = &buildSaid, &loadSaid
 	build.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	build.Cancel = func() error { return build.Process.Signal(os.Interrupt) } // it removes its tree
+	build.Cancel = func() error { return build.Process.Signal(os.Interrupt) } // then it removes its tree
 	build.WaitDelay = 30 * time.Second
 	pipe, err := build.StdoutPipe()
 	if err != nil {
@@ -155,13 +155,13 @@ func bootstrap(ctx context.Context, r row) error {
 	if err := build.Start(); err != nil {
 		return err
 	}
-	pipe.Close() // else mmdebstrap would wait for ever for an import that ended
+	pipe.Close() // else mmdebstrap would never notice that the import has ended
 	loadErr, buildErr := load.Wait(), build.Wait()
 	switch {
 	case loadErr != nil:
 		return fmt.Errorf("docker import: %w", explain(ctx, loadErr, loadSaid.String()))
 	case buildErr != nil:
-		docker(context.WithoutCancel(ctx), "rmi", r.tag()) // what came of half a tree
+		docker(context.WithoutCancel(ctx), "rmi", r.tag()) // it has half a tree
 		return fmt.Errorf("mmdebstrap: %w", explain(ctx, buildErr, buildSaid.String()))
 	}
 	return nil

@@ -8,33 +8,33 @@ import (
 	"github.com/rseq-go/rseq/internal/abi"
 )
 
-// column is a way of building or running, the same in each row.
+// column is a way of building or running. Every row has the same columns.
 type column struct {
 	name, about string
-	flags       string   // the go command's for the tests
-	linked      bool     // a way of linking: TestBuildModes/name builds and runs a program
-	library     bool     // a way of linking that test programs cannot be built in
-	command     bool     // the tests of the command rseq too
-	percpu      bool     // those of package percpu too
+	flags       string   // of go test
+	linked      bool     // TestBuildModes/NAME builds and runs a program in this way
+	library     bool     // that program is in C, and Go in a library: no other tests are built so
+	command     bool     // also runs the tests of the command rseq
+	percpu      bool     // also runs the tests of package percpu
 	env         []string // of the container
 	options     []string // of docker run
-	owner       string   // who owns the areas instead of the row's owner
-	// impossible says why it cannot be on musl.
+	owner       string   // the owner of the areas, if it is not the row's
+	// impossible says why the column does not work on musl.
 	impossible string
-	// special runs something else than the suite.
+	// special is a script that runs in place of the tests.
 	special func(c cell) string
 }
 
 const external = `-ldflags='-linkmode=external -extldflags=`
 
-// timeLimit ends a suite that hangs, and names the test. Suites take about a minute, on
-// a machine that has nothing else to do.
+// timeLimit ends tests that hang, and names the test. They take about a minute on an idle
+// machine.
 const timeLimit = "-test.timeout 1h"
 
-// columns are all of them, oldest the image that "old" was built in.
+// columns returns all columns. oldest is the row whose image builds the column "old".
 func columns(oldest row) []column {
 	return []column{
-		{name: "default", about: "as the go command links by itself; the whole test suite where docker/rows says so, but for what other columns run and what no C library matters to", linked: true, command: true, percpu: true},
+		{name: "default", about: "linked as the go command does without flags; all tests where docker/rows says full, except those that other columns run or that do not depend on the C library", linked: true, command: true, percpu: true},
 		{name: "pie", about: "-buildmode=pie", flags: "-buildmode=pie", linked: true},
 		{name: "static", about: "linked with -static", flags: external + "-static'", linked: true, percpu: true},
 		{name: "static-pie", about: "linked with -static-pie", flags: "-buildmode=pie " + external + "-static-pie'", linked: true},
@@ -48,7 +48,7 @@ func columns(oldest row) []column {
 		{name: "enosys", about: "the engine's seccomp profile answers ENOSYS to rseq(2)", options: []string{"--security-opt", "seccomp=" + enosysPath}, owner: "none", command: true, percpu: true},
 		{name: "unprivileged", about: "a read-only root, and a user without privileges", options: []string{"--read-only", "--user", "65534:65534"}, command: true},
 		{name: "one-cpu", about: "--cpuset-cpus with one CPU", options: []string{"--cpuset-cpus", oneCPU()}, percpu: true},
-		{name: "old", about: "test program and command built on " + oldest.Name + ", unchanged", special: oldScript(oldest),
+		{name: "old", about: "test programs and command that were built on " + oldest.Name, special: oldScript(oldest),
 			impossible: "musl does not start programs for glibc"},
 		{name: "headers", about: "the image's headers agree with the generated ones; runs no tests", special: headersScript,
 			impossible: "musl has no header about rseq"},
@@ -62,24 +62,24 @@ func columnNames(columns []column) (names []string) {
 	return names
 }
 
-// cell is one of the matrix.
+// cell is a row in a column.
 type cell struct {
 	row
 	column column
 }
 
-// tells reports whether the cell says who owns the areas.
+// tells reports whether the cell finds out who owns the areas.
 func (c cell) tells() bool { return c.column.name != "headers" }
 
 func (c cell) name() string { return c.row.Name + "/" + c.column.name }
 
-// full reports whether the cell runs the whole suite, not -short.
+// full reports whether the cell runs all tests, without -short.
 func (c cell) full() bool { return c.Full && c.column.name == "default" }
 
-// want is who must own the areas in this cell, and with how many bytes of fields
-// on a kernel that has so many.
+// want returns the owner and the size that the areas must have in this cell, on a kernel with
+// that feature size.
 func (c cell) want(kernel uint32) (owner string, size uint32) {
-	owner, size = c.Owner, max(kernel, abi.OriginalFeatureSize) // before Linux 6.3 it does not say
+	owner, size = c.Owner, max(kernel, abi.OriginalFeatureSize) // the kernel says zero before Linux 6.3
 	if c.column.owner != "" {
 		owner = c.column.owner
 	}
@@ -92,7 +92,7 @@ func (c cell) want(kernel uint32) (owner string, size uint32) {
 	return owner, size
 }
 
-// impossible says why the cell cannot be, or "".
+// impossible says why the cell cannot work, or returns "".
 func (c cell) impossible() string {
 	if c.musl() {
 		return c.column.impossible
@@ -100,18 +100,18 @@ func (c cell) impossible() string {
 	return ""
 }
 
-// Where the container finds things.
+// Folders in the container.
 const (
 	sourceMount = "/src"
-	cacheMount  = "/cache" // Go's build cache, shared by all
-	toolMount   = "/tools" // what the host built: gen, and what "old" runs
-	// Not where the host has them: that may be where a user may not look.
+	cacheMount  = "/cache" // Go's build cache, shared by all containers
+	toolMount   = "/tools" // what was built before: gen, and a folder for each row
+	// Not the host's paths, which an unprivileged user may not be able to read.
 	gorootMount  = "/goroot"
 	modulesMount = "/modules"
 )
 
-// script is what the cell's container runs. Lines that begin with "step " and
-// "matrix: " are for us.
+// script returns the script that the cell's container runs. Lines of its output that begin
+// with "step " or have "matrix: " are read by this tool.
 func (c cell) script(kernel uint32) string {
 	owner, _ := c.want(kernel)
 	var b strings.Builder
@@ -126,7 +126,7 @@ func (c cell) script(kernel uint32) string {
 	if c.column.name == "no-cgo" {
 		dir += "/no-cgo"
 	}
-	tests, suite := dir, "-test.short" // where they are, and which of them run
+	tests, suite := dir, "-test.short" // the folder of the tests, and which of them run
 	if c.column.flags != "" {
 		tests = "/tmp"
 		packages := ". ./test"
@@ -141,7 +141,7 @@ func (c cell) script(kernel uint32) string {
 	case c.column.name == "c-shared":
 		suite = "-test.run '" + ofLibraries + "'"
 	case c.column.library:
-		suite = "" // none
+		suite = "" // no test runs
 	}
 	p("echo step suite")
 	if suite != "" {
@@ -169,7 +169,7 @@ func (c cell) script(kernel uint32) string {
 	return b.String()
 }
 
-// prelude begins every script: where it runs, and by which C compiler.
+// prelude is the beginning of every script: the folder and the C compiler.
 func (r row) prelude() string {
 	text := "set -e; umask 0; cd " + sourceMount + "\n"
 	if r.musl() {
@@ -178,10 +178,10 @@ func (r row) prelude() string {
 	return text
 }
 
-// built is where a row's own build is, by the image's compiler and without flags.
+// built returns the folder of what buildScript built in a row's image.
 func built(r row) string { return toolMount + "/" + r.Name }
 
-// buildScript makes that, and with cgo off beside it.
+// buildScript builds the tests and the command by the image's compiler, and again without cgo.
 const buildScript = `for cgo in 1 0; do
 	export CGO_ENABLED=$cgo
 	out=/out; [ $cgo = 1 ] || out=/out/no-cgo
@@ -191,14 +191,14 @@ const buildScript = `for cgo in 1 0; do
 	go build -o $out/rseq ./cmd/rseq
 done`
 
-// ofLibraries are the tests of programs in C that have Go in a library.
+// ofLibraries are the tests of C programs with Go in a library.
 const ofLibraries = "TestConstructorCallsGo|TestManyThreadsBeforeDlopen|TestStaticTLS"
 
-// elsewhere are the tests that the default column leaves to other columns, and
-// those that the C library makes no difference to.
+// elsewhere are the tests that other columns run, and those that do not depend on the C
+// library.
 const elsewhere = ofLibraries + "|TestBuildModes|TestCrossBuilds|TestInjected|TestELF|TestTwoVersions"
 
-// headersScript has gen read the image's own headers.
+// headersScript runs gen on the image's own headers.
 func headersScript(cell) string {
 	return fmt.Sprintf(`echo step headers
 glibc=$(getconf GNU_LIBC_VERSION | cut -d' ' -f2)
@@ -208,7 +208,8 @@ grep -q "^$glibc[[:space:]]" gen/versions || { echo "matrix: not recorded"; exit
 echo 'matrix: agree'`, toolMount, runtime.GOARCH)
 }
 
-// oldScript runs what the oldest image built, and compares with what was built here.
+// oldScript runs what was built in the oldest image, and compares what it prints with what the
+// row's own build prints.
 func oldScript(oldest row) func(cell) string {
 	return func(c cell) string {
 		return fmt.Sprintf(`echo step suite

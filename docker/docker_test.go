@@ -129,8 +129,8 @@ func TestREADME(t *testing.T) {
 	}
 }
 
-// fakeEngine puts a docker command into PATH that does what the script says; the
-// functions cell, base and so on are what it is asked. It returns a log of calls.
+// fakeEngine puts a docker command into PATH that runs the script, whose functions cell, base
+// and so on stand for the calls. It returns a log of the calls.
 func fakeEngine(t *testing.T, script string) (log func() string) {
 	t.Helper()
 	dir := t.TempDir()
@@ -165,20 +165,20 @@ func TestRun(t *testing.T) {
 		err, says             string
 	}{
 		"passes":            {"", "bookworm/pie", "bookworm", true, "", "bookworm/pie"},
-		"wrong owner":       {`cell() { echo 'matrix: {"owner":"self","size":28}'; }`, "bookworm/pie", "", false, "", "failed: bookworm/pie: bookworm/pie: owner self with 28 bytes: expected libc with "},
-		"wrong size":        {"SIZE=99", "bookworm/pie", "", false, "", "owner libc with 99 bytes: expected libc with "},
-		"program crashes":   {"cell() { echo 'matrix: '; }", "bookworm/enosys", "", false, "", "bookworm/enosys: owner  with 0 bytes: expected none"},
+		"wrong owner":       {`cell() { echo 'matrix: {"owner":"self","size":28}'; }`, "bookworm/pie", "", false, "", "failed: bookworm/pie: bookworm/pie: owner self with 28 bytes of fields: expected libc with "},
+		"wrong size":        {"SIZE=99", "bookworm/pie", "", false, "", "owner libc with 99 bytes of fields: expected libc with "},
+		"program crashes":   {"cell() { echo 'matrix: '; }", "bookworm/enosys", "", false, "", "bookworm/enosys: owner  with 0 bytes of fields: expected none"},
 		"nothing said":      {"cell() { :; }", "bookworm/pie", "", false, "", "expected libc"},
 		"tests fail":        {"cell() { echo step suite; echo '--- FAIL: TestX'; exit 1; }", "bookworm/pie", "", false, "", "bookworm/pie: step suite: exit status 1"},
 		"wrong libc":        {"base() { echo 'glibc 2.41'; }", "bookworm/pie", "", false, "", "row bookworm, base image: rseq-matrix-bookworm"},
 		"cannot be built":   {"build() { echo 'gcc: no space left on device' >&2; exit 1; }", "bookworm/pie,bookworm/race", "", false, "", "row bookworm, build: docker run: the disk is full"},
 		"not available":     {"image() { exit 1; }", "almalinux9/pie", "", false, "", "\nrow almalinux9: not available: almalinux:9 is not here, and cannot be pulled, and docker/rows names no Debian suite to build it of; docker pull: exit status 1; no such host\n"},
-		"required":          {"image() { exit 1; }", "almalinux9/pie", "almalinux9", false, "", "required, and not there: row almalinux9: row almalinux9: not available: almalinux:9 is not here, and cannot be pulled"},
+		"required":          {"image() { exit 1; }", "almalinux9/pie", "almalinux9", false, "", "row almalinux9 is required and was not tried: row almalinux9: not available: almalinux:9 is not here, and cannot be pulled"},
 		"is here":           {`image() { case "$*" in *almalinux:9) ;; *) exit 1 ;; esac; }; commit() { :; }; base() { echo 'glibc 2.34'; }`, "almalinux9/pie", "", true, "", "row almalinux9: almalinux:9 is here\n"},
 		"no compiler":       {`image() { case "$*" in *debian:bookworm) ;; *) exit 1 ;; esac; }; cell() { echo 'no network' >&2; exit 1; }; import() { cat >/dev/null; }`, "bookworm/pie", "", false, "", "row bookworm: building the base image of Debian's bookworm (no compiler can be installed in debian:bookworm; docker run: exit status 1; no network)\n"},
 		"time is out":       {"cell() { echo step suite; printf 'panic: test timed out after 1h0m0s\n\trunning tests:\n\t\tTestSlow (59m0s)\n'; seq 100; exit 2; }", "bookworm/pie", "", false, "", "bookworm/pie: step suite: exit status 2\n\tpanic: test timed out after 1h0m0s\n\t\trunning tests:\n\t\t\tTestSlow (59m0s)\n\t[...]\n\t61\n"},
 		"a test's words":    {"cell() { echo step suite; echo 'permission denied: sock'; exit 1; }", "bookworm/pie", "", false, "", "step suite: exit status 1\n\tstep suite\n\tpermission denied: sock"},
-		"required, not run": {"", "bookworm/pie", "trixie", false, "", "required, and not there: row trixie: no cell of it was to run"},
+		"required, not run": {"", "bookworm/pie", "trixie", false, "", "row trixie is required and was not tried: no cell of it was to run"},
 		"setup fails":       {"image() { exit 1; }; pull() { :; }; cell() { echo 'no package manager' >&2; exit 1; }", "almalinux9/pie", "", false, "", "row almalinux9, installing a compiler: docker run"},
 		"import fails":      {"image() { exit 1; }; import() { echo 'write: no space left on device' >&2; exit 1; }", "musl/pie", "", false, "", "row musl, base image: docker import: the disk is full"},
 		"bootstrap fails":   {"MMDEBSTRAP=1; image() { exit 1; }; import() { cat >/dev/null; }; rmi() { :; }", "musl/race", "", false, "", "row musl, base image: mmdebstrap: exit status 3"},
@@ -211,13 +211,12 @@ func TestRun(t *testing.T) {
 	}
 }
 
-// TestInterrupted: the results so far are shown, those of cells under way as interrupted,
-// and no container is left.
+// TestInterrupted: an interrupted run shows the results so far, and removes its containers.
 func TestInterrupted(t *testing.T) {
 	t.Chdir("..")
 	for name, script := range map[string]string{
 		"cells": "cell() { exec sleep 1000; }", "the build": "build() { exec sleep 1000; }",
-		// The docker command may end before this tool hears of the signal.
+		// The docker command may get the signal, and end, before this tool.
 		"no group": `cell() { [ "$(cut -d ' ' -f 5 /proc/$$/stat)" = $$ ] || exit 130; exec sleep 1000; }`,
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -246,7 +245,7 @@ func TestInterrupted(t *testing.T) {
 	}
 }
 
-// when is a writer that calls do when a text was written.
+// when is a writer that calls do once a text was written.
 type when struct {
 	bytes.Buffer
 	text string
@@ -262,7 +261,7 @@ func (w *when) Write(data []byte) (int, error) {
 	return n, err
 }
 
-// TestProgress: what is done is told when it begins.
+// TestProgress: a task is printed when it begins, and not when it ends.
 func TestProgress(t *testing.T) {
 	t.Chdir("..")
 	for _, c := range []struct{ says, waits, script string }{
@@ -272,7 +271,7 @@ func TestProgress(t *testing.T) {
 		{"row almalinux9: pulling almalinux:9\n", "pull", "image() { exit 1; }; pull() { hold; exit 1; }"},
 	} {
 		file := filepath.Join(t.TempDir(), "told")
-		// What is held up goes on only when it was told.
+		// A task ends only after its line was printed.
 		log := fakeEngine(t, "hold() { n=0; until [ -e "+file+" ]; do sleep 0.1; n=$((n+1)); [ $n -lt 300 ] || exit 9; done; }\n"+c.script)
 		var out bytes.Buffer
 		progress := &when{text: c.says, do: func() { os.WriteFile(file, nil, 0o666) }}
@@ -287,8 +286,8 @@ func TestProgress(t *testing.T) {
 	}
 }
 
-// TestNamed: a row that cannot be had fails a run that names it, and is told with the
-// reason in any.
+// TestNamed: a row without an image fails a run that names the row. Every run prints the row
+// with the reason.
 func TestNamed(t *testing.T) {
 	rows, _ := parseRows(rowsFile)
 	r := &report{rows: rows, columns: columns(rows[0]), Cells: []result{
@@ -300,9 +299,9 @@ func TestNamed(t *testing.T) {
 			t.Errorf("-only %s: passed %v, %q", only, got, said.String())
 		}
 	}
-	// What a row's image is not needed for does not take the row out of the table.
+	// The cell old lacks the image of another row: musl stays in the table.
 	r.Cells = append(r.Cells, result{Row: "musl", Column: "old", Status: unavailable})
-	if table := r.table(); !strings.Contains(table, "| musl | musl |  |  | not available |\n") || !strings.Contains(table, "could not be had: alpine (musl).\n") {
+	if table := r.table(); !strings.Contains(table, "| musl | musl |  |  | not available |\n") || !strings.Contains(table, "since there was no image: alpine (musl).\n") {
 		t.Errorf("the table:\n%s", table)
 	}
 }

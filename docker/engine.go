@@ -11,12 +11,12 @@ import (
 	"time"
 )
 
-// engineFailed is the docker command's exit status if not the container failed but
-// the command or the engine.
+// engineFailed is the docker command's exit status if the command or the engine failed, and not
+// the container.
 const engineFailed = 125
 
-// command is the docker command. A signal from the terminal is for this tool alone,
-// which ends the command when its context is.
+// command returns a docker command. It does not get signals from the terminal: this tool ends
+// it with its context.
 func command(ctx context.Context, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, "docker", args...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -24,7 +24,7 @@ func command(ctx context.Context, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// docker runs the docker command and returns what it printed.
+// docker runs a docker command and returns its output.
 func docker(ctx context.Context, args ...string) (string, error) {
 	var stdout, stderr bytes.Buffer
 	cmd := command(ctx, args...)
@@ -35,7 +35,7 @@ func docker(ctx context.Context, args ...string) (string, error) {
 	return strings.TrimSpace(stdout.String()), nil
 }
 
-// explain says what can be done about an error of the docker command.
+// explain adds advice to an error of the docker command.
 func explain(ctx context.Context, err error, stderr string) error {
 	stderr = strings.TrimSpace(stderr)
 	if ctx.Err() != nil {
@@ -57,7 +57,7 @@ func explain(ctx context.Context, err error, stderr string) error {
 	return fmt.Errorf("%s\n%s", advice, stderr)
 }
 
-// serverVersion asks whether an engine answers.
+// serverVersion returns the engine's version, or an error if no engine answers.
 func serverVersion(ctx context.Context) (string, error) {
 	return docker(ctx, "version", "--format", "{{.Server.Version}}")
 }
@@ -68,7 +68,7 @@ func haveImage(ctx context.Context, image string) bool {
 	return err == nil
 }
 
-// removeContainers ends and removes every container of this run.
+// removeContainers removes every container of this run, running or not.
 func removeContainers(ctx context.Context, label string) error {
 	ids, err := docker(ctx, "ps", "--all", "--quiet", "--filter", "label="+label)
 	if err != nil || ids == "" {

@@ -1,19 +1,18 @@
-// Command docker runs the matrix of C libraries and ways of linking: in a container
-// of each C library it builds the package with that image's compiler and headers,
-// runs its tests, and holds who owns the rseq areas against what docker/rows says.
+// Command docker runs the matrix of C libraries and ways of linking. In a container for each C
+// library it builds the package with that image's compiler and headers, runs its tests, and
+// compares the owner of the rseq areas with the one that docker/rows expects.
 //
 //	go run ./docker [-only CELLS] [-require ROWS] [-jobs N] [-list] [-json] [-keep] [-write=false]
 //
-// From the repository's root, with a Docker Engine on this machine. Base images
-// are pulled, or built from Debian's packages by mmdebstrap; containers have no
-// network, and Go and its modules are mounted read-only. A whole run writes
-// docs/matrix.md and docs/matrix.json and the table in README.md.
+// Run it in the repository's root, on a machine with a Docker Engine. Base images are pulled,
+// or built from Debian's packages by mmdebstrap. Containers have no network, and Go and its
+// modules are mounted read-only. A run of all cells writes docs/matrix.md, docs/matrix.json
+// and the table in README.md.
 //
-// It prints a line for each step, and once in a quiet minute what is under way.
+// It prints a line for each step, and in a minute without one the tasks under way.
 //
-// The exit status is 0 if every cell passed whose row is there and every row that
-// -only or -require names is there, 1 if one did not, 2 if the tool could not do its
-// work, 130 if it was interrupted.
+// The exit status is 0 if every cell passed whose row has an image, and every row that -only
+// or -require names has one; 1 if not; 2 if the tool failed; and 130 if it was interrupted.
 package main
 
 import (
@@ -65,8 +64,8 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
 	context.AfterFunc(ctx, func() {
-		stop() // a second signal ends it at once
-		fmt.Fprintln(os.Stderr, "docker: interrupted: removing the containers; again: leave them")
+		stop() // a second signal ends the process
+		fmt.Fprintln(os.Stderr, "docker: interrupted: removing the containers; interrupt again to leave them")
 	})
 	passed, err := run(ctx, o, flag.Args(), os.Stdout, os.Stderr)
 	if err != nil {
@@ -78,13 +77,13 @@ func main() {
 // matrix is one run.
 type matrix struct {
 	label   string // of its containers
-	tools   string // folder mounted at toolMount
-	oldest  row    // that "old" is built on
+	tools   string // the folder that is mounted at toolMount
+	oldest  row    // whose image builds the column "old"
 	goroot  string
 	modules string
-	kernel  uint32 // bytes of fields that the kernel has
+	kernel  uint32 // the kernel's feature size
 	keep    bool
-	rows    map[string]func() error // what makes a row ready, done once
+	rows    map[string]func() error // by row, builds in its image, once
 	says    *tool.Progress
 }
 
@@ -166,7 +165,7 @@ func run(ctx context.Context, o options, args []string, out, progress io.Writer)
 	return r.passed(rowsNamed(rows, o.only), require, progress), nil
 }
 
-// prepare does what all cells need.
+// prepare builds what all cells need.
 func (m *matrix) prepare(ctx context.Context, cells []cell) error {
 	task := m.says.Begin("Go's modules and tools")
 	defer task.End()
@@ -184,12 +183,12 @@ func (m *matrix) prepare(ctx context.Context, cells []cell) error {
 	if out, err := exec.CommandContext(ctx, "go", "mod", "download").CombinedOutput(); err != nil {
 		return fmt.Errorf("go mod download: %w\n%s", err, out)
 	}
-	// The folder must be one that the engine sees, and so is the repository's.
+	// The engine must see the folder. It sees the repository.
 	for _, dir := range []string{".cache/docker/go-build", ".cache/docker"} {
 		if err := os.MkdirAll(dir, 0o777); err != nil {
 			return err
 		}
-		os.Chmod(dir, 0o777) // for the cell without privileges
+		os.Chmod(dir, 0o777) // for the column unprivileged
 	}
 	dir, err := filepath.Abs(".cache/docker")
 	if err != nil {
@@ -227,9 +226,9 @@ func rowsOf(cells []cell) (rows []row) {
 	return rows
 }
 
-// build builds in the row's image what its columns run that have no flags of their
-// own, the column "old" of other rows among them. It prints an error, of which the
-// row's cells have the first line.
+// build runs buildScript in the row's image. Columns without flags run what it built, and so
+// does the column "old" of other rows. It prints an error; the row's cells get its first
+// line.
 func (m *matrix) build(ctx context.Context, r row) (err error) {
 	task := m.says.Begin("row " + r.Name)
 	defer func() {
@@ -257,7 +256,7 @@ func (m *matrix) build(ctx context.Context, r row) (err error) {
 	return nil
 }
 
-// arguments are those of docker run that all containers have.
+// arguments returns the arguments of docker run that all containers have.
 func (m *matrix) arguments(r row, name string) []string {
 	here, _ := os.Getwd()
 	args := []string{"run", "--name", m.container(name), "--label", m.label, "--pull", "never", "--network", "none",
@@ -270,23 +269,23 @@ func (m *matrix) arguments(r row, name string) []string {
 	for _, env := range []string{
 		"PATH=" + gorootMount + "/bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", "HOME=/tmp",
 		"GOCACHE=" + cacheMount, "GOMODCACHE=" + modulesMount, "GOPROXY=off", "GOTOOLCHAIN=local", "GOFLAGS=-buildvcs=false",
-		// The go command does not see the system's headers change: each image
-		// compiles its own C.
+		// The go command does not notice that the system's headers differ: with this flag
+		// it compiles the C files for each image.
 		"CGO_CPPFLAGS=-DRSEQ_MATRIX_IMAGE=" + strings.NewReplacer(":", "_", "-", "_", ".", "_").Replace(r.tag())} {
 		args = append(args, "--env", env)
 	}
 	return args
 }
 
-// cellTimeout ends a cell that the limits of its tests did not end. The whole suite
-// takes about a minute, on a machine that has nothing else to do.
+// cellTimeout ends a cell that hangs outside of its tests. All tests take about a minute on an
+// idle machine.
 const cellTimeout = 3 * time.Hour
 
-// runAll runs the cells, so many at once.
+// runAll runs the cells, jobs of them at once.
 func (m *matrix) runAll(ctx context.Context, cells []cell, jobs int, r *report) {
 	start := time.Now()
 	var mutex sync.Mutex
-	var total, done float64 // work, what runs now counted by half
+	var total, done float64 // work; a cell that runs counts by half
 	for _, c := range cells {
 		total += c.work()
 	}
@@ -331,7 +330,7 @@ func (m *matrix) runAll(ctx context.Context, cells []cell, jobs int, r *report) 
 	wait.Wait()
 }
 
-// work is about how long a cell takes, as a multiple of the usual one.
+// work estimates how long a cell takes, as a multiple of the usual cell.
 func (c cell) work() float64 {
 	if c.full() {
 		return 8
@@ -339,14 +338,14 @@ func (c cell) work() float64 {
 	return 1
 }
 
-// ordered puts the long cells first, so that none is left over at the end.
+// ordered puts the long cells first, so that none runs alone at the end.
 func ordered(cells []cell) []cell {
 	cells = slices.Clone(cells)
 	slices.SortStableFunc(cells, func(a, b cell) int { return cmp.Compare(b.work(), a.work()) })
 	return cells
 }
 
-// runCell runs one cell's container.
+// runCell runs the container of a cell.
 func (m *matrix) runCell(ctx context.Context, c cell) result {
 	owner, size := c.want(m.kernel)
 	res := result{Row: c.row.Name, Column: c.column.name, WantOwner: owner, WantSize: size}
@@ -391,13 +390,13 @@ func (m *matrix) runCell(ctx context.Context, c cell) result {
 	case err != nil:
 		var exit *exec.ExitError
 		if why := tool.Extract(text); errors.As(err, &exit) && exit.ExitCode() != engineFailed && limited.Err() == nil {
-			err = fmt.Errorf("%w\n%s", err, why) // the words are of a test, not of the engine
+			err = fmt.Errorf("%w\n%s", err, why) // explain is for what the engine prints
 		} else if err = explain(limited, err, why); limited.Err() != nil {
 			err = fmt.Errorf("%w\n%s", err, why)
 		}
 		res = res.with(failed, fmt.Sprintf("%s: step %s: %v", c.name(), both.step, err))
 	case c.tells() && (res.Owner != owner || res.Size != size):
-		res = res.with(failed, fmt.Sprintf("%s: owner %s with %d bytes: expected %s with %d, by docker/rows and a kernel that has %d",
+		res = res.with(failed, fmt.Sprintf("%s: owner %s with %d bytes of fields: expected %s with %d, from docker/rows and a kernel with %d",
 			c.name(), res.Owner, res.Size, owner, size, m.kernel))
 	case !c.tells() && res.Owner != "agree":
 		res = res.with(impossible, fmt.Sprintf("gen/versions has no %s: %s", c.Libc, cmp.Or(res.Owner, "nothing was compared")))
@@ -410,10 +409,10 @@ func (m *matrix) runCell(ctx context.Context, c cell) result {
 	return res
 }
 
-// output keeps what a container says, and tells which step begins.
+// output keeps the output of a container, and calls began when a step begins.
 type output struct {
 	all   bytes.Buffer
-	read  int // bytes of it, up to the end of a line
+	read  int // bytes of all that were read, whole lines
 	step  string
 	began func(step string)
 }
@@ -433,13 +432,13 @@ func (o *output) Write(data []byte) (int, error) {
 	}
 }
 
-// kernelSize asks how many bytes of fields the kernel has; 0 before Linux 6.3.
+// kernelSize returns the kernel's feature size, zero before Linux 6.3.
 func kernelSize() uint32 {
 	info, _ := rseq.Query()
 	return info.KernelFeatureSize
 }
 
-// oneCPU names a CPU that this process may use.
+// oneCPU returns the number of a CPU that this process may use.
 func oneCPU() string {
 	if cpus, err := kernel.AllowedCPUs(); err == nil {
 		return fmt.Sprint(cpus[0])

@@ -15,27 +15,27 @@ import (
 //go:embed rows
 var rowsFile string
 
-// row is a line of the file rows.
+// row is a line of docker/rows.
 type row struct {
 	Name, Libc, Image, Suite string
 	Owner                    string
-	Size                     uint32 // 0: any
-	Full                     bool   // the whole suite in the column "default"
+	Size                     uint32 // zero for "any"
+	Full                     bool   // the column "default" runs all tests
 }
 
 // musl reports whether the row's C library is musl.
 func (r row) musl() bool { return r.Libc == "musl" }
 
-// glibc returns its version, the least one that may be there.
+// glibc returns the version of glibc that the row names, the least one if it ends in "+".
 func (r row) glibc() string { return strings.TrimPrefix(strings.TrimSuffix(r.Libc, "+"), "glibc-") }
 
-// names reports whether a C library is one that the row names.
+// names reports whether the row names that C library.
 func (r row) names(libc string) bool {
 	version, glibc := strings.CutPrefix(libc, "glibc-")
 	return libc == r.Libc || glibc && !r.musl() && debian.Satisfies(version, strings.TrimPrefix(r.Libc, "glibc-"))
 }
 
-// none is how the file says that there is nothing.
+// none stands for an empty field.
 const none = "-"
 
 func parseRows(text string) (rows []row, err error) {
@@ -77,8 +77,8 @@ func parseRows(text string) (rows []row, err error) {
 	return rows, nil
 }
 
-// selectCells returns the cells that -only names: rows, columns, or row/column,
-// with commas; all of them if it is empty.
+// selectCells returns the cells that -only names by row, column or row/column, separated by
+// commas, or all cells if it is empty.
 func selectCells(rows []row, columns []column, only string) (cells []cell, err error) {
 	for _, r := range rows {
 		for _, c := range columns {
@@ -108,7 +108,7 @@ func selectCells(rows []row, columns []column, only string) (cells []cell, err e
 	return slices.DeleteFunc(cells, func(c cell) bool { return !wanted[c.name()] }), nil
 }
 
-// rowsNamed returns the rows that -only names, by themselves or with a column.
+// rowsNamed returns the rows that -only names, alone or with a column.
 func rowsNamed(rows []row, only string) (names []string) {
 	for _, name := range strings.Split(only, ",") {
 		row, _, _ := strings.Cut(name, "/")

@@ -11,9 +11,8 @@ import (
 	"strings"
 )
 
-// crossCheck has a C compiler say that the system's headers in a tree and our
-// header of that version agree: a second witness beside the parser. note says
-// why it could not ask.
+// crossCheck lets a C compiler compare the system's headers in a tree with our header of that
+// version, as a check on the parser. note says why there was no compiler to ask.
 func crossCheck(ctx context.Context, t *Tree, l *Layout, header []byte) (note string, err error) {
 	compiler, err := exec.LookPath(compilerFor(t.Arch))
 	if err != nil {
@@ -33,7 +32,7 @@ func crossCheck(ctx context.Context, t *Tree, l *Layout, header []byte) (note st
 			return "", err
 		}
 	}
-	// GNU's C, since the kernel's headers have anonymous members.
+	// GNU C, since the kernel's headers have anonymous members.
 	args := []string{"-std=gnu11", "-Wall", "-Werror", "-fsyntax-only", "-nostdinc", "-isystem", strings.TrimSpace(string(own))}
 	for _, include := range t.Include {
 		args = append(args, "-isystem", filepath.Join(t.Dir, include))
@@ -47,7 +46,7 @@ func crossCheck(ctx context.Context, t *Tree, l *Layout, header []byte) (note st
 	return "", nil
 }
 
-// compilerFor names the C compiler for an architecture.
+// compilerFor returns the name of the C compiler for an architecture.
 func compilerFor(arch string) string {
 	if arch != runtime.GOARCH {
 		return multiarch[arch] + "-gcc"
@@ -58,7 +57,7 @@ func compilerFor(arch string) string {
 	return "gcc"
 }
 
-// crossCheckSource is a program that compiles if and only if they agree.
+// crossCheckSource is a program that compiles if and only if the two headers agree.
 func crossCheckSource(t *Tree, l *Layout) []byte {
 	var b bytes.Buffer
 	p := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }

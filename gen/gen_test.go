@@ -17,7 +17,7 @@ import (
 	"github.com/rseq-go/rseq/internal/testutil"
 )
 
-// A tree of headers as small as can be, written for these tests.
+// small is a minimal tree of headers, written for these tests.
 var small = map[string]string{
 	"features.h":         "#define __GLIBC__ 2\n#define __GLIBC_MINOR__ 44\n",
 	"linux/version.h":    "#define LINUX_VERSION_CODE 0x70200\n",
@@ -78,7 +78,7 @@ struct rseq {
 #endif
 `
 
-// old is what small has otherwise before glibc 2.35 and Linux 6.3.
+// old is how small differs before glibc 2.35 and Linux 6.3.
 var old = map[string]string{
 	"features.h":      "#define __GLIBC__ 2\n#define __GLIBC_MINOR__ 31\n",
 	"linux/version.h": "#define LINUX_VERSION_CODE 0x50adf\n",
@@ -94,8 +94,8 @@ var unistd = map[string]string{
 	"riscv64": "#define __NR_read 63\n#define __NR_riscv_flush_icache 259\n#define __NR_rseq 293\n",
 }
 
-// tree is small with changes: the text behind a name is what replaces the first,
-// "old => new", or the whole file; empty, the file is missing.
+// tree returns small with changes, by file name. A change "old => new" replaces the first old
+// text, any other text replaces the file, and an empty one removes it.
 func tree(changes map[string]string) *Tree {
 	files := fstest.MapFS{}
 	all := maps.Clone(small)
@@ -144,7 +144,7 @@ func TestParse(t *testing.T) {
 	}
 }
 
-// TestBadHeaders: each error says where and what was expected.
+// TestBadHeaders: each error says where the problem is and what was expected.
 func TestBadHeaders(t *testing.T) {
 	const kernel = "linux/rseq.h"
 	for name, c := range map[string]struct {
@@ -237,7 +237,7 @@ func TestTrees(t *testing.T) {
 				if _, err := openTree(label, filepath.Join(dir, "usr/include")); err != nil {
 					t.Error(err)
 				}
-				// A file that cannot be read: a folder in its place.
+				// A folder in place of the file cannot be read.
 				name := filepath.Join(dir, "usr/include/linux/rseq.h")
 				if err := os.Remove(name); err != nil {
 					t.Fatal(err)
@@ -315,8 +315,8 @@ func TestConsistent(t *testing.T) {
 	}
 }
 
-// TestRun goes the whole way in a repository of its own: generates, checks, finds
-// a removed field by name, and leaves the files alone when anything is wrong.
+// TestRun generates and checks in a repository of its own, finds a removed field by name, and
+// changes no file after an error.
 func TestRun(t *testing.T) {
 	dir := t.TempDir()
 	t.Chdir(dir)
@@ -351,7 +351,7 @@ func TestRun(t *testing.T) {
 	}
 	slices.Sort(args)
 	ctx := context.Background()
-	if err := run(ctx, false, args[:3]); err == nil || !strings.Contains(err.Error(), "nothing is known of 2.44/7.2/arm64") {
+	if err := run(ctx, false, args[:3]); err == nil || !strings.Contains(err.Error(), "nothing is recorded of 2.44/7.2/arm64") {
 		t.Errorf("one architecture alone: %v", err)
 	}
 	must(run(ctx, false, args))
@@ -408,7 +408,7 @@ func TestRun(t *testing.T) {
 		{"2.44 7.2 -\n2.43 7.1 -\n", named, "gen/versions:2: glibc 2.43 after 2.44"},
 		{"2.44 7.2 -\n", "2.44=tree", "expected GLIBC/LINUX/ARCH=DIR"},
 		{"2.44 7.2 -\n", named, "the oldest version, glibc 2.44 with Linux 7.2, has the fields"},
-		{"2.31 5.10 -\n2.44 7.2 -\n2.45 7.3 -\n", named, "nothing is known of 2.45/7.3/amd64"},
+		{"2.31 5.10 -\n2.44 7.2 -\n2.45 7.3 -\n", named, "nothing is recorded of 2.45/7.3/amd64"},
 		{"2.44 7.2 -\n", "2.45/7.2/amd64=tree/amd64", "gen/versions has no line for glibc 2.45"},
 		{"2.44 7.2 -\n", "2.44/7.2/arm64=tree/2.44/7.2/amd64", "asm/unistd.h:1: read(2) has number 0: expected 63"},
 		{"2.44 7.2 -\n", "2.44/7.2/riscv64=tree/2.44/7.2/arm64", "asm/unistd.h:1: __NR_riscv_flush_icache is not defined: expected it in headers of architecture riscv64"},
@@ -421,8 +421,8 @@ func TestRun(t *testing.T) {
 	}
 }
 
-// TestHeadersCompile: each generated header compiles alone in each language, and
-// twice in one file, with no warning.
+// TestHeadersCompile: each generated header compiles in each language without a warning, also
+// if it is included twice.
 func TestHeadersCompile(t *testing.T) {
 	headers, err := filepath.Glob("../include/*.h")
 	if err != nil || len(headers) == 0 {
@@ -473,7 +473,7 @@ func FuzzParse(f *testing.F) {
 		if err != nil {
 			return
 		}
-		// What is accepted can be generated from.
+		// Outputs can be generated from headers that Parse accepts.
 		first, err := Parse(oldTree())
 		if err != nil {
 			t.Fatal(err)

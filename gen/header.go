@@ -11,13 +11,13 @@ import (
 	"github.com/rseq-go/rseq/internal/debian"
 )
 
-// version is what one glibc version's headers say on each architecture.
+// version has the layouts in one glibc version's headers, by architecture.
 type version struct {
 	arch    map[string]*Layout
-	*Layout // of one, for what is the same on all
+	*Layout // of one architecture, for what is the same on all
 }
 
-// byVersion groups layouts, which are sorted.
+// byVersion groups layouts by version. They must be sorted.
 func byVersion(layouts []Layout) (versions []version) {
 	for i := range layouts {
 		l := &layouts[i]
@@ -29,7 +29,7 @@ func byVersion(layouts []Layout) (versions []version) {
 	return versions
 }
 
-// sources says where a version's facts come from, one package or tree a line.
+// sources returns the packages or trees that a version was read from, one a line.
 func (v version) sources() (lines []string) {
 	for _, arch := range architectures {
 		if l := v.arch[arch]; l != nil {
@@ -54,13 +54,13 @@ func has(glibc, arch string) bool {
 	return debian.CompareVersions(glibc, oldest[arch]) >= 0
 }
 
-// cMacro is how our headers name a constant of the system's.
+// cMacro returns the name in our headers for a constant of the system's headers.
 func cMacro(name string) string {
 	name = strings.ToUpper(strings.TrimLeft(name, "_"))
 	return "RSEQGO_" + strings.TrimPrefix(name, "RSEQ_")
 }
 
-// upper is a field's name within a macro's.
+// upper returns a field's name as a part of a macro's name.
 func (l leaf) upper() string {
 	var parts []string
 	for _, p := range l.Path {
@@ -69,7 +69,7 @@ func (l leaf) upper() string {
 	return strings.Join(parts, "_")
 }
 
-// header is the C header of version v; all are every version's layouts.
+// header returns the C header for version v. all has every version.
 func header(v version, all []version) []byte {
 	newest := all[len(all)-1]
 	var b bytes.Buffer
@@ -86,21 +86,21 @@ func header(v version, all []version) []byte {
 	p("#define RSEQGO_ABI_SYS_RSEQ_H %d /* whether glibc has that header */\n", btoi(v.SysRseq))
 
 	constants(p, v, newest)
-	p("/* Offsets and ends in bytes of all fields that are known, also to later versions,\n" +
-		" * and how many bytes of fields an area must have for a field to be there. */")
+	p("/* OFFSETOF and ENDOF are a field's first byte and the byte after its last one. An area has\n" +
+		" * the field if its size is at least NEEDS. Fields of later versions are among them. */")
 	for _, f := range newest.Area.leaves() {
 		p("#define RSEQGO_OFFSETOF_%s %d", f.upper(), f.Offset)
 		p("#define RSEQGO_ENDOF_%s %d", f.upper(), f.Offset+f.Size)
 		p("#define RSEQGO_NEEDS_%s %d", f.upper(), needs(f, all))
 	}
-	p("\n/* The first struct rseq: its bytes of fields, and with padding the length and the\n * alignment of a registration in legacy mode. */")
+	p("\n/* The first struct rseq: the bytes of its fields, its length with padding and its\n * alignment. A registration of that length is in legacy mode. */")
 	p("#define RSEQGO_ORIGINAL_FEATURE_SIZE %d", all[0].Area.end())
 	p("#define RSEQGO_ORIGINAL_LEN %d", all[0].Area.Size)
 	p("#define RSEQGO_ORIGINAL_ALIGN %d\n", all[0].Area.Align)
 
 	for _, f := range v.Area.Fields {
 		if strings.HasPrefix(f.Type, "struct ") {
-			p("/* %s. Its members are named where the system's are not. */", f.Type)
+			p("/* %s. Members that are anonymous in the system's header have names here. */", f.Type)
 			p("%s {", cType(f.Type))
 			members(p, f.Fields, "\t")
 			p("};\n")
@@ -129,13 +129,13 @@ func header(v version, all []version) []byte {
 	return b.Bytes()
 }
 
-// constants prints the macros, those that all architectures share first.
+// constants prints the macros, first those that are the same on all architectures.
 func constants(p func(string, ...any), v, newest version) {
-	p("/* Constants of the system's headers, RSEQ_ and what is before it replaced. */")
+	p("/* Constants of the system's headers, with the prefix RSEQGO_. */")
 	value := func(l *Layout, name string) (text string, ok bool) {
 		n, ok := l.constant(name)
 		if !ok {
-			// RSEQ_SIG of a glibc that has no sys/rseq.h: what all others have.
+			// A glibc without sys/rseq.h has no RSEQ_SIG: take that of the newest.
 			if n, ok = newest.arch[l.Arch].constant(name); !ok || name != sig {
 				return "", false
 			}
@@ -184,10 +184,9 @@ var archIs = map[string]string{
 	"riscv64": "defined(__riscv) && __riscv_xlen == 64",
 }
 
-// needs returns how many bytes of fields an area has if it has f: an original
-// field comes with the others; a later one needs its own bytes, and those that
-// were reserved behind it so that the size tells it from the padding of the
-// first struct.
+// needs returns the least size of an area that has f. The original fields come together. A
+// later field needs its own bytes, and the bytes reserved behind it, by which the size
+// differs from the first struct with its padding.
 func needs(f leaf, all []version) int64 {
 	end := f.Offset + f.Size
 	if original := all[0].Area.end(); end <= original {
@@ -205,7 +204,7 @@ func needs(f leaf, all []version) int64 {
 	return end
 }
 
-// inLast reports whether f is, or is in, the field right before g.
+// inLast reports whether f is the field right before g, or a part of it.
 func inLast(f leaf, s Struct, g Field) bool {
 	for i, h := range s.Fields {
 		if i+1 < len(s.Fields) && s.Fields[i+1].Name == g.Name && h.Name == f.Path[0] {
@@ -224,7 +223,7 @@ func cStruct(p func(string, ...any), name string, s Struct) {
 func members(p func(string, ...any), fields []Field, indent string) {
 	for _, f := range fields {
 		name := cName(f)
-		if f.Type == "struct" || f.Type == "union" { // without a name
+		if f.Type == "struct" || f.Type == "union" { // anonymous
 			p("%s%s {", indent, f.Type)
 			members(p, f.Fields, indent+"\t")
 			p("%s} %s;", indent, name)
@@ -234,8 +233,8 @@ func members(p func(string, ...any), fields []Field, indent string) {
 	}
 }
 
-// cName is a member's name: standard C and C++ know no anonymous structs, and
-// reserve names that begin with underscores.
+// cName returns a member's name in our headers. Standard C and C++ have no anonymous structs
+// and reserve names that begin with underscores.
 func cName(f Field) string {
 	switch {
 	case f.Name != "":
@@ -252,7 +251,7 @@ func flexibleComment(s Struct) string {
 	if s.Flexible == nil {
 		return "It has no flexible array member yet."
 	}
-	return fmt.Sprintf("Its flexible array member %s %s[], at offset %d,\n * is left out: C++ knows none, and where fields end is what the area's size says.",
+	return fmt.Sprintf("Its flexible array member %s %s[], at offset %d,\n * is left out, since C++ has none. The size of an area says where its fields end.",
 		s.Flexible.Type, s.Flexible.Name, s.Flexible.Offset)
 }
 

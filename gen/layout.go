@@ -9,34 +9,34 @@ import (
 	"github.com/rseq-go/rseq/internal/debian"
 )
 
-// Label says what a tree of headers is of.
+// Label is the version and architecture of a tree of headers.
 type Label struct {
 	Glibc, Linux, Arch string
 }
 
 func (l Label) String() string { return l.Glibc + "/" + l.Linux + "/" + l.Arch }
 
-// compare orders by version of glibc, then of Linux, then by architecture.
+// compare orders labels by the version of glibc, then of Linux, then by architecture.
 func (l Label) compare(m Label) int {
 	return cmp.Or(debian.CompareVersions(l.Glibc, m.Glibc), debian.CompareVersions(l.Linux, m.Linux), cmp.Compare(l.Arch, m.Arch))
 }
 
-// Layout is what one tree's headers say.
+// Layout is what the headers of one tree define.
 type Layout struct {
 	Label
-	// Packages are the Debian packages read, "libc6-dev 2.36-9"; none if a
-	// directory was given.
+	// Packages are the Debian packages that were read, as "libc6-dev 2.36-9". There are none
+	// if a directory was named.
 	Packages []string
-	SysRseq  bool // there is a sys/rseq.h, since glibc 2.35
+	SysRseq  bool // the headers include sys/rseq.h, as from glibc 2.35 on
 	Area     Struct
 	CS       Struct
-	// Constants are the macros and enumerators that name rseq, by name.
+	// Constants are the macros and enumerators with rseq in their names, sorted.
 	Constants []Constant
 	// Symbols are glibc's __rseq_offset, __rseq_size and __rseq_flags.
 	Symbols []Symbol `json:",omitempty"`
 }
 
-// Struct is a struct type of the kernel's.
+// Struct is a struct type in the kernel's headers.
 type Struct struct {
 	Name        string
 	Size, Align int64
@@ -44,9 +44,9 @@ type Struct struct {
 	Flexible    *Field `json:",omitempty"` // the flexible array member at its end
 }
 
-// Field is a member; its offset counts from the outermost struct.
+// Field is a member of a struct. Its offset is from the outermost struct.
 type Field struct {
-	Name         string // empty: an anonymous struct or union
+	Name         string // empty for an anonymous struct or union
 	Type         string
 	Offset, Size int64
 	Fields       []Field `json:",omitempty"` // of a struct or union
@@ -65,7 +65,7 @@ type Symbol struct {
 	Size       int64
 }
 
-// constant returns the value of a constant, and whether there is one.
+// constant returns the value of a constant, and whether it is defined.
 func (l *Layout) constant(name string) (int64, bool) {
 	for _, c := range l.Constants {
 		if c.Name == name {
@@ -75,8 +75,8 @@ func (l *Layout) constant(name string) (int64, bool) {
 	return 0, false
 }
 
-// end returns how many bytes the fields take, padding and flexible member left
-// out: what the kernel calls feature size.
+// end returns how many bytes the fields take, without padding and the flexible member: the
+// kernel's feature size.
 func (s *Struct) end() (end int64) {
 	for _, f := range s.Fields {
 		end = max(end, f.Offset+f.Size)
@@ -84,14 +84,14 @@ func (s *Struct) end() (end int64) {
 	return end
 }
 
-// leaf is a named field with the names of those that it is part of.
+// leaf is a named field, with the names of the fields that it is part of.
 type leaf struct {
 	Field
-	Path []string // as in the system's headers
-	Ours []string // as in ours, which name what is anonymous there
+	Path []string // in the system's headers
+	Ours []string // in ours, which have no anonymous members
 }
 
-// leaves returns all named fields, those of structs and unions after these.
+// leaves returns all named fields. The members of a struct or union come after it.
 func (s *Struct) leaves() (all []leaf) {
 	var walk func(path, ours []string, fields []Field)
 	walk = func(path, ours []string, fields []Field) {
@@ -118,7 +118,7 @@ func (s *Struct) fields() (all []leaf) {
 	return all
 }
 
-// usable returns the struct's own fields that mean something.
+// usable returns the struct's own fields without the reserved ones.
 func (s *Struct) usable() []leaf {
 	return slices.DeleteFunc(s.fields(), func(f leaf) bool { return f.Name == reserved })
 }
@@ -134,7 +134,7 @@ func (s *Struct) names() (names []string) {
 func (l leaf) name() string { return strings.Join(l.Path, ".") }
 func (l leaf) ours() string { return strings.Join(l.Ours, ".") }
 
-// history says which Linux brought the fields of struct rseq, in order.
+// history has the Linux version that added each field of struct rseq, in order.
 var history = []struct{ field, linux string }{
 	{"cpu_id_start", "4.18"}, {"cpu_id", "4.18"}, {"rseq_cs", "4.18"}, {"flags", "4.18"}, // d7822b1e24f2
 	{"node_id", "6.3"}, // cbae6bac29a8
@@ -142,8 +142,8 @@ var history = []struct{ field, linux string }{
 	{"slice_ctrl", "7.0"},
 }
 
-// expectedFields returns the fields that struct rseq must have in the headers of
-// a Linux version, in order. It may have more.
+// expectedFields returns the fields, in order, that struct rseq must have in the headers of a
+// Linux version. More fields may follow.
 func expectedFields(linux string) (fields []string) {
 	for _, h := range history {
 		if h.linux == history[0].linux || debian.CompareVersions(linux, h.linux) >= 0 {
@@ -153,8 +153,8 @@ func expectedFields(linux string) (fields []string) {
 	return fields
 }
 
-// since returns the Linux version that brought a field of struct rseq, empty if
-// history does not say.
+// since returns the Linux version that added a field of struct rseq, or "" if history does not
+// have the field.
 func since(field string) string {
 	for _, h := range history {
 		if h.field == field {
@@ -164,9 +164,9 @@ func since(field string) string {
 	return ""
 }
 
-// consistent checks what must hold between the trees for one ABI to exist: a
-// field is at one place with one type in each, later versions only add at the
-// end, and constants keep their values on each architecture.
+// consistent checks that the trees describe one ABI: a field has the same offset and type in
+// all of them, later versions only add fields at the end, and a constant keeps its value on
+// each architecture.
 func consistent(layouts []Layout) error {
 	type where struct {
 		leaf
@@ -212,7 +212,7 @@ func consistent(layouts []Layout) error {
 		}
 		before = l
 	}
-	// Between architectures of one version everything but constants is equal.
+	// In one version everything but constants is equal on all architectures.
 	for i := range layouts {
 		for j := range layouts[:i] {
 			a, b := layouts[i], layouts[j]
@@ -227,16 +227,15 @@ func consistent(layouts []Layout) error {
 	return nil
 }
 
-// reserved is the byte behind slice_ctrl that a later field may replace.
+// reserved is the byte after slice_ctrl. A later field may replace it.
 const reserved = "__reserved"
 
-// structure returns l without what may differ by architecture.
+// structure returns l without the parts that may differ between architectures.
 func (l Layout) structure() Layout {
 	return Layout{SysRseq: l.SysRseq, Area: l.Area, CS: l.CS, Symbols: l.Symbols}
 }
 
-// difference says what b has other than a, "" if nothing; the packages do not
-// count.
+// difference describes how b differs from a, "" if it does not. It ignores the packages.
 func difference(a, b Layout) string {
 	var lines []string
 	say := func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) }
@@ -279,7 +278,7 @@ func present(yes bool) string {
 	return "not there"
 }
 
-// differ says which things are gone, other or new.
+// differ calls say for each thing that is gone, changed or new.
 func differ[T any](say func(string, ...any), what string, a, b []T, name, text func(T) string) {
 	find := func(in []T, n string) (string, bool) {
 		i := slices.IndexFunc(in, func(t T) bool { return name(t) == n })

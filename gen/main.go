@@ -1,17 +1,17 @@
-// Command gen reads what each glibc's own headers and the kernel's beside them say
-// of struct rseq, and generates what the package and its C users compile against:
-// abi.h, include/, cs_<arch>.h, internal/abi, docs/layouts.md and gen/recorded.json.
+// Command gen reads struct rseq in the headers of each glibc, and of the kernel packaged with
+// it, and generates what the package and its C users compile against: abi.h, include/,
+// cs_<arch>.h, internal/abi, docs/layouts.md and gen/recorded.json.
 //
 //	go run ./gen [-check] [GLIBC/LINUX/ARCH=DIR ...]
 //
-// From the repository's root. Without trees it fetches those of gen/versions from
-// Debian's packages into .cache (apt's own tools, nothing is installed). A tree
-// named stands for its version and no other is fetched; DIR is a sysroot, an
-// unpacked libc6-dev and linux-libc-dev, or a folder as /usr/include.
+// Run it in the repository's root. Without arguments it fetches the headers of each line in
+// gen/versions from Debian's packages into .cache, with apt's own tools; it installs
+// nothing. An argument names the tree of one version, and then nothing is fetched: DIR is a
+// sysroot, an unpacked libc6-dev and linux-libc-dev, or a folder like /usr/include.
 //
-// With -check nothing is written: a difference between the headers, what is
-// recorded of them and the files is an error. What Debian no longer has, since a
-// suite moved on, stays as recorded, and it says so.
+// With -check it writes nothing: a difference between the headers, the record and the
+// generated files is an error. Where Debian's suite has moved on to another version, gen
+// says so and keeps what is recorded.
 package main
 
 import (
@@ -72,7 +72,7 @@ func run(ctx context.Context, check bool, args []string) error {
 		return err
 	}
 	if len(trees) == 0 {
-		return errors.New("no tree could be read: name one, or set gen/versions right")
+		return errors.New("no tree could be read: name one, or correct gen/versions")
 	}
 
 	layouts, err := parseAll(trees)
@@ -169,7 +169,7 @@ func namedTrees(args []string, rows []row) (trees []*Tree, err error) {
 	return trees, nil
 }
 
-// fetchTrees brings the packages of each row for each architecture.
+// fetchTrees fetches the packages of each row for each architecture.
 func fetchTrees(ctx context.Context, rows []row) (trees []*Tree, err error) {
 	var (
 		wait  sync.WaitGroup
@@ -177,7 +177,7 @@ func fetchTrees(ctx context.Context, rows []row) (trees []*Tree, err error) {
 		errs  []error
 		few   = make(chan bool, 4)
 	)
-	suites := map[string][]row{} // those that it may have
+	suites := map[string][]row{} // by suite, the rows that may be its version
 	for _, r := range rows {
 		if r.Suite != "-" {
 			suites[r.Suite] = append(suites[r.Suite], r)
@@ -208,12 +208,12 @@ func fetchTrees(ctx context.Context, rows []row) (trees []*Tree, err error) {
 	return trees, errors.Join(errs...)
 }
 
-// fetchTree fetches the headers of a suite, which is to have those of one of the
-// rows. It returns nil without an error if the suite has moved on.
+// fetchTree fetches the headers of a suite, which must have the version of one of the rows. It
+// returns nil without an error if the suite has moved on.
 func fetchTree(ctx context.Context, suite string, rows []row, arch string) (*Tree, error) {
 	dir := filepath.Join(".cache", "headers", suite+"-"+arch)
 	for _, fresh := range []bool{false, true} {
-		if fresh { // what was fetched an earlier time is of no row
+		if fresh { // the cached packages have the version of no row
 			if err := os.RemoveAll(dir); err != nil {
 				return nil, err
 			}
@@ -262,9 +262,9 @@ func parseAll(trees []*Tree) ([]Layout, error) {
 	return layouts, errors.Join(errs...)
 }
 
-// compareRecord fails if the trees say another thing than is recorded of them.
-// Other packages, or a folder, that say the same are no difference: they take over
-// the recorded name, so that the files are what they were.
+// compareRecord returns an error if the trees differ from the record. If only the packages
+// differ, or a folder was named, the layouts get the recorded packages, so that the
+// generated files do not change.
 func compareRecord(recorded, layouts []Layout) error {
 	var errs []error
 	for i := range layouts {
@@ -286,7 +286,7 @@ func compareRecord(recorded, layouts []Layout) error {
 	return errors.Join(errs...)
 }
 
-// merge is what is known of every version: the trees, and what was recorded.
+// merge returns the layouts of every version: from the trees, else from the record.
 func merge(rows []row, recorded, layouts []Layout) (all []Layout, err error) {
 	known := map[Label]Layout{}
 	for _, l := range append(slices.Clip(recorded), layouts...) {
@@ -300,7 +300,7 @@ func merge(rows []row, recorded, layouts []Layout) (all []Layout, err error) {
 			label := Label{r.Glibc, r.Linux, arch}
 			l, ok := known[label]
 			if !ok {
-				return nil, fmt.Errorf("nothing is known of %s, of gen/versions: correct the line, or name a tree, go run ./gen %s=DIR", label, label)
+				return nil, fmt.Errorf("nothing is recorded of %s, a line of gen/versions: correct the line, or name a tree, go run ./gen %s=DIR", label, label)
 			}
 			all = append(all, l)
 		}
@@ -331,7 +331,7 @@ func compareFiles(files map[string][]byte) error {
 	stale, _ := filepath.Glob(versionHeader("*"))
 	for _, name := range stale {
 		if files[name] == nil {
-			errs = append(errs, fmt.Errorf("%s is of no version of gen/versions: delete it", name))
+			errs = append(errs, fmt.Errorf("%s belongs to no version in gen/versions: delete it", name))
 		}
 	}
 	return errors.Join(errs...)

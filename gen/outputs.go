@@ -11,7 +11,7 @@ import (
 	"github.com/rseq-go/rseq/internal/abi"
 )
 
-// Where the outputs are, from the repository's root.
+// The generated files, from the repository's root.
 const (
 	recordFile    = "gen/recorded.json"
 	defaultHeader = "abi.h"
@@ -22,7 +22,7 @@ const (
 func versionHeader(glibc string) string { return "include/rseq-abi-glibc-" + glibc + ".h" }
 func asmConstants(arch string) string   { return "cs_" + arch + ".h" }
 
-// outputs renders every file from what the trees said, which is sorted.
+// outputs returns every generated file. The layouts must be sorted.
 func outputs(layouts []Layout) (map[string][]byte, error) {
 	record, err := json.MarshalIndent(layouts, "", "\t")
 	if err != nil {
@@ -54,7 +54,7 @@ func outputs(layouts []Layout) (map[string][]byte, error) {
 	return files, err
 }
 
-// from says what a file was generated from, in lines behind prefix.
+// from says what a file was generated from, in lines that begin with prefix.
 func from(prefix string, versions ...version) string {
 	var b strings.Builder
 	for _, v := range versions {
@@ -65,7 +65,7 @@ func from(prefix string, versions ...version) string {
 	return b.String()
 }
 
-// assembly is what cs_<arch>.s includes, for GNU as.
+// assembly returns the constants for GNU as, which cs_<arch>.s includes.
 func assembly(v version, arch string) []byte {
 	var b bytes.Buffer
 	l := v.arch[arch]
@@ -83,14 +83,14 @@ func assembly(v version, arch string) []byte {
 	for _, f := range l.CS.fields() {
 		set("RSEQ_CS_"+f.upper(), f.Offset)
 	}
-	b.WriteString("\n/* What Go shares: internal/abi/sections.go. */\n")
+	b.WriteString("\n/* Shared with Go: internal/abi/sections.go. */\n")
 	for _, s := range abi.Shared {
 		set(s.Name, s.Value)
 	}
 	return b.Bytes()
 }
 
-// goName is a field's name in Go.
+// goName returns a field's name in Go.
 func goName(f leaf) string {
 	var b strings.Builder
 	for _, part := range strings.Split(strings.ToLower(f.upper()), "_") {
@@ -103,7 +103,7 @@ func goName(f leaf) string {
 	return b.String()
 }
 
-// kernelConstants are those of the headers that Go code uses.
+// kernelConstants are the constants of the headers that Go code uses.
 var kernelConstants = []struct{ name, c, is string }{
 	{"FlagUnregister", "RSEQ_FLAG_UNREGISTER", "a flag of rseq(2)"},
 	{"CPUIDUninitialized", "RSEQ_CPU_ID_UNINITIALIZED", "cpu_id of an area that is not registered"},
@@ -114,7 +114,7 @@ var kernelConstants = []struct{ name, c, is string }{
 	{"MembarrierRegisterRseq", "MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_RSEQ", "the command that must come before it"},
 }
 
-// goSource is package abi's table, not formatted.
+// goSource returns package abi's layouts.go, not formatted.
 func goSource(all []version) []byte {
 	newest := all[len(all)-1]
 	var b bytes.Buffer
@@ -124,11 +124,11 @@ func goSource(all []version) []byte {
 	for _, f := range newest.Area.usable() {
 		p("Offset%s = %d", goName(f), f.Offset)
 	}
-	p(")\n\n// How many bytes of fields an area must have for a field to be there.\nconst (")
+	p(")\n\n// An area has a field if its size is at least the field's Needs.\nconst (")
 	for _, f := range newest.Area.usable() {
 		p("Needs%s = %d", goName(f), needs(f, all))
 	}
-	p(")\n\n// The first struct rseq: its bytes of fields, and with padding the length and the\n// alignment of a registration in legacy mode.\nconst (")
+	p(")\n\n// The first struct rseq: the bytes of its fields, its length with padding and its alignment.\n// A registration of that length is in legacy mode.\nconst (")
 	p("OriginalFeatureSize = %d\nOriginalLen = %d\nOriginalAlign = %d\n)\n", all[0].Area.end(), all[0].Area.Size, all[0].Area.Align)
 	p("// Constants of the kernel's headers that golang.org/x/sys/unix does not have.\nconst (")
 	for _, c := range kernelConstants {
@@ -141,11 +141,11 @@ func goSource(all []version) []byte {
 		n, _ := newest.arch[arch].constant(sig)
 		p("%q: %#x,", arch, n)
 	}
-	p("}\n\n// Fields are struct rseq's, in order, to the newest version.\nvar Fields = []Field{")
+	p("}\n\n// Fields are the fields of struct rseq in the newest version, in order.\nvar Fields = []Field{")
 	for _, f := range newest.Area.usable() {
 		p("{Name: %q, Type: %q, Offset: %d, Size: %d, Needs: %d, Linux: %q},", f.Name, f.Type, f.Offset, f.Size, needs(f, all), since(f.Name))
 	}
-	p("}\n\n// Layouts are what each glibc's own headers say, oldest first.\nvar Layouts = []Layout{")
+	p("}\n\n// Layouts are the layouts in each glibc's own headers, the oldest first.\nvar Layouts = []Layout{")
 	for _, v := range all {
 		p("{Glibc: %q, Linux: %q, SysRseq: %v, Size: %d, Align: %d, FeatureSize: %d},", v.Glibc, v.Linux, v.SysRseq, v.Area.Size, v.Area.Align, v.Area.end())
 	}
@@ -153,7 +153,7 @@ func goSource(all []version) []byte {
 	return b.Bytes()
 }
 
-// markdown is the table for people.
+// markdown returns docs/layouts.md.
 func markdown(all []version) []byte {
 	newest := all[len(all)-1]
 	var b bytes.Buffer
@@ -166,7 +166,7 @@ func markdown(all []version) []byte {
 		p("%s", line)
 	}
 	p("<!-- Code generated by gen; DO NOT EDIT. -->\n\n# struct rseq by version\n")
-	p("What the headers of each glibc and of the kernel beside it say, read by `go run ./gen`.")
+	p("The layouts in the headers of each glibc and of the kernel packaged with it, as `go run ./gen`\nread them.")
 	p("The area of a running process may have more fields than the headers that a program\nwas compiled with, or fewer: its size decides (`rseq show`).\n")
 	for _, t := range []struct {
 		title string
@@ -262,7 +262,7 @@ func constantNames(all []version) (names []string) {
 	return names
 }
 
-// constantText is a constant's value, or its values by architecture.
+// constantText returns a constant's value, or its values on each architecture.
 func (v version) constantText(name string) string {
 	var texts []string
 	for _, arch := range architectures {

@@ -15,7 +15,7 @@ import (
 	"github.com/rseq-go/rseq/internal/debian"
 )
 
-// predefined is what a compiler defines by itself, as far as the headers ask.
+// predefined has the macros and types of a compiler that the headers use.
 const predefined = `
 #define __STDC__ 1
 #define __STDC_VERSION__ 199901L
@@ -56,23 +56,23 @@ var predefinedArch = map[string]string{
 	"riscv64": "#define __riscv 1\n#define __riscv_xlen 64\n#define __riscv_float_abi_double 1\n",
 }
 
-// headers are those that say something of rseq or of the tree.
+// headers are the headers that define something of rseq, or the versions of the tree.
 var headers = []string{
 	"sys/rseq.h", "linux/rseq.h", "linux/auxvec.h", "linux/membarrier.h", "linux/prctl.h", "linux/ptrace.h",
 	"asm/unistd.h", "linux/version.h", "features.h",
 }
 
-// The names of the variables are by which the structs are looked at.
+// The variables by which the parser finds the two structs.
 const areaVariable, csVariable = "__gen_area", "__gen_cs"
 
-// firstSyscall is read(2)'s number, by which an architecture is told. Those that share
-// the generic numbers are told by riscvSyscall, which riscv64 alone has.
+// firstSyscall is the number of read(2), which tells the architecture. riscvSyscall tells
+// riscv64 from others with the same number.
 var firstSyscall = map[string]int64{"amd64": 0, "arm64": 63, "riscv64": 63}
 
 const riscvSyscall = "__NR_riscv_flush_icache"
 
-// Parse reads a tree's headers. An error says in which file and line something
-// else was found than expected.
+// Parse reads a tree's headers. An error names the file and the line, what was found and what
+// was expected.
 func Parse(t *Tree) (l *Layout, err error) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -125,8 +125,7 @@ func Parse(t *Tree) (l *Layout, err error) {
 	return l, err
 }
 
-// translate parses and checks source with the tree's headers, and nothing of
-// this machine's.
+// translate parses and checks source with the tree's headers, and no header of this machine.
 func (t *Tree) translate(source string) (*cc.AST, error) {
 	abi, err := cc.NewABI("linux", t.Arch)
 	if err != nil {
@@ -141,7 +140,7 @@ func (t *Tree) translate(source string) (*cc.AST, error) {
 		FSOnly:         true,
 		EvalAllMacros:  true,
 		ExpansionLimit: 10_000_000,
-		// Else <linux/rseq.h> is not there for sys/rseq.h's __has_include ("...").
+		// Without "@" sys/rseq.h does not find linux/rseq.h by __has_include ("...").
 		IncludePaths:    append([]string{"@"}, include...),
 		SysIncludePaths: include,
 		PragmaHandler: func(tokens []cc.Token) error {
@@ -157,8 +156,8 @@ func (t *Tree) translate(source string) (*cc.AST, error) {
 		{Name: "<predefined>", Value: predefined + predefinedArch[t.Arch]},
 		{Name: "<gen>", Value: source},
 	}
-	// An error of the preprocessor ends the parser's input where it is, and there
-	// the parser may never end ("enum" and then nothing).
+	// An error of the preprocessor cuts the parser's input off, and there the parser may loop
+	// for ever, as after "enum".
 	var ast *cc.AST
 	if err = cc.Preprocess(cfg, sources, io.Discard); err == nil {
 		ast, err = cc.Translate(cfg, sources)
@@ -174,7 +173,7 @@ func (t *Tree) translate(source string) (*cc.AST, error) {
 	return ast, nil
 }
 
-// errorf makes an error about the place of n in the tree.
+// errorf returns an error with the file and line of n.
 func (t *Tree) errorf(n cc.Node, format string, args ...any) error {
 	at := n.Position()
 	return fmt.Errorf("%s: %s:%d: %s", t.Label, path.Join(t.Dir, at.Filename), at.Line, fmt.Sprintf(format, args...))
@@ -186,7 +185,7 @@ type parser struct {
 	specifiers map[string]*cc.StructOrUnionSpecifier // by tag
 }
 
-// labels checks that the tree is what its label says.
+// labels checks that the tree has the versions and the architecture of its label.
 func (p *parser) labels() error {
 	t := p.tree
 	value := func(macro string) (int64, *cc.Macro, error) {
@@ -233,7 +232,7 @@ func (p *parser) labels() error {
 	return nil
 }
 
-// declarator returns what declares a name at file scope.
+// declarator returns the declarator of a name at file scope.
 func (p *parser) declarator(name string) *cc.Declarator {
 	for _, n := range p.ast.Scope.Nodes[name] {
 		if d, ok := n.(*cc.Declarator); ok {
@@ -243,7 +242,7 @@ func (p *parser) declarator(name string) *cc.Declarator {
 	return nil
 }
 
-// structType returns the type of a variable, struct name of linux/rseq.h.
+// structType returns the type of a variable, which is struct name of linux/rseq.h.
 func (p *parser) structType(name, variable string, fields []string) (Struct, error) {
 	t := p.tree
 	s := Struct{Name: name}
@@ -286,14 +285,14 @@ func (p *parser) structType(name, variable string, fields []string) (Struct, err
 	return s, nil
 }
 
-// plain refuses what cc or the outputs would get wrong without a word.
+// plain returns an error for C that cc or the outputs would silently get wrong.
 func (p *parser) plain(spec *cc.StructOrUnionSpecifier, name string) (err error) {
 	fail := func(at cc.Node, format string, args ...any) {
 		if err == nil {
 			err = p.tree.errorf(at, "struct %s: "+format, append([]any{name}, args...)...)
 		}
 	}
-	own := map[cc.Node]bool{} // attributes of the struct itself
+	own := map[cc.Node]bool{} // the struct's own attributes
 	for _, list := range []*cc.AttributeSpecifierList{spec.AttributeSpecifierList, spec.AttributeSpecifierList2} {
 		walk(list, func(n cc.Node) { own[n] = name == "rseq" || name == "rseq_cs" })
 	}
@@ -315,7 +314,7 @@ func (p *parser) plain(spec *cc.StructOrUnionSpecifier, name string) (err error)
 	return err
 }
 
-// field describes f; base is the offset of the struct that it is in.
+// field describes f. base is the offset of the struct that it is in.
 func (p *parser) field(spec cc.Node, f *cc.Field, base int64) (Field, error) {
 	typ := f.Type()
 	out := Field{Name: f.Name(), Type: typeName(typ), Offset: base + f.Offset(), Size: typ.Size()}
@@ -341,8 +340,8 @@ func (p *parser) field(spec cc.Node, f *cc.Field, base int64) (Field, error) {
 		}
 	case *cc.UnionType:
 		members = x
-		// Time slice extension has one, within a struct of its own: whatever it
-		// is read as, its first member is the whole of it.
+		// The time slice extension has a union in a struct of its own. The first member of
+		// the union is as large as the union.
 		if base == 0 {
 			return out, p.tree.errorf(spec, "a union, %q, directly in the struct: expected none", f.Name())
 		}
@@ -368,7 +367,7 @@ func (p *parser) field(spec cc.Node, f *cc.Field, base int64) (Field, error) {
 	return out, nil
 }
 
-// typeName names a type by what it is, whatever typedef the headers use.
+// typeName returns the name of a type without typedefs.
 func typeName(t cc.Type) string {
 	switch {
 	case t.Kind() == cc.Char:
@@ -392,7 +391,7 @@ var (
 	guard     = regexp.MustCompile(`^_.*_H$`)
 )
 
-// constants returns the macros and enumerators that name rseq.
+// constants returns the macros and enumerators with rseq in their names.
 func (p *parser) constants(sysRseq bool) ([]Constant, error) {
 	t := p.tree
 	found := map[string]Constant{}
@@ -454,7 +453,7 @@ func (p *parser) symbols() (all []Symbol, err error) {
 	return all, nil
 }
 
-// tag returns the name behind struct or union, empty if there is none.
+// tag returns the name after "struct" or "union", "" if there is none.
 func tag(t interface{ Tag() cc.Token }) string {
 	name := t.Tag()
 	return name.SrcStr()
@@ -470,7 +469,7 @@ func integer(v cc.Value) (int64, bool) {
 	return 0, false
 }
 
-// walk calls f for every node below n, n included.
+// walk calls f for n and every node below it.
 func walk(n cc.Node, f func(cc.Node)) {
 	v := reflect.ValueOf(n)
 	if v.Kind() != reflect.Pointer || v.IsNil() || v.Elem().Kind() != reflect.Struct {

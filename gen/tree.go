@@ -14,22 +14,21 @@ import (
 	"unicode/utf8"
 )
 
-// multiarch is the folder that Debian keeps an architecture's headers in.
+// multiarch is the folder of an architecture's headers in Debian.
 var multiarch = map[string]string{"amd64": "x86_64-linux-gnu", "arm64": "aarch64-linux-gnu", "riscv64": "riscv64-linux-gnu"}
 
 // Tree is a tree of headers with its label.
 type Tree struct {
 	Label
 	Packages []string
-	// Dir is where it was found, for messages and the C compiler; FS has the
-	// same files and nothing else.
+	// Dir is the tree's folder, for messages and the C compiler. FS has the same files.
 	Dir string
 	FS  fs.FS
-	// Include are the folders of FS that headers are looked for in.
+	// Include are the folders of FS that are searched for headers.
 	Include []string
 }
 
-// openTree opens a sysroot, an unpacked package or a folder as /usr/include.
+// openTree opens a sysroot, an unpacked package or a folder like /usr/include.
 func openTree(label Label, dir string) (*Tree, error) {
 	if multiarch[label.Arch] == "" {
 		return nil, fmt.Errorf("%s: unknown architecture %q: expected one of %s", label, label.Arch, strings.Join(architectures, ", "))
@@ -38,7 +37,7 @@ func openTree(label Label, dir string) (*Tree, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Headers of an include folder may be links to others beside it.
+	// Headers in an include folder may be links to files outside of it.
 	dir = cmp.Or(strings.TrimSuffix(dir, "/usr/include"), "/")
 	root, err := os.OpenRoot(dir)
 	if err != nil {
@@ -66,10 +65,10 @@ func openTree(label Label, dir string) (*Tree, error) {
 
 func (t *Tree) has(name string) bool {
 	_, err := fs.Stat(t.FS, name)
-	return !errors.Is(err, fs.ErrNotExist) // what cannot be read says so when it is
+	return !errors.Is(err, fs.ErrNotExist) // another error is reported when the file is read
 }
 
-// found reports whether #include <name> finds something.
+// found reports whether #include <name> finds a file.
 func (t *Tree) found(name string) bool {
 	for _, dir := range t.Include {
 		if t.has(path.Join(dir, name)) {
@@ -79,7 +78,7 @@ func (t *Tree) found(name string) bool {
 	return false
 }
 
-// compilerHeaders are those that come with a compiler, not with a C library.
+// compilerHeaders is the folder of the headers that a compiler brings, not a C library.
 const compilerHeaders = ".compiler"
 
 var compilerFS = fstest.MapFS{
@@ -100,17 +99,17 @@ typedef __builtin_va_list va_list;
 `)},
 }
 
-// withCompiler is a tree's files and the compiler's. Each is read as a whole when
-// it is opened: cc never ends on a file that fails later, a folder for one, nor on
-// a header's name that is no text or is cut off by the file's end.
+// withCompiler has the files of a tree and of the compiler. Each file is read when it is
+// opened, since cc loops for ever on a file that fails later, as a folder does, and on a
+// header name that is no text or is cut off by the end of the file.
 type withCompiler struct {
 	fs.FS
-	failed *error // the first error that is not that a file does not exist
+	failed *error // the first error but fs.ErrNotExist
 	opened *int
 }
 
-// maxIncludes bounds what headers that include each other without guards cost;
-// real trees need some 300.
+// maxIncludes bounds how many files are included, for headers without guards that include each
+// other. Real trees include about 300.
 const maxIncludes = 2000
 
 func (w withCompiler) Open(name string) (fs.File, error) {
@@ -120,8 +119,8 @@ func (w withCompiler) Open(name string) (fs.File, error) {
 	}
 	data, err := fs.ReadFile(from, name)
 	if *w.opened++; *w.opened > maxIncludes {
-		// An error would only have cc go on with the next.
-		panic(fmt.Errorf("%s: more than %d files are included: expected guards against including twice", name, maxIncludes))
+		// After an error cc would go on with the next file.
+		panic(fmt.Errorf("%s: more than %d files are included: expected guards against including a file twice", name, maxIncludes))
 	}
 	if err == nil && (!utf8.Valid(data) || bytes.IndexByte(data, 0) >= 0) {
 		err = fmt.Errorf("%s: not text in UTF-8", name)

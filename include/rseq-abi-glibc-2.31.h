@@ -17,7 +17,7 @@
 #define RSEQGO_ABI_LINUX "5.10"
 #define RSEQGO_ABI_SYS_RSEQ_H 0 /* whether glibc has that header */
 
-/* Constants of the system's headers, RSEQ_ and what is before it replaced. */
+/* Constants of the system's headers, with the prefix RSEQGO_. */
 #define RSEQGO_MEMBARRIER_CMD_PRIVATE_EXPEDITED_RSEQ 128
 #define RSEQGO_MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_RSEQ 256
 #define RSEQGO_CPU_ID_REGISTRATION_FAILED (-2)
@@ -42,8 +42,8 @@
 #error "rseq: amd64, arm64, riscv64 only"
 #endif
 
-/* Offsets and ends in bytes of all fields that are known, also to later versions,
- * and how many bytes of fields an area must have for a field to be there. */
+/* OFFSETOF and ENDOF are a field's first byte and the byte after its last one. An area has
+ * the field if its size is at least NEEDS. Fields of later versions are among them. */
 #define RSEQGO_OFFSETOF_CPU_ID_START 0
 #define RSEQGO_ENDOF_CPU_ID_START 4
 #define RSEQGO_NEEDS_CPU_ID_START 20
@@ -81,8 +81,8 @@
 #define RSEQGO_ENDOF_RESERVED 33
 #define RSEQGO_NEEDS_RESERVED 33
 
-/* The first struct rseq: its bytes of fields, and with padding the length and the
- * alignment of a registration in legacy mode. */
+/* The first struct rseq: the bytes of its fields, its length with padding and its
+ * alignment. A registration of that length is in legacy mode. */
 #define RSEQGO_ORIGINAL_FEATURE_SIZE 20
 #define RSEQGO_ORIGINAL_LEN 32
 #define RSEQGO_ORIGINAL_ALIGN 32

@@ -18,7 +18,7 @@
 #define RSEQGO_ABI_LINUX "7.3"
 #define RSEQGO_ABI_SYS_RSEQ_H 1 /* whether glibc has that header */
 
-/* Constants of the system's headers, RSEQ_ and what is before it replaced. */
+/* Constants of the system's headers, with the prefix RSEQGO_. */
 #define RSEQGO_AT_RSEQ_ALIGN 28
 #define RSEQGO_AT_RSEQ_FEATURE_SIZE 27
 #define RSEQGO_MEMBARRIER_CMD_PRIVATE_EXPEDITED_RSEQ 128
@@ -58,8 +58,8 @@
 #error "rseq: amd64, arm64, riscv64 only"
 #endif
 
-/* Offsets and ends in bytes of all fields that are known, also to later versions,
- * and how many bytes of fields an area must have for a field to be there. */
+/* OFFSETOF and ENDOF are a field's first byte and the byte after its last one. An area has
+ * the field if its size is at least NEEDS. Fields of later versions are among them. */
 #define RSEQGO_OFFSETOF_CPU_ID_START 0
 #define RSEQGO_ENDOF_CPU_ID_START 4
 #define RSEQGO_NEEDS_CPU_ID_START 20
@@ -97,13 +97,13 @@
 #define RSEQGO_ENDOF_RESERVED 33
 #define RSEQGO_NEEDS_RESERVED 33
 
-/* The first struct rseq: its bytes of fields, and with padding the length and the
- * alignment of a registration in legacy mode. */
+/* The first struct rseq: the bytes of its fields, its length with padding and its
+ * alignment. A registration of that length is in legacy mode. */
 #define RSEQGO_ORIGINAL_FEATURE_SIZE 20
 #define RSEQGO_ORIGINAL_LEN 32
 #define RSEQGO_ORIGINAL_ALIGN 32
 
-/* struct rseq_slice_ctrl. Its members are named where the system's are not. */
+/* struct rseq_slice_ctrl. Members that are anonymous in the system's header have names here. */
 struct rseqgo_slice_ctrl {
 	union {
 		uint32_t all;
@@ -116,7 +116,7 @@ struct rseqgo_slice_ctrl {
 };
 
 /* struct rseq. Its flexible array member char end[], at offset 33,
- * is left out: C++ knows none, and where fields end is what the area's size says. */
+ * is left out, since C++ has none. The size of an area says where its fields end. */
 struct rseqgo_area {
 	uint32_t cpu_id_start;
 	uint32_t cpu_id;

@@ -1,10 +1,10 @@
-// Command mutate shows that the tests can fail: it makes one mistake after another in a copy
-// of the tree, those that mutate/mistakes lists, and runs the tests that must notice.
+// Command mutate shows that the tests can fail. In a copy of the tree it makes each mistake that
+// mutate/mistakes lists, one after another, and runs the tests that must notice it.
 //
 //	go run ./mutate [-only NAMES] [-list] [-v]
 //
-// From the repository's root. The exit status is 0 if each mistake was noticed, 1 if a test
-// did not notice one or one cannot be made any more, 2 if the tool could not do its work.
+// Run it in the repository's root. The exit status is 0 if every mistake was noticed, 1 if one
+// was not noticed or cannot be made any more, and 2 if the tool failed.
 package main
 
 import (
@@ -47,7 +47,7 @@ func main() {
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
-	context.AfterFunc(ctx, stop) // a second signal ends it at once
+	context.AfterFunc(ctx, stop) // a second signal ends the process
 	ok, err := run(ctx, o, flag.Args(), os.Stdout)
 	switch {
 	case err != nil:
@@ -92,7 +92,7 @@ func run(ctx context.Context, o options, args []string, out io.Writer) (ok bool,
 	return tryAll(ctx, dir, all, o.verbose, out)
 }
 
-// copyTree copies the files that git knows, or would, as they are now.
+// copyTree copies the working tree: the files that git tracks or does not ignore.
 func copyTree(ctx context.Context, from, to string) error {
 	cmd := exec.CommandContext(ctx, "git", "ls-files", "-z", "--cached", "--others", "--exclude-standard")
 	cmd.Dir = from
@@ -105,7 +105,7 @@ func copyTree(ctx context.Context, from, to string) error {
 	for name := range strings.SplitSeq(strings.Trim(string(names), "\x00"), "\x00") {
 		is, err := os.Lstat(filepath.Join(from, name))
 		if errors.Is(err, fs.ErrNotExist) {
-			continue // removed, and not committed yet
+			continue // removed, but not committed
 		}
 		if err == nil && !is.Mode().IsRegular() {
 			err = fmt.Errorf("%s is no regular file", name)
@@ -127,11 +127,11 @@ func copyTree(ctx context.Context, from, to string) error {
 	return nil
 }
 
-// tryAll makes each mistake in the copy dir, tells what became of it, and reports whether
-// each was noticed that can be made on this machine.
+// tryAll makes each mistake in the copy dir and prints its verdict. It reports whether every
+// mistake was noticed that can be made on this machine.
 func tryAll(ctx context.Context, dir string, all []mistake, verbose bool, out io.Writer) (ok bool, err error) {
 	count := map[verdict]int{}
-	right := map[string]result{} // what the tests say of the tree as it is, by command
+	right := map[string]result{} // the results without a mistake, by command
 	for n, m := range all {
 		begin := time.Now()
 		r, err := try(ctx, dir, m, right)
@@ -159,24 +159,24 @@ func tryAll(ctx context.Context, dir string, all []mistake, verbose bool, out io
 	return count[noticed]+count[elsewhere] == len(all), nil
 }
 
-// verdict is what became of a mistake.
+// verdict is the result of a mistake.
 type verdict string
 
 const (
 	noticed   verdict = "killed"    // a test failed
-	survived  verdict = "SURVIVED"  // none did
-	stale     verdict = "STALE"     // its text is not there, or not once
+	survived  verdict = "SURVIVED"  // no test failed
+	stale     verdict = "STALE"     // the file does not have its text, or has it twice
 	broken    verdict = "BROKEN"    // it does not compile, or the tests fail without it
-	elsewhere verdict = "elsewhere" // it is in a file that is not built on this machine
+	elsewhere verdict = "elsewhere" // its file is not built on this machine
 )
 
 type result struct {
 	verdict
-	what   string // in one line
+	what   string // the reason, in one line
 	output string // of the tests
 }
 
-// try makes one mistake and has it tested. The file is as it was then.
+// try makes a mistake, runs its tests, and undoes the mistake.
 func try(ctx context.Context, dir string, m mistake, right map[string]result) (result, error) {
 	path := filepath.Join(dir, m.file)
 	info, err := os.Stat(path)
@@ -209,22 +209,22 @@ func try(ctx context.Context, dir string, m mistake, right map[string]result) (r
 	}
 	r, err := test(ctx, dir, m)
 	if err == nil && r.verdict == survived {
-		r.what = base.what // which tests were skipped
+		r.what = base.what // it names the skipped tests
 	}
 	return r, errors.Join(err, os.WriteFile(path, before, info.Mode().Perm()))
 }
 
-// patience bounds one test command: a mistake may be that something never ends.
+// patience bounds a test command: with a mistake it may never end.
 const patience = 5 * time.Minute
 
-// test runs in dir the tests that must notice m.
+// test runs the tests that must notice m, in dir.
 func test(ctx context.Context, dir string, m mistake) (result, error) {
 	limited, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	cmd := exec.CommandContext(limited, "go", append([]string{"test", "-count=1", "-vet=off", "-v", "-timeout=2m"}, m.test...)...)
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), m.env...)
-	// With all that it started, which may hold its output.
+	// The process group is killed: processes that it started may keep the output open.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = time.Second
@@ -242,7 +242,7 @@ func test(ctx context.Context, dir string, m mistake) (result, error) {
 	return result{verdict, what, string(output)}, nil
 }
 
-// judge says what the output of go test -v means, which may have failed.
+// judge returns the verdict for the output of go test -v, and whether that failed.
 func judge(output string, failed bool) (v verdict, what string) {
 	var skipped, passed []string
 	first := "" // the first sign of a failure
@@ -272,7 +272,7 @@ func judge(output string, failed bool) (v verdict, what string) {
 	}
 	switch {
 	case failed && first == "":
-		return broken, "go test failed, no test did: " + strings.TrimSpace(lineAfter(output, ""))
+		return broken, "go test failed, but no test: " + strings.TrimSpace(lineAfter(output, ""))
 	case failed:
 		return noticed, first
 	case len(passed) == 0:
@@ -281,7 +281,7 @@ func judge(output string, failed bool) (v verdict, what string) {
 	return survived, what
 }
 
-// lineAfter returns the line behind the first one that begins so.
+// lineAfter returns the line after the first line that starts with begin.
 func lineAfter(text, begin string) string {
 	next := begin == ""
 	for line := range strings.Lines(text) {

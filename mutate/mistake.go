@@ -8,19 +8,19 @@ import (
 	"strings"
 )
 
-// mistake is something that somebody may get wrong, and what must notice it.
+// mistake is a change of the source that is wrong, and the tests that must notice it.
 type mistake struct {
 	name string
-	why  string   // what would go wrong
-	file string   // where it is made
-	near string   // text before the place, if what is replaced is there more than once
-	find string   // what is replaced
-	with string   // by what
+	why  string   // what goes wrong then
+	file string   // the file that is changed
+	near string   // text before the place, if find is in the file more than once
+	find string   // the text that is replaced
+	with string   // the text in its place
 	test []string // arguments of go test
-	env  []string // of the environment, what is added to it
+	env  []string // variables added to the environment
 }
 
-// parse reads a list of mistakes. A blank line stands between them; see mutate/mistakes.
+// parse reads a list of mistakes, in the format of mutate/mistakes.
 func parse(file, text string) (all []mistake, err error) {
 	var m mistake
 	begun := 0 // the line where m begins
@@ -88,7 +88,7 @@ func parse(file, text string) (all []mistake, err error) {
 	return all, nil
 }
 
-// command is how the tests are run, to be read.
+// command returns the command that runs the tests, for people.
 func (m *mistake) command() string {
 	return strings.Join(slices.Concat(m.env, []string{"go test"}, m.test), " ")
 }
@@ -109,8 +109,9 @@ func (m *mistake) make(text string) (string, error) {
 	return text[:begin] + strings.Replace(text[begin:], m.find, m.with, 1), nil
 }
 
-// here reports whether tests on this machine can notice: the name of the file may be another
-// one's. There are some that look at programs of each architecture, and name it.
+// here reports whether tests on this machine can notice the mistake. They cannot if the file is
+// for another architecture, unless the command names that architecture: some tests look at
+// programs for each.
 func (m *mistake) here() bool {
 	name := strings.TrimSuffix(m.file, path.Ext(m.file))
 	for _, arch := range []string{"amd64", "arm64", "riscv64"} {

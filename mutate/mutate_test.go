@@ -12,8 +12,7 @@ import (
 	"testing"
 )
 
-// TestMistakes: each mistake of the list can be made in the tree as it is, and its tests are
-// there.
+// TestMistakes: each mistake of the list can be made in the tree, and its tests exist.
 func TestMistakes(t *testing.T) {
 	all, err := parse("mistakes", mistakesFile)
 	if err != nil {
@@ -95,7 +94,7 @@ func TestMake(t *testing.T) {
 	}
 }
 
-// TestTry: what becomes of mistakes in a small module.
+// TestTry: mistakes in a small module get the right verdicts.
 func TestTry(t *testing.T) {
 	if testing.Short() {
 		t.Skip("runs the go command; not with -short")
@@ -181,7 +180,7 @@ func TestBad(t *testing.T) { t.Error("always") }
 			t.Errorf("no line %q ... %q", begin, rest)
 		}
 	}
-	// Each is undone.
+	// Each mistake was undone.
 	before, _ := os.ReadFile(filepath.Join(from, "m.go"))
 	if after, err := os.ReadFile(filepath.Join(dir, "m.go")); err != nil || !bytes.Equal(before, after) {
 		t.Errorf("%v, %s", err, after)

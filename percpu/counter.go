@@ -2,7 +2,10 @@ package percpu
 
 import (
 	"fmt"
+	"iter"
 	"runtime"
+	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"unsafe"
@@ -31,17 +34,26 @@ func NewCounter(options ...Option) *Counter { return &newCounters(1, options)[0]
 // Add adds delta, which may be negative. The sum wraps around as an int64 does.
 func (c *Counter) Add(delta int64) { section.Count(unsafe.Pointer(c), delta, slowCount) }
 
-// Load returns the sum of what was added since the last Reset. It counts every Add
+// Inc adds 1.
+func (c *Counter) Inc() { c.Add(1) }
+
+// Dec subtracts 1.
+func (c *Counter) Dec() { c.Add(-1) }
+
+// Value returns the sum of what was added since the last Reset. It counts every Add
 // that happened before, and of those that happen meanwhile some. It takes as long as
 // reading a word that each possible CPU may just have written.
-func (c *Counter) Load() int64 {
+func (c *Counter) Value() int64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.sum() - c.base
 }
 
-// Reset returns what Load would and starts again from zero. Each Add is in the result of
-// exactly one Reset, or in what Load returns after the last one. No CPU's word is written.
+// String returns the value in decimal, so that a Counter is an expvar.Var.
+func (c *Counter) String() string { return strconv.FormatInt(c.Value(), 10) }
+
+// Reset returns what Value would and starts again from zero. Each Add is in the result of
+// exactly one Reset, or in what Value returns after the last one. No CPU's word is written.
 func (c *Counter) Reset() int64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -84,10 +96,21 @@ func slowCount(counter unsafe.Pointer, delta int64, gate *section.Gate) {
 	c.portable.own().Add(delta)
 }
 
-// Counters is a vector of counters, for histograms and metrics with labels. Each is
-// like a [Counter]. Make one by [NewCounters]; the zero Counters has none. A copy is
-// the same counters.
-type Counters struct{ list []Counter }
+// Counters is a vector of counters, for metrics with labels. The counters' words lie side by
+// side, so a CPU's words for eight counters are on one cache line. Make one by [NewCounters];
+// the zero Counters has none. It must not be copied.
+//
+// A method that takes an index i panics, as a slice does, unless 0 <= i < Len().
+type Counters struct {
+	list []Counter
+	_    noCopy
+}
+
+// noCopy makes go vet report copies of a struct that has it.
+type noCopy struct{}
+
+func (*noCopy) Lock()   {}
+func (*noCopy) Unlock() {}
 
 // NewCounters returns n counters of zero. A negative n panics, and so does one beyond the
 // package's limits.
@@ -95,21 +118,38 @@ func NewCounters(n int, options ...Option) *Counters {
 	if limit := sizeLimit(unsafe.Sizeof(Counter{})); n < 0 || n > limit {
 		panic(fmt.Sprintf("percpu.NewCounters: %d counters: expected at least 0 and at most %d", n, limit))
 	}
-	return &Counters{newCounters(n, options)}
+	return &Counters{list: newCounters(n, options)}
 }
 
-// Len returns how many there are.
+// Len returns the number of counters.
 func (c *Counters) Len() int { return len(c.list) }
+
+// At returns counter i.
+func (c *Counters) At(i int) *Counter { return &c.list[i] }
 
 // Add adds delta to counter i.
 func (c *Counters) Add(i int, delta int64) { c.list[i].Add(delta) }
 
-// Load returns the sum of counter i, as [Counter.Load] does.
-func (c *Counters) Load(i int) int64 { return c.list[i].Load() }
+// Values returns the value of each counter, as [Counter.Value] does, one after the other. The
+// result is dst[:Len()] if dst has the capacity, and a new slice if not.
+func (c *Counters) Values(dst []int64) []int64 {
+	dst = slices.Grow(dst[:0], len(c.list))[:len(c.list)]
+	for i := range c.list {
+		dst[i] = c.list[i].Value()
+	}
+	return dst
+}
 
-// Reset starts counter i again from zero and returns what it was, as
-// [Counter.Reset] does.
-func (c *Counters) Reset(i int) int64 { return c.list[i].Reset() }
+// All iterates over the counters: the index and the value of each.
+func (c *Counters) All() iter.Seq2[int, int64] {
+	return func(yield func(int, int64) bool) {
+		for i := range c.list {
+			if !yield(i, c.list[i].Value()) {
+				return
+			}
+		}
+	}
+}
 
 // newCounters makes n counters that lie side by side in each CPU's words. Without
 // words they count by atomics.

@@ -31,7 +31,7 @@
 // PushBatch, happens before the [FreeList.Pop], PopBatch, Drain or Resize that returns
 // it, and a [Pool.Put] of a value before the [Pool.Get] that does. An [RWMutex] orders what a
 // [sync.RWMutex] does. Counters order
-// nothing. A [Counter.Load] that happens after an Add counts it.
+// nothing. A [Counter.Value] that happens after an Add counts it.
 package percpu
 
 import (

@@ -21,7 +21,7 @@ func ExampleCounter() {
 		})
 	}
 	servers.Wait()
-	fmt.Println(requests.Load(), requests.Reset(), requests.Load())
+	fmt.Println(requests.Value(), requests.Reset(), requests.Value())
 	// Output: 8000 8000 0
 }
 
@@ -36,7 +36,7 @@ func ExampleCounters() {
 		sizes.Add(bucket, 1)
 	}
 	for i := range sizes.Len() {
-		fmt.Print(sizes.Load(i), " ")
+		fmt.Print(sizes.At(i).Value(), " ")
 	}
 	// Output: 1 0 1 2 0 0 0 1
 }
@@ -100,7 +100,7 @@ func ExampleFreeList() {
 func ExampleCompact() {
 	jobs := percpu.NewCounter(percpu.Compact)
 	jobs.Add(2)
-	fmt.Println(jobs.Load())
+	fmt.Println(jobs.Value())
 	// Output: 2
 }
 

@@ -4,6 +4,7 @@ package percpu
 
 import (
 	"errors"
+	"expvar"
 	"fmt"
 	"math"
 	"math/bits"
@@ -21,6 +22,9 @@ import (
 	"github.com/rseq-go/rseq/internal/testutil"
 )
 
+// What expvar publishes.
+var _ = []expvar.Var{new(Counter)}
+
 func TestCounter(t *testing.T) {
 	for name, c := range map[string]*Counter{
 		"sections": NewCounter(), "compact": NewCounter(Compact), "zero": new(Counter),
@@ -28,19 +32,24 @@ func TestCounter(t *testing.T) {
 	} {
 		c.Add(5)
 		c.Add(-7)
-		if got := c.Load(); got != -2 {
-			t.Errorf("%s: %d, want -2", name, got)
+		if got := c.Value(); got != -2 || c.String() != "-2" {
+			t.Errorf("%s: %d, %s, want -2", name, got, c)
 		}
-		if got := c.Reset(); got != -2 || c.Load() != 0 {
-			t.Errorf("%s: reset from %d to %d", name, got, c.Load())
+		c.Inc()
+		if got := c.Value(); got != -1 {
+			t.Errorf("%s: %d, want -1", name, got)
+		}
+		c.Dec()
+		if got := c.Reset(); got != -2 || c.Value() != 0 {
+			t.Errorf("%s: reset from %d to %d", name, got, c.Value())
 		}
 		c.Add(math.MaxInt64)
 		c.Add(3)
-		if got := c.Load(); got != math.MinInt64+2 {
+		if got := c.Value(); got != math.MinInt64+2 {
 			t.Errorf("%s: %d does not wrap around", name, got)
 		}
-		if c.Reset(); c.Load() != 0 {
-			t.Errorf("%s: %d", name, c.Load())
+		if c.Reset(); c.Value() != 0 {
+			t.Errorf("%s: %d", name, c.Value())
 		}
 	}
 }
@@ -56,14 +65,37 @@ func TestCounters(t *testing.T) {
 		if c.Len() != n {
 			t.Errorf("%d counters, want %d", c.Len(), n)
 		}
+		seen := 0
+		for i, got := range c.All() {
+			if got != int64(2*i+2) || i != seen {
+				t.Fatalf("%d counters: number %d is %d: %d", n, seen, i, got)
+			}
+			seen++
+		}
+		for range c.All() {
+			break
+		}
+		for _, dst := range [][]int64{nil, make([]int64, n/2), make([]int64, 2*n), make([]int64, 0, n+1)} {
+			got := c.Values(dst)
+			if seen != n || len(got) != n || cap(dst) >= n && n > 0 && &got[0] != &dst[:1][0] {
+				t.Fatalf("%d counters: %d of them, %d values in %d", n, seen, len(got), cap(dst))
+			}
+			for i := range got {
+				if got[i] != int64(2*i+2) {
+					t.Fatalf("%d counters: %d is %d", n, i, got[i])
+				}
+			}
+		}
 		for i := range n {
-			if c.Load(i) != int64(2*i+2) || c.Reset(i) != int64(2*i+2) || c.Load(i) != 0 {
-				t.Fatalf("%d counters: %d is %d", n, i, c.Load(i))
+			if c.At(i).Value() != int64(2*i+2) || c.At(i).Reset() != int64(2*i+2) || c.At(i).Value() != 0 {
+				t.Fatalf("%d counters: %d is %d", n, i, c.At(i).Value())
 			}
 		}
 		for _, bad := range []int{-1, n} {
-			if message := panicOf(func() { c.Add(bad, 1) }); !strings.Contains(message, "index out of range") {
-				t.Errorf("%d of %d: %s", bad, n, message)
+			for _, f := range []func(){func() { c.Add(bad, 1) }, func() { c.At(bad) }} {
+				if message := panicOf(f); !strings.Contains(message, "index out of range") {
+					t.Errorf("%d of %d: %s", bad, n, message)
+				}
 			}
 		}
 	}
@@ -94,11 +126,11 @@ func TestReuse(t *testing.T) {
 		}
 		was[list[0].cells.Base] = true
 		for i := range list {
-			if got := list[i].Load(); got != 0 {
+			if got := list[i].Value(); got != 0 {
 				t.Fatalf("a new counter is %d", got)
 			}
 			list[i].Add(7)
-			if got := list[i].Load(); got != 7 {
+			if got := list[i].Value(); got != 7 {
 				t.Fatalf("it is %d, want 7", got)
 			}
 		}
@@ -112,7 +144,7 @@ func TestReuse(t *testing.T) {
 			a.mu.Unlock()
 		}
 	}
-	if got := used.Load(); got != 5 {
+	if got := used.Value(); got != 5 {
 		t.Errorf("a counter that is still used is %d, want 5", got)
 	}
 	t.Logf("%d of 200 times, %d places", reused, len(was))
@@ -301,7 +333,7 @@ func TestNoWords(t *testing.T) {
 		list := makeCounters(new(arena), c.n, rseq.ByCPU, c.cpus)
 		list[c.n-1].Add(5)
 		words := list[0].cells != (rseq.Cells{})
-		if got := list[c.n-1].Load(); got != 5 || words && (bits.UintSize == 64 || c.cpus > math.MaxInt/page) {
+		if got := list[c.n-1].Value(); got != 5 || words && (bits.UintSize == 64 || c.cpus > math.MaxInt/page) {
 			t.Errorf("%d counters, %d CPUs: %d, want 5; has words: %v", c.n, c.cpus, got, words)
 		}
 	}
@@ -542,8 +574,8 @@ func TestNoAllocations(t *testing.T) {
 			}
 			openAgain(l)
 		}
-		c.Load()
-		cs.Reset(1)
+		c.Value()
+		cs.At(1).Reset()
 	}
 	for range 100 { // each CPU's lists
 		run()

@@ -84,7 +84,7 @@ func TestSharesChange(t *testing.T) {
 		if some {
 			want += 5
 		}
-		if got := c.Load(); got != want {
+		if got := c.Value(); got != want {
 			t.Errorf("%d, want %d", got, want)
 		}
 	}

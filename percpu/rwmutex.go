@@ -215,7 +215,7 @@ func (l *RWMutex) tryLock() bool {
 	if r.ordinary() {
 		return l.rw.TryLock()
 	}
-	if r.rest.Load()+r.words[0].Load()+r.words[1].Load() > 0 {
+	if r.rest.Load()+r.words[0].Value()+r.words[1].Value() > 0 {
 		return false // there are readers, whatever rw says
 	}
 	r.close(l)

@@ -48,7 +48,7 @@ func storms(t *testing.T, prepare func(t *testing.T, x rseq.Index, cpus, threads
 func TestStormCounters(t *testing.T) {
 	storms(t, func(t *testing.T, x rseq.Index, cpus, threads, rounds int) (func(*testutil.Storm), func()) {
 		const n = 3
-		list := Counters{makeCounters(new(arena), n, x, cpus)}
+		list := Counters{list: makeCounters(new(arena), n, x, cpus)}
 		var resets [n]atomic.Int64
 		work := func(s *testutil.Storm) {
 			for round := range s.Rounds {
@@ -58,9 +58,9 @@ func TestStormCounters(t *testing.T) {
 				}
 				switch round % 64 {
 				case 0:
-					resets[round/64%n].Add(list.Reset(round / 64 % n))
+					resets[round/64%n].Add(list.At(round / 64 % n).Reset())
 				case 1:
-					if list.Load(2) < 0 {
+					if list.At(2).Value() < 0 {
 						s.Error("a sum of what is positive is negative")
 					}
 				}
@@ -69,7 +69,7 @@ func TestStormCounters(t *testing.T) {
 		return work, func() {
 			for i := range n {
 				want := int64(threads * rounds * (i + 1))
-				if got := resets[i].Load() + list.Load(i); got != want {
+				if got := resets[i].Load() + list.At(i).Value(); got != want {
 					t.Errorf("counter %d: %d, want %d: %d lost", i, got, want, want-got)
 				}
 			}
@@ -474,7 +474,7 @@ func TestInjected(t *testing.T) {
 	testutil.NeedCompilers(t)
 	out := testutil.Run(t, nil, testutil.GoTest(t, "injected", testutil.Injected), "-test.run", "^TestStorm", "-test.v")
 	t.Log(strings.Count(out, "--- PASS"), "passed,", strings.Count(out, "--- SKIP"), "skipped")
-	if !strings.Contains(out, "--- PASS: TestStormFreeList/sections/cpu_id/pestered/delay_at_5") {
+	if !strings.Contains(out, "--- PASS: TestStormFreeList/sections/cpu_id/disturbed/delay_at_5") {
 		t.Errorf("the delays were not compiled in:\n%.2000s", out)
 	}
 }

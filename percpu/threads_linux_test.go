@@ -83,7 +83,7 @@ func mixed(t *testing.T, x rseq.Index, options ...Option) {
 	wg.Wait()
 	stop.Store(true)
 	manager.Wait()
-	if got := c.Load(); got != threads*rounds {
+	if got := c.Value(); got != threads*rounds {
 		t.Errorf("%d, want %d", got, threads*rounds)
 	}
 	shares := int64(0)
@@ -139,7 +139,7 @@ func TestUnregistered(t *testing.T) {
 				t.Errorf("popped %d: %v, want 11 and 10", n, some)
 			}
 		})
-		if got := c.Load(); got != 1 {
+		if got := c.Value(); got != 1 {
 			t.Errorf("counted %d, want 1", got)
 		}
 		if after := words(); !slices.Equal(before, after) {

@@ -22,20 +22,20 @@ import (
 	"github.com/rseq-go/rseq/internal/testutil"
 )
 
-// TestAbortAtEachPoint holds each section up at each of its points, and there
-// sends its thread a signal, or moves it to another CPU, or fences: it must not take effect.
+// TestAbortAtEachPoint delays each section at each of its points, and meanwhile sends its thread
+// a signal, moves it to another CPU, or fences: the section must not take effect.
 func TestAbortAtEachPoint(t *testing.T) {
 	inject := testutil.Inject()
 	if inject == nil {
 		t.Skip("the delay loops are not compiled in; TestInjected runs this")
 	}
-	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(4)) // each thread of the test runs
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(4)) // every thread of the test runs
 	for _, x := range []rseq.Index{rseq.ByCPU, rseq.ByConcurrencyID} {
 		for _, disturbance := range []string{"signal", "migration", "membarrier", "visit", "Fence"} {
 			fence := fences[disturbance]
 			which, last := append(ops(), op{"add", nil}), 5
 			if fence != nil {
-				which, last = ops(), 3 // what has an end after a fence, whether it was aborted or not
+				which, last = ops(), 3 // operations that end after a fence, aborted or not
 			}
 			for _, op := range which {
 				t.Run(fmt.Sprintf("%v/%s/%s", x, disturbance, op.name), func(t *testing.T) {
@@ -55,7 +55,7 @@ func TestAbortAtEachPoint(t *testing.T) {
 							held++
 						}
 					}
-					if held < 2 { // 2 and 3 are in each
+					if held < 2 { // each has the points 2 and 3
 						t.Errorf("held up at %d points", held)
 					}
 				})
@@ -64,12 +64,12 @@ func TestAbortAtEachPoint(t *testing.T) {
 	}
 }
 
-// fences end the sections on all CPUs. A concurrency id may be on any, so that a fence of one
-// is for all as well.
+// fences are the ways to fence all CPUs. A concurrency id may be on any CPU, so a fence of one
+// id fences all CPUs as well.
 var fences = map[string]func(cpu int) error{"membarrier": kernel.Membarrier, "visit": kernel.Visit,
 	"Fence": func(int) error { return rseq.ByConcurrencyID.Fence(0) }}
 
-// holdUp is one operation held up at one point.
+// holdUp is an operation that is delayed at a point.
 type holdUp struct {
 	*testing.T
 	x           rseq.Index
@@ -79,14 +79,14 @@ type holdUp struct {
 	delay       *int32
 
 	tid       int
-	other     int    // the CPU that a migration is to
-	armed     *int64 // the thread's rseq_cs, which the section sets just before it starts
+	other     int    // the CPU that the thread is moved to
+	armed     *int64 // the thread's rseq_cs, which the section sets before it starts
 	ended     atomic.Bool
-	disturbed bool // while the section ran, or too late
+	disturbed bool // the thread was disturbed, during the section or too late
 	released  bool // the delay was ended
 }
 
-// run returns false if the operation has no such point.
+// run returns false if the operation does not have the point.
 func (h *holdUp) run() (there bool) {
 	info, err := rseq.Query()
 	if err != nil {
@@ -104,10 +104,10 @@ func (h *holdUp) run() (there bool) {
 	return false
 }
 
-// try runs the operation on a thread of its own, which the caller made.
+// try runs the operation once. The caller made the thread for it.
 func (h *holdUp) try(offset int) (there, again bool) {
 	cpus := testutil.AllowedCPUs(h)
-	slices.Reverse(cpus) // a fence that forgets one forgets the last
+	slices.Reverse(cpus) // a fence that misses a CPU misses the last
 	testutil.Pin(h, cpus[0])
 	if err := rseq.CriticalSections(h.x); err != nil {
 		h.Error(err)
@@ -141,10 +141,10 @@ func (h *holdUp) try(offset int) (there, again bool) {
 
 	switch {
 	case s == rseq.Done && !h.released:
-		return false, false // it met no delay
+		return false, false // there was no delay
 	case !h.disturbed:
-		return true, true // interrupted by something else
-	case h.op.run == nil: // it starts again
+		return true, true // something else interrupted it
+	case h.op.run == nil: // the operation starts again by itself
 		if s != rseq.Done || changed == 0 {
 			h.Errorf("point %d: %v, changed by %d, want done", h.point, s, changed)
 		}
@@ -157,8 +157,8 @@ func (h *holdUp) try(offset int) (there, again bool) {
 	return true, false
 }
 
-// disturb waits until the section runs, disturbs it, and ends the delay if the
-// section goes on.
+// disturb waits until the section runs and disturbs its thread. If the section goes on, disturb
+// ends the delay.
 func (h *holdUp) disturb() {
 	for atomic.LoadInt64(h.armed) == 0 {
 		if h.ended.Load() {
@@ -179,12 +179,12 @@ func (h *holdUp) disturb() {
 		h.Error(err)
 	}
 	h.disturbed = true
-	if fences[h.disturbance] != nil { // what it did not abort takes effect now
+	if fences[h.disturbance] != nil { // a section that was not aborted takes effect now
 		h.released = true
 		atomic.StoreInt32(h.delay, 0)
 		return
 	}
-	// A thread that runs for so long was not aborted, or has started again.
+	// A thread that runs for this long was not aborted, or has started again.
 	const enough = 5 * time.Millisecond
 	for begin := testutil.ThreadTime(h, h.tid); !h.ended.Load(); {
 		if testutil.ThreadTime(h, h.tid)-begin > enough {

@@ -18,7 +18,7 @@ import (
 	"github.com/rseq-go/rseq/internal/testutil"
 )
 
-// bench runs loop(b.N) on one goroutine, then split over one for each CPU.
+// bench runs loop(b.N) on one goroutine, and then divided among a goroutine for each CPU.
 func bench(b *testing.B, loop func(b *testing.B, n int) (sum int)) {
 	b.Run("serial", func(b *testing.B) {
 		b.ReportAllocs()
@@ -37,12 +37,12 @@ func bench(b *testing.B, loop func(b *testing.B, n int) (sum int)) {
 
 var sink int
 
-// empty is the yardstick for the price of a function call.
+// empty is a function call that does nothing.
 //
 //go:noinline
 func empty(c *rseq.Cells, delta int64) rseq.Status { return rseq.Done }
 
-// BenchmarkEmptyCall is the yardstick.
+// BenchmarkEmptyCall is what the others are compared with.
 func BenchmarkEmptyCall(b *testing.B) {
 	bench(b, func(b *testing.B, n int) (sum int) {
 		for range n {
@@ -109,7 +109,7 @@ func BenchmarkSyscallGetcpu(b *testing.B) {
 	})
 }
 
-// BenchmarkQuery is after the first call, which asked the kernel.
+// BenchmarkQuery measures calls after the first one, which asked the kernel.
 func BenchmarkQuery(b *testing.B) {
 	bench(b, func(b *testing.B, n int) (sum int) {
 		for range n {
@@ -124,8 +124,8 @@ func BenchmarkQuery(b *testing.B) {
 	})
 }
 
-// list is a free list for each index, as in TestStormList, but its nodes are as far
-// apart as the heads, so that CPUs do not share cache lines.
+// list is a free list for each index, as in TestStormList. Its nodes are as far apart as its
+// heads, so that CPUs do not share cache lines.
 type list struct {
 	heads, nodes shares
 	base         uintptr
@@ -142,7 +142,7 @@ func newList(t testing.TB) *list {
 	return l
 }
 
-// popPush takes a node and puts it back, and returns false if it could not.
+// popPush takes a node and puts it back. It returns false after a failure.
 func (l *list) popPush() bool {
 	i, _ := rseq.CPU()
 	node, s := rseq.ByCPU.LoadCBEQStoreAddLoadStore(l.heads.at(i, 0), 0, l.base, i)
@@ -156,7 +156,7 @@ func (l *list) popPush() bool {
 	for {
 		v := l.heads.at(i, 0)
 		head := atomic.LoadInt64(v)
-		l.nodes[(node-1)/8] = head // not on a list yet
+		l.nodes[(node-1)/8] = head // the node is on no list yet
 		if s = rseq.ByCPU.LoadCBNEStore(v, head, node, i); s == rseq.Done {
 			return true
 		}
@@ -164,8 +164,8 @@ func (l *list) popPush() bool {
 	}
 }
 
-// rivals are the ways to add, to take from and return to a list, and what they
-// are held against. Each runs n rounds, eight to a turn of the loop.
+// rivals are ways to add, and to take from a list and give back, and what they are compared
+// with. Each runs n rounds, eight in each turn of its loop.
 type rival struct {
 	name string
 	run  func(n int)
@@ -174,7 +174,7 @@ type rival struct {
 func rivals(t testing.TB) []rival {
 	data := newShares(t)
 	cells := data.cells(0)
-	own := words(t, 3) // cells for C, outside Go's memory
+	own := words(t, 3) // cells for C, outside of Go's heap
 	*(*rseq.Cells)(unsafe.Pointer(&own[0])) = *cells
 	l := newList(t)
 	c := func(what int, cells, nodes unsafe.Pointer) func(n int) {
@@ -299,18 +299,18 @@ func rivals(t testing.TB) []rival {
 	}
 }
 
-// BenchmarkSections times every rival in turn, many short rounds each, so that a
-// slow moment of the machine meets all, and reports the medians as nanoseconds
-// and as ratios to an empty call: on 1 goroutine, on 2 and on 64.
+// BenchmarkSections times the rivals in turn, in many short rounds, so that a slow moment of the
+// machine affects all of them. It prints the medians in nanoseconds and as ratios to an empty
+// call, on 1, 2 and 64 goroutines.
 func BenchmarkSections(b *testing.B) {
 	testutil.NeedSections(b, rseq.ByConcurrencyID)
 	for _, goroutines := range []int{1, 2, 64} {
 		b.Run(fmt.Sprintf("goroutines=%d", goroutines), func(b *testing.B) {
 			list := append(rivals(b), opRivals(b)...)
 			took := make([][]float64, len(list))
-			n := 40000 // a turn each
+			n := 40000 // rounds in a turn
 			if goroutines > 1 {
-				n = 400000 / goroutines &^ 7 // so that starting them does not count
+				n = 400000 / goroutines &^ 7 // many, so that starting goroutines does not count
 			}
 			for range b.N {
 				for i, r := range list {
@@ -328,7 +328,7 @@ func BenchmarkSections(b *testing.B) {
 				slices.Sort(took[i])
 			}
 			if b.N == 1 {
-				return // the run that finds out how long one takes
+				return // the first run, by which the testing package finds b.N
 			}
 			at := func(i, quarter int) float64 { return took[i][len(took[i])*quarter/4] }
 			fmt.Printf("\n%-32s median   least   in multiples of EmptyCall, and of Add\n", b.Name())
@@ -340,7 +340,7 @@ func BenchmarkSections(b *testing.B) {
 	}
 }
 
-// opRivals are the other operations, each where it takes effect.
+// opRivals are the other operations, in cases where they take effect.
 func opRivals(t testing.TB) (list []rival) {
 	data := newShares(t)
 	src := words(t, 4)

@@ -13,7 +13,7 @@ import (
 	"github.com/rseq-go/rseq/internal/testutil"
 )
 
-// TestBuildModes builds real programs in each way of linking and runs them.
+// TestBuildModes builds programs in each way of linking and runs them.
 func TestBuildModes(t *testing.T) {
 	want := testutil.AskTruth(t)
 	run := func(name, owner string, program func(t *testing.T) string) {
@@ -63,14 +63,15 @@ func TestBuildModes(t *testing.T) {
 	})
 }
 
-// TestCrossBuilds: everything compiles where there are only portable answers.
+// TestCrossBuilds: the packages compile for targets without sections.
 func TestCrossBuilds(t *testing.T) {
 	testutil.NeedCompilers(t)
 	for _, target := range []string{"darwin/arm64", "windows/amd64", "linux/loong64", "linux/riscv64", "linux/arm64", "linux/386", "android/arm64"} {
 		os, arch, _ := strings.Cut(target, "/")
 		testutil.Run(t, []string{"CGO_ENABLED=0", "GOOS=" + os, "GOARCH=" + arch}, "go", "build", "..", "../percpu", "../internal/...", "../cmd/...")
 	}
-	// Android satisfies the tag linux. Its C library is not known: nothing of C is built.
+	// Android satisfies the build tag linux. Its C library is not supported, so no C and no
+	// assembly is built.
 	const parts = "{{range .CgoFiles}}{{.}} {{end}}{{range .CFiles}}{{.}} {{end}}{{range .SFiles}}{{.}} {{end}}"
 	for _, arch := range []string{"arm64", "amd64"} {
 		out := testutil.Run(t, []string{"CGO_ENABLED=1", "GOOS=android", "GOARCH=" + arch, "CC=gcc"}, "go", "list", "-f", parts, "../...")
@@ -80,8 +81,8 @@ func TestCrossBuilds(t *testing.T) {
 	}
 }
 
-// TestConstructorCallsGo: a C program loads a library whose constructor calls
-// Go. Were dlsym called from Go's init, the two would wait for each other.
+// TestConstructorCallsGo: a C program loads a library whose constructor calls Go. If Go's
+// initialization called dlsym, the two would wait for each other.
 func TestConstructorCallsGo(t *testing.T) {
 	library := testutil.GoBuild(t, "./testdata/ctor", nil, "-buildmode=c-shared")
 	host := testutil.CC(t, "testdata/ctorhost.c", "-ldl")
@@ -93,8 +94,7 @@ func TestConstructorCallsGo(t *testing.T) {
 	t.Log(time.Since(start))
 }
 
-// TestInternalLinking: forced internal linking is not supported; the user must
-// see that at link time, not as wrong answers.
+// TestInternalLinking: forced internal linking is not supported, and fails at link time.
 func TestInternalLinking(t *testing.T) {
 	testutil.NeedCompilers(t)
 	out := t.TempDir() + "/built"

@@ -21,7 +21,7 @@ import (
 	"github.com/rseq-go/rseq/internal/testutil"
 )
 
-// readers are the ways to ask on a locked thread; the answers must agree.
+// readers compares the ways to read CPU and node on a locked thread, and returns both.
 func readers(t *testing.T, th *rseq.Thread) (cpu, node int) {
 	t.Helper()
 	pairs := [][2]func() (int, error){{rseq.CPU, th.CPU}, {rseq.NodeID, th.NodeID}}
@@ -37,8 +37,8 @@ func readers(t *testing.T, th *rseq.Thread) (cpu, node int) {
 	return got[0], got[1]
 }
 
-// TestPinned pins a thread to each CPU that it may use; every way of asking
-// must then answer with that CPU and its node.
+// TestPinned pins a thread to each CPU that it may use. Every way of reading must return that
+// CPU and its node.
 func TestPinned(t *testing.T) {
 	for _, cpu := range testutil.AllowedCPUs(t) {
 		testutil.OnThread(func() {
@@ -58,8 +58,8 @@ func TestPinned(t *testing.T) {
 	}
 }
 
-// TestMigration keeps goroutines moving between threads and CPUs: each pins its
-// thread somewhere else again and again while GOMAXPROCS changes.
+// TestMigration moves goroutines between threads and CPUs: each pins its thread to one CPU after
+// another while GOMAXPROCS changes.
 func TestMigration(t *testing.T) {
 	rounds := 50
 	switch {
@@ -106,8 +106,7 @@ func TestMigration(t *testing.T) {
 	changer.Wait()
 }
 
-// TestConcurrencyID: the ids that threads hold at one moment differ, so among n
-// threads that are pinned to one CPU in turn an id below the CPUs is seen.
+// TestConcurrencyID: the function and the method return an id, or an error if the area has none.
 func TestConcurrencyID(t *testing.T) {
 	info, _ := rseq.Query()
 	th, err := rseq.LockThread()
@@ -136,16 +135,15 @@ func TestConcurrencyID(t *testing.T) {
 	}
 }
 
-// TestConcurrencyIDsDiffer holds two threads on two CPUs at once: both run, so
-// their ids differ.
+// TestConcurrencyIDsDiffer runs two threads on two CPUs at the same time: their ids differ.
 func TestConcurrencyIDsDiffer(t *testing.T) {
 	info, _ := rseq.Query()
 	cpus := testutil.AllowedCPUs(t)
 	if !info.Features.Has(rseq.FeatureMMCID) || len(cpus) < 2 {
 		t.Skipf("features %v, %d CPUs", info.Features, len(cpus))
 	}
-	// The ids are read between two meetings at which both threads spin, so
-	// each is running then unless the machine took its CPU away: retry.
+	// Both threads spin while the ids are read, so both run, unless the machine took a CPU
+	// away: retry.
 	for try := range 100 {
 		if a, b := idsOfTwo(t, cpus[:2]); a != b {
 			return
@@ -163,12 +161,12 @@ func idsOfTwo(t *testing.T, cpus []int) (a, b int) {
 		wg.Go(func() {
 			testutil.OnThread(func() {
 				testutil.Pin(t, cpus[i])
-				// Each runs until it has seen the other one run beside it for some rounds.
+				// Each runs until it has seen the other one make some rounds.
 				for begin := rounds[1-i].Load(); rounds[1-i].Load() < begin+1000; {
 					ids[i], _ = rseq.ConcurrencyID()
 					rounds[i].Add(1)
 				}
-				rounds[i].Add(1000) // the other may be behind
+				rounds[i].Add(1000) // so that the other one ends too
 			})
 		})
 	}
@@ -176,7 +174,7 @@ func idsOfTwo(t *testing.T, cpus []int) (a, b int) {
 	return ids[0], ids[1]
 }
 
-// TestUnlocked: after Unlock a Thread is useless, not wrong.
+// TestUnlocked: after Unlock the methods of a Thread return errors.
 func TestUnlocked(t *testing.T) {
 	th, err := rseq.LockThread()
 	if err != nil {
@@ -191,8 +189,8 @@ func TestUnlocked(t *testing.T) {
 	}
 }
 
-// TestTwoReads: the compiler may not merge two readings into one. A loop that waits
-// for its thread to be on another CPU would then never end.
+// TestTwoReads: the compiler must not merge two readings into one. If it did, a loop that waits
+// until its thread is on another CPU would never end.
 func TestTwoReads(t *testing.T) {
 	cpus := testutil.AllowedCPUs(t)
 	if len(cpus) < 2 {
@@ -219,7 +217,7 @@ func TestTwoReads(t *testing.T) {
 	if !ok {
 		return
 	}
-	// It has run for so long since, so it is in the loop.
+	// After this time on a CPU it is in the loop.
 	for begin := testutil.ThreadTime(t, thread); testutil.ThreadTime(t, thread) < begin+5*time.Millisecond; {
 		runtime.Gosched()
 	}
@@ -245,15 +243,15 @@ func TestErrNotSupported(t *testing.T) {
 	}
 }
 
-// TestProcessor: without an area a thread is told the same, by the processor if it agrees
-// with getcpu(2), and not slower than by that.
+// TestProcessor: a thread without an area reads the right CPU and node, by an instruction of the
+// processor if that agrees with getcpu(2).
 func TestProcessor(t *testing.T) {
 	report := processor.Again()
 	t.Log(report)
 	if (report.Way == "getcpu(2)") != (processor.CPU() < 0) || report.Way == "getcpu(2)" && report.Reason == "" {
 		t.Errorf("CPU %d, %v", processor.CPU(), report)
 	}
-	// A guest's processors are qemu's, which are right if they have an instruction.
+	// A guest's processors are qemu's, whose instructions read the right number.
 	if testutil.Guest() && runtime.GOARCH == "amd64" {
 		data, err := os.ReadFile("/proc/cpuinfo")
 		flags := strings.Fields(string(data))

@@ -13,17 +13,16 @@ import (
 	"github.com/rseq-go/rseq/internal/testutil"
 )
 
-// TestStaticDlopen: the C part, loaded by a static C program, finds the area
-// that the program's own C library registered, although the symbols of the
-// loaded one read zero.
+// TestStaticDlopen: the C part, loaded by a static C program, finds the area that the program's
+// own C library registered, although the symbols of the loaded C library are zero.
 func TestStaticDlopen(t *testing.T) {
 	testutil.NeedCompilers(t)
 	if !testutil.OnGlibc() {
 		t.Skip("a static program cannot dlopen on musl")
 	}
 	for _, far := range []string{"-UFAR", "-DFAR"} {
-		// -w and no -Werror: the linker warns that a static dlopen wants the
-		// same glibc at run time, which is the case here.
+		// -w and no -Werror: the linker warns that a static program with dlopen needs the same
+		// glibc at run time, which is here.
 		program := filepath.Join(t.TempDir(), "static")
 		testutil.Run(t, nil, "gcc", "-w", "-static", far, "-o", program, "testdata/dl.c", "-ldl")
 		shim, registered := findsArea(t, program, 4, "getauxval or dlsym crashes in a library that a static program of this glibc loads (2.31 is so)")
@@ -37,8 +36,8 @@ func TestStaticDlopen(t *testing.T) {
 	}
 }
 
-// TestNamespace: a library in a namespace of its own, beside another copy of the C
-// library, finds the area that the program's registered.
+// TestNamespace: a library in a namespace of its own, with a copy of the C library, finds the area
+// that the program's C library registered.
 func TestNamespace(t *testing.T) {
 	testutil.NeedCompilers(t)
 	if !testutil.OnGlibc() {
@@ -48,16 +47,16 @@ func TestNamespace(t *testing.T) {
 	findsArea(t, program, 1, "a dlsym that finds nothing ends the program in another namespace of this glibc (2.31 is so)")
 }
 
-// findsArea has a program that is built of testdata/dl.c load the C part, which it
-// returns, and checks that this finds the area that the program's C library registered,
-// if it did, in that way (enum rseqgo_via of glibc.h), and that its own area, which it
-// does not need, is aligned to 64. Where the program cannot load a library that does
-// less, the test is skipped.
-func findsArea(t *testing.T, program string, wantVia int, otherwise string) (shim string, registered bool) {
+// findsArea lets a program built from testdata/dl.c load the C part, and returns that library. It
+// checks that the C part finds the area that the program's C library registered, if it did, in
+// the way wantVia (enum rseqgo_via of glibc.h), and that its own, unused area is aligned to
+// 64. It skips the test, for the reason why, if the program cannot load a library without the
+// C part.
+func findsArea(t *testing.T, program string, wantVia int, why string) (shim string, registered bool) {
 	t.Helper()
 	trivial := testutil.CC(t, "-shared", "-fPIC", "-DTRIVIAL", "testdata/shim.c", "-ldl")
 	if _, _, err := testutil.Try(nil, program, trivial); err != nil {
-		t.Skipf("%s: %v", otherwise, err)
+		t.Skipf("%s: %v", why, err)
 	}
 	shim = testutil.CC(t, append([]string{"-shared", "-fPIC", "testdata/shim.c"}, testutil.CPart(t)...)...)
 	var offset, size, owner, via, reported, own int
@@ -68,7 +67,7 @@ func findsArea(t *testing.T, program string, wantVia int, otherwise string) (shi
 	if own != 0 {
 		t.Errorf("its own area is not aligned: %s", out)
 	}
-	if size == 0 { // an old C library: nobody registered
+	if size == 0 { // an old C library, which registers nothing
 		if owner != int(rseq.OwnerNone) {
 			t.Error(out)
 		}
@@ -80,8 +79,8 @@ func findsArea(t *testing.T, program string, wantVia int, otherwise string) (shi
 	return shim, true
 }
 
-// TestManyThreadsBeforeDlopen loads a c-shared library into a C program that
-// already runs 100 threads, each of which then asks.
+// TestManyThreadsBeforeDlopen loads a c-shared library into a C program that already has 100
+// threads. Each of them then reads its CPU.
 func TestManyThreadsBeforeDlopen(t *testing.T) {
 	library := testutil.GoBuild(t, "./testdata/lib", nil, "-buildmode=c-shared")
 	host := testutil.CC(t, "testdata/host.c", "-ldl", "-lpthread")
@@ -93,9 +92,9 @@ func TestManyThreadsBeforeDlopen(t *testing.T) {
 	}
 }
 
-// TestStaticTLS says how many copies of the C part, each with its own area in
-// static TLS, one program can load by dlopen, and what reaching the area
-// otherwise would cost (docs/compatibility.md).
+// TestStaticTLS finds how many copies of the C part, each with its own area in static TLS, a
+// program can load by dlopen, and what it would cost to reach an area in dynamic TLS
+// (docs/compatibility.md).
 func TestStaticTLS(t *testing.T) {
 	if testing.Short() {
 		t.Skip("measures; not with -short")

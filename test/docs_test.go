@@ -14,7 +14,7 @@ import (
 	"github.com/rseq-go/rseq/internal/testutil"
 )
 
-// pages returns the repository's pages of text, by path.
+// pages returns the repository's Markdown pages, by path.
 func pages(t *testing.T) map[string]string {
 	t.Helper()
 	all := map[string]string{}
@@ -33,12 +33,12 @@ func pages(t *testing.T) map[string]string {
 		t.Fatal(err)
 	}
 	if len(all) < 5 {
-		t.Skipf("%d pages: this is not the repository", len(all)) // a guest
+		t.Skipf("%d pages: this is not the repository", len(all)) // but a guest
 	}
 	return all
 }
 
-// sources returns the text of all files whose names end so.
+// sources returns the text of all files with the suffix.
 func sources(t *testing.T, suffix string) (all string) {
 	t.Helper()
 	err := filepath.WalkDir(".", func(name string, d fs.DirEntry, err error) error {
@@ -65,21 +65,21 @@ var (
 	fileName = regexp.MustCompile(`^\.?[\w./-]+\.(?:go|c|h|s|S|md|json|txtar|sh|config|yml)$`)
 )
 
-// anchor is what GitHub makes of a heading.
+// anchor returns the fragment that GitHub makes from a heading.
 func anchor(heading string) string {
 	heading = regexp.MustCompile(`[^\w\- ]`).ReplaceAllString(strings.ToLower(heading), "")
 	return strings.ReplaceAll(heading, " ", "-")
 }
 
-// TestDocs: what the pages link to, the tests and files that they name and the packages
-// in their commands are there, and a commit that they name is a link to it.
+// TestDocs: the targets of links, the tests and files that pages name, and the packages in their
+// commands exist. A commit that a page names has an address.
 func TestDocs(t *testing.T) {
 	t.Chdir("..")
 	all := pages(t)
 	tests := sources(t, "_test.go")
-	names := map[string]bool{} // of files, without folders
+	names := map[string]bool{} // names of files, without folders
 	err := filepath.WalkDir(".", func(name string, d fs.DirEntry, err error) error {
-		if name == ".cache" { // what tools keep there comes and goes
+		if name == ".cache" { // its files come and go
 			return fs.SkipDir
 		}
 		names[path.Base(name)] = true
@@ -101,7 +101,7 @@ func TestDocs(t *testing.T) {
 		for _, m := range mdLink.FindAllStringSubmatch(text, -1) {
 			target, fragment, _ := strings.Cut(m[1], "#")
 			if strings.Contains(target, ":") {
-				continue // elsewhere
+				continue // an address outside of the repository
 			}
 			found["links"]++
 			to := path.Join(path.Dir(page), target)
@@ -197,7 +197,7 @@ func TestImports(t *testing.T) {
 	}
 	found := map[string]bool{}
 	for _, build := range []string{"CGO_ENABLED=1", "CGO_ENABLED=0", "GOOS=darwin"} {
-		for line := range strings.Lines(testutil.Run(t, []string{build}, "go", "list", "-f", "{{.ImportPath}} {{join .Imports \" \"}}", "./...")) {
+		for line := range strings.Lines(testutil.Run(t, []string{build}, "go", "list", "-f", "{{.ImportPath}} {{join .Imports \" \"}}", "./...", "./vm/...")) {
 			paths := strings.Fields(line)
 			from, ours := name(paths[0])
 			if !ours {
@@ -240,7 +240,7 @@ func TestImports(t *testing.T) {
 	}
 }
 
-// TestReadme: the program in README.md is test/testdata/readme, and works.
+// TestReadme: the program in README.md is test/testdata/readme, and it works.
 func TestReadme(t *testing.T) {
 	t.Chdir("..")
 	_, rest, _ := strings.Cut(pages(t)["README.md"], "```go\npackage main\n")

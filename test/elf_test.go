@@ -19,13 +19,13 @@ import (
 	"github.com/rseq-go/rseq/internal/testutil"
 )
 
-// The sections that there must be, in both kinds of index, and one for checks.
+// sectionOps are the sections that a program must have, for both kinds of index.
 var sectionOps = []string{"add", "count", "read_lock", "push", "pop", "push_batch", "pop_batch", "load_cbne_store", "load_add_store", "load_cbeq_store_add_load_store",
 	"load_add_load_load_add_store", "load_cbne_load_cbne_store", "load_cbne_store_store", "load_cbne_memcpy_store"}
 
 func sectionNames(machine elf.Machine) (names []string) {
 	ops := sectionOps
-	if machine != elf.EM_X86_64 { // there a plain store releases
+	if machine != elf.EM_X86_64 { // there every store releases
 		ops = append(slices.Clone(ops), "load_cbne_store_store_release", "load_cbne_memcpy_store_release")
 	}
 	for _, op := range ops {
@@ -34,8 +34,8 @@ func sectionNames(machine elf.Machine) (names []string) {
 	return append(names, "spin")
 }
 
-// TestELF reads programs as the linker left them: each critical section's
-// metadata is whole and true, in each way of linking, for each architecture.
+// TestELF reads linked programs: the metadata of each critical section is complete and right, in
+// each way of linking, for each architecture.
 func TestELF(t *testing.T) {
 	testutil.NeedCompilers(t)
 	for arch, cc := range map[string]string{"amd64": "x86_64-linux-gnu-gcc", "arm64": "aarch64-linux-gnu-gcc", "riscv64": "riscv64-linux-gnu-gcc"} {
@@ -68,7 +68,7 @@ func TestELF(t *testing.T) {
 type image struct {
 	*elf.File
 	symbols map[string]elf.Symbol
-	words   map[uint64]uint64 // by address: what relocation makes of it
+	words   map[uint64]uint64 // by address, the word after relocation
 }
 
 func openImage(t *testing.T, path string) *image {
@@ -105,7 +105,7 @@ func openImage(t *testing.T, path string) *image {
 	return i
 }
 
-// bytes returns n bytes at the address, as they are in the file.
+// bytes returns n bytes of the file, at an address.
 func (i *image) bytes(t *testing.T, at uint64, n int) []byte {
 	t.Helper()
 	for _, p := range i.Progs {
@@ -147,7 +147,7 @@ func checkELF(t *testing.T, path string) {
 	signature := abi.Signature[map[elf.Machine]string{elf.EM_X86_64: "amd64", elf.EM_AARCH64: "arm64", elf.EM_RISCV: "riscv64"}[i.Machine]]
 	framed := i.frames(t)
 	var descriptors []uint64
-	functions := map[uint64]elf.Symbol{} // by start of the section
+	functions := map[uint64]elf.Symbol{} // by the section's start
 	for _, name := range sectionNames(i.Machine) {
 		name = "rseqgo_v1_cs_" + name
 		symbol := func(suffix string) elf.Symbol {
@@ -183,7 +183,7 @@ func checkELF(t *testing.T, path string) {
 			t.Errorf("%s: %d bytes, unwind information for %d", name, f.Size, framed[f.Value])
 		}
 	}
-	// Others may enter descriptors of theirs, the C library none.
+	// The array has the descriptors of all code in the program. The C library has none.
 	if got := i.array(t, "__rseq_cs_ptr_array"); !slices.Equal(slices.Sorted(slices.Values(got)), slices.Sorted(slices.Values(descriptors))) {
 		t.Errorf("__rseq_cs_ptr_array: %#x, want %#x", got, descriptors)
 	}
@@ -215,8 +215,8 @@ func checkELF(t *testing.T, path string) {
 	}
 }
 
-// frames returns the sizes of the functions that .eh_frame describes, by
-// address; pointers there are relative, of 4 bytes, as gcc and gas write them.
+// frames returns the sizes of the functions that .eh_frame describes, by address. The pointers in
+// .eh_frame are relative and of 4 bytes, as gcc and gas write them.
 func (i *image) frames(t *testing.T) map[uint64]uint64 {
 	t.Helper()
 	s := i.Section(".eh_frame")
@@ -234,7 +234,7 @@ func (i *image) frames(t *testing.T) map[uint64]uint64 {
 			at += 4
 			continue
 		}
-		if i.ByteOrder.Uint32(data[at+4:]) != 0 { // an FDE: not a CIE
+		if i.ByteOrder.Uint32(data[at+4:]) != 0 { // an FDE, and no CIE
 			from := s.Addr + uint64(at) + 8 + uint64(int64(int32(i.ByteOrder.Uint32(data[at+8:]))))
 			sizes[from] = uint64(i.ByteOrder.Uint32(data[at+12:]))
 		}
@@ -243,8 +243,8 @@ func (i *image) frames(t *testing.T) map[uint64]uint64 {
 	return sizes
 }
 
-// TestTwoVersions: every symbol of the C part has the module's name and major
-// version in it, so that the next major version links beside this one.
+// TestTwoVersions: every symbol of the C part contains the module's name and major version, so
+// that one program can link two major versions.
 func TestTwoVersions(t *testing.T) {
 	testutil.NeedCompilers(t)
 	dir := t.TempDir()

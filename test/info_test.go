@@ -12,11 +12,11 @@ import (
 	"github.com/rseq-go/rseq"
 )
 
-// TestInfoJSON: an Info comes back from its JSON as it was; what is not known is null.
+// TestInfoJSON: an Info is decoded from its JSON unchanged, and what is not known is null.
 func TestInfoJSON(t *testing.T) {
 	now, _ := rseq.Query()
 	if now.Owner == rseq.OwnerNone {
-		now.Offset = 0 // says nothing then
+		now.Offset = 0 // it is not encoded then
 	}
 	for _, info := range []rseq.Info{
 		{}, now,
@@ -48,7 +48,7 @@ func TestInfoJSON(t *testing.T) {
 	}
 }
 
-// TestText: a value that has a name is that name in text, in JSON and in logs.
+// TestText: a value with a name is encoded by that name in text, in JSON and in logs.
 func TestText(t *testing.T) {
 	for _, c := range []struct {
 		value any
@@ -78,7 +78,7 @@ func TestText(t *testing.T) {
 	}
 }
 
-// quoted is how slog's text has a value.
+// quoted returns a value as slog's text handler prints it.
 func quoted(text string) string {
 	if strings.Contains(text, " ") {
 		return `"` + text + `"`

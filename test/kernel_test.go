@@ -17,8 +17,8 @@ import (
 	"github.com/rseq-go/rseq/internal/testutil"
 )
 
-// TestLiveCheck: the kernel aborts a section whose thread is disturbed, and the
-// check would say so if it did not: unarmed, nothing is aborted.
+// TestLiveCheck: the kernel aborts a section whose thread is disturbed. If it did not, the check
+// would find that: an unarmed section is not aborted.
 func TestLiveCheck(t *testing.T) {
 	testutil.NeedSections(t, rseq.ByCPU)
 	for _, how := range section.Disturbances {
@@ -33,8 +33,8 @@ func TestLiveCheck(t *testing.T) {
 		}
 		aborted, survived, err = section.LiveCheck(how, rounds, true)
 		if errors.Is(err, unix.ENODEV) {
-			// On one CPU the rounds above may all have been aborted by the disturber's
-			// own turns, before it looked.
+			// On one CPU all rounds above may have been aborted when the disturbing thread
+			// got its turn, before it looked at the CPUs.
 			t.Logf("%v: one CPU", how)
 			continue
 		}
@@ -44,8 +44,8 @@ func TestLiveCheck(t *testing.T) {
 	}
 }
 
-// TestManyCPUs: the live check moves threads also where the kernel answers EINVAL to a
-// mask with room for 1,024 CPUs only.
+// TestManyCPUs: the live check moves threads also if the kernel returns EINVAL for a mask of 1,024
+// CPUs.
 func TestManyCPUs(t *testing.T) {
 	testutil.NeedSections(t, rseq.ByCPU)
 	if len(testutil.AllowedCPUs(t)) < 2 {
@@ -62,8 +62,8 @@ func TestManyCPUs(t *testing.T) {
 	}
 }
 
-// TestLiveCheckInconclusive: what could not be made to happen in a live check says
-// nothing of the kernel, and why it could not is told: testdata/live.c.
+// TestLiveCheckInconclusive: a round in which the disturbance did not happen does not count, and
+// the error says why it did not: testdata/live.c.
 func TestLiveCheckInconclusive(t *testing.T) {
 	testutil.NeedCompilers(t)
 	testutil.NeedSections(t, rseq.ByCPU)
@@ -73,9 +73,9 @@ func TestLiveCheckInconclusive(t *testing.T) {
 	}
 }
 
-// TestLiveCheckOfOthers: the threads of a live check are registered by a library that
-// does so when a thread allocates; where one leaves them out that is said. And threads
-// of real-time priority come to an end.
+// TestLiveCheckOfOthers: a library that registers a thread at its first allocation registers the
+// threads of a live check. If a library does not register them, the error says so. A check on
+// threads with real-time priority ends.
 func TestLiveCheckOfOthers(t *testing.T) {
 	program := testutil.GoBuild(t, "./testdata/threads", nil)
 	testutil.NeedSections(t, rseq.ByCPU)
@@ -85,7 +85,7 @@ func TestLiveCheckOfOthers(t *testing.T) {
 		out := testutil.Run(t, env, command[0], append(command[1:], "live")...)
 		lines := strings.SplitAfter(out, "\n")
 		if len(testutil.AllowedCPUs(t)) == 1 && len(lines) == 4 {
-			lines[2] = "" // where there is one CPU nothing migrates
+			lines[2] = "" // on one CPU no thread migrates
 		} else {
 			want += want[:strings.Index(want, "\n")+1]
 		}
@@ -116,8 +116,8 @@ func TestLiveCheckOfOthers(t *testing.T) {
 	})
 }
 
-// TestWrongDescriptors: the kernel ends a process whose descriptor lies, and
-// aborts the section of one that does not. From Linux 6.19 on it believes some lies.
+// TestWrongDescriptors: the kernel kills a process with a wrong descriptor, and aborts a section
+// with a right one. From Linux 6.19 on it accepts some wrong ones.
 func TestWrongDescriptors(t *testing.T) {
 	if testing.Short() {
 		t.Skip("builds C programs; not with -short")

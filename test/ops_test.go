@@ -14,8 +14,8 @@ import (
 	"github.com/rseq-go/rseq/internal/testutil"
 )
 
-// words returns n zeros outside Go's heap: critical sections store there, and
-// the race detector, which cannot see them, does not look there.
+// words returns n zeros outside of Go's heap, for critical sections. The race detector does not
+// watch that memory, and does not see the sections.
 func words(t testing.TB, n int) []int64 {
 	t.Helper()
 	data, err := unix.Mmap(-1, 0, 8*n, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE)
@@ -26,7 +26,7 @@ func words(t testing.TB, n int) []int64 {
 	return unsafe.Slice((*int64)(unsafe.Pointer(&data[0])), n)
 }
 
-const stride = 16 // words from one index's cells to the next's
+const stride = 16 // words from the cells of one index to those of the next
 
 // shares are cells for each index.
 type shares []int64
@@ -53,10 +53,10 @@ func add(x rseq.Index, c *rseq.Cells, delta int64) rseq.Status {
 	return c.Add(delta)
 }
 
-// op is one operation on words of its own, to be disturbed inside.
+// op is an operation on words of its own.
 type op struct {
 	name string
-	// run runs it and returns its status and by how much it changed its words.
+	// run runs the operation and returns its status and how much it changed its words.
 	run func(t *testing.T, x rseq.Index, i int) (s rseq.Status, changed int64)
 }
 
@@ -114,8 +114,7 @@ func ops() []op {
 	}
 }
 
-// TestNoAllocations: an operation on the caller's own variables leaves them on the
-// stack.
+// TestNoAllocations: the caller's variables stay on the stack if an operation uses them.
 func TestNoAllocations(t *testing.T) {
 	testutil.NeedSections(t, rseq.ByCPU)
 	data := newShares(t)

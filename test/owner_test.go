@@ -20,33 +20,33 @@ import (
 	"github.com/rseq-go/rseq/internal/testutil"
 )
 
-// anyOwner: it depends on which threads are asked, as what is said of the one that asked,
-// and does not matter.
+// anyOwner: the owner, and what is known of the thread that asked, depend on which threads ask,
+// and are not checked.
 const anyOwner = rseq.Owner(255)
 
-// ownerCase is a way to start testdata/threads and what must come of it. The
-// program itself checks that every reading is right, area or not.
+// ownerCase is a way to start testdata/threads, and what the program must print. The program
+// itself checks that every reading is right, with and without an area.
 type ownerCase struct {
 	name    string
 	owner   rseq.Owner
-	via     string // empty: whatever
-	foreign string // flags of testdata/foreign.c, preloaded; empty: not
-	env     string // one more variable
-	filter  string // what rseq(2) answers under testdata/filter; empty: no filter
-	first   string // "main": the main thread asks first; else a new one
-	areas   string // which of its threads have one it reads: "all", "some", "none"
-	reason  string // part of what Info says
-	ours    bool   // the thread that asked is registered with our signature, as far as known
-	// confirmation of the thread that asked; empty: as it is
+	via     string // any if empty
+	foreign string // the flags of testdata/foreign.c, which is preloaded unless they are empty
+	env     string // a variable added to the environment
+	filter  string // the argument of testdata/filter; no filter if empty
+	first   string // "main" if the main thread asks first, else a new thread does
+	areas   string // which threads have an area that they read: "all", "some", "none"
+	reason  string // a part of Info.Reason
+	ours    bool   // the signature of the thread that asked is known to be ours
+	// confirmation of the thread that asked; any if empty
 	confirmation string
 }
 
-// TestOwners is the table of who can own the area, each case a real program.
+// TestOwners is the table of the possible owners. Each case is a program.
 func TestOwners(t *testing.T) {
 	program := testutil.GoBuild(t, "./testdata/threads", nil)
 	filter := testutil.GoBuild(t, "./testdata/filter", nil)
 
-	atMostKernels := testutil.AskTruth(t).FeatureSize > 0 // since Linux 6.3 a length may be more than 32
+	atMostKernels := testutil.AskTruth(t).FeatureSize > 0 // from Linux 6.3 on a length may be more than 32
 	const ours, other = "-DSIGNATURE=RSEQGO_SIG", "-DSIGNATURE=0x12345678"
 	libc := ownerCase{owner: testutil.AskTruth(t).Owner, areas: "all", ours: true}
 	for _, c := range []ownerCase{
@@ -77,8 +77,8 @@ func TestOwners(t *testing.T) {
 			owner: rseq.OwnerForeign, via: "symbol", areas: "all", ours: true},
 		{name: "preloaded, areas begin as zeros", foreign: ours + " -DZEROS",
 			owner: rseq.OwnerNone, areas: "none", reason: "another registration exists"},
-		// A library with the symbol keeps its right to the threads that it did not
-		// register (yet).
+		// A library with the symbol owns all threads, also those that it has not registered
+		// yet.
 		{name: "preloaded, main thread only, symbol", foreign: ours + " -DSYMBOL -DMAIN",
 			owner: rseq.OwnerForeign, via: "symbol", areas: "none", ours: true},
 		{name: "preloaded, main thread only, symbol, main thread first", foreign: ours + " -DSYMBOL -DMAIN", first: "main",
@@ -87,8 +87,8 @@ func TestOwners(t *testing.T) {
 			owner: rseq.OwnerSelf, via: "own", areas: "all", ours: true},
 		{name: "preloaded, main thread only, no symbol, main thread first", foreign: ours + " -DMAIN", first: "main",
 			owner: rseq.OwnerSelf, via: "own", areas: "all", confirmation: "elsewhere", reason: "elsewhere"},
-		// The first question is about this thread and a new one: the owner may be the
-		// other library or this package, and every reading is right.
+		// The owner is found by looking at this thread and a new one: it may be the other
+		// library or this package. Every reading is right.
 		{name: "preloaded, every second thread", foreign: ours + " -DSECOND",
 			owner: anyOwner, areas: "some", ours: true},
 		{name: "preloaded, every second thread, symbol", foreign: ours + " -DSYMBOL -DSECOND",
@@ -101,14 +101,15 @@ func TestOwners(t *testing.T) {
 		{name: "filter EPERM", filter: "EPERM", areas: "none", reason: "operation not permitted"},
 		{name: "filter EACCES", filter: "EACCES", areas: "none", reason: "permission denied"},
 		{name: "filter EINVAL", filter: "EINVAL", areas: "none", reason: "a filter answers EINVAL"},
-		// glibc would be killed at its own registration: tunable off.
+		// The tunable is off, since the filter would kill the process for glibc's own
+		// registration.
 		{name: "filter kill", filter: "kill", areas: "none", reason: "a seccomp filter kills"},
 		{name: "filter trap", filter: "trap", areas: "none", reason: "a seccomp filter kills"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if c.foreign != "" && !testutil.OnGlibc() {
-				// A detached thread unmaps its stack before it ends, with the area in
-				// it: the library would have to unregister, and this one does not.
+				// On musl a detached thread unmaps its stack, with the area, before it ends.
+				// The library would have to unregister the thread, and does not.
 				t.Skip("a library that registers so kills its program on musl")
 			}
 			if strings.Contains(c.foreign, "LEN") && !atMostKernels {
@@ -166,8 +167,8 @@ func TestOwners(t *testing.T) {
 	}
 }
 
-// checkOwner starts args, which is testdata/threads somehow, and holds what it
-// prints against c and against what the kernel says of each thread.
+// checkOwner starts args, which runs testdata/threads, and compares what that prints with c and
+// with what the kernel says of each thread.
 func checkOwner(t *testing.T, c ownerCase, env []string, args ...string) {
 	t.Helper()
 	info, believed, kernel := runThreads(t, env, args...)
@@ -217,13 +218,13 @@ func checkOwner(t *testing.T, c ownerCase, env []string, args ...string) {
 	}
 }
 
-// believed is what a thread of testdata/threads has said of its area.
+// believed is what a thread of testdata/threads printed about its area.
 type believed struct {
 	area   uint64
 	length uint32
 }
 
-// runThreads starts testdata/threads and asks the kernel about its threads.
+// runThreads starts testdata/threads, and asks the kernel for the registrations of its threads.
 func runThreads(t *testing.T, env []string, args ...string) (info testutil.Show, said map[int]believed, kernel map[int]inspect.Thread) {
 	t.Helper()
 	child := exec.Command(args[0], args[1:]...)
@@ -272,8 +273,8 @@ func runThreads(t *testing.T, env []string, args ...string) (info testutil.Show,
 	return info, said, kernel
 }
 
-// TestBesideLibrseq: a library that registers a thread when it is told to, and ends the
-// process where that fails, keeps its right to every thread, whichever of the two is asked first.
+// TestBesideLibrseq: a library registers a thread when the program calls it, and aborts if that
+// fails. This package registers no thread then, whichever of the two is called first.
 func TestBesideLibrseq(t *testing.T) {
 	testutil.NeedCompilers(t)
 	if !testutil.OnGlibc() {

@@ -18,15 +18,14 @@ import (
 	"github.com/rseq-go/rseq/internal/testutil"
 )
 
-// inChild runs one test of this program in a process of its own, on one CPU
-// unless that is negative.
+// inChild runs a test in a child process, which is bound to a CPU unless cpu is negative.
 func inChild(t *testing.T, test string, cpu int, env ...string) string {
 	t.Helper()
 	var out []byte
 	var err error
 	testutil.OnThread(func() {
 		if cpu >= 0 {
-			testutil.Pin(t, cpu) // the child inherits this
+			testutil.Pin(t, cpu) // the child inherits the affinity
 		}
 		cmd := exec.Command("/proc/self/exe", "-test.run", test, "-test.v", "-test.short")
 		cmd.Env = append(append(os.Environ(), "RSEQ_CHILD=1"), env...)
@@ -38,7 +37,7 @@ func inChild(t *testing.T, test string, cpu int, env ...string) string {
 	return string(out)
 }
 
-// childOnly skips what only makes sense in a process that did nothing yet.
+// childOnly skips a test that needs a new process, unless inChild runs it.
 func childOnly(t *testing.T) {
 	if os.Getenv("RSEQ_CHILD") == "" {
 		t.Skip("run by another test, in a child process")
@@ -59,13 +58,12 @@ func TestNewProcess(t *testing.T) {
 	cpus := testutil.AllowedCPUs(t)
 	inChild(t, "^TestHighestCPU$", cpus[len(cpus)-1])
 	if !testing.Short() {
-		// On one CPU every preemption is by a thread of the same storm.
+		// On one CPU the threads of a storm preempt each other.
 		inChild(t, "^TestStorm(Counter|Spinlock|List)$", cpus[0])
 	}
 }
 
-// TestRefusedAtFirst: until CriticalSections was called no operation does
-// anything.
+// TestRefusedAtFirst: until CriticalSections was called no operation takes effect.
 func TestRefusedAtFirst(t *testing.T) {
 	childOnly(t)
 	for _, x := range []rseq.Index{rseq.ByCPU, rseq.ByConcurrencyID} {
@@ -85,7 +83,7 @@ func TestRefusedAtFirst(t *testing.T) {
 			}
 		}
 	}
-	runtime.LockOSThread() // CriticalSections registers this thread, not others
+	runtime.LockOSThread() // CriticalSections registers this thread only
 	defer runtime.UnlockOSThread()
 	if err := rseq.CriticalSections(rseq.ByCPU); err != nil {
 		t.Fatal(err)
@@ -98,9 +96,9 @@ func TestRefusedAtFirst(t *testing.T) {
 	}
 }
 
-// TestRestored: a thread whose area says what it said at a checkpoint, though the kernel
-// does not know it any more, is found out by the first Query, later by Thread.Confirm;
-// then nothing believes it.
+// TestRestored: after a restore the area of a thread has the values of the checkpoint, but the
+// kernel no longer knows it. The first Query finds that out, and later Thread.Confirm does.
+// Then the area is no longer read.
 func TestRestored(t *testing.T) {
 	childOnly(t)
 	var offset int
@@ -111,8 +109,8 @@ func TestRestored(t *testing.T) {
 	testutil.OnThread(func() {
 		cpus := testutil.AllowedCPUs(t)
 		testutil.Pin(t, cpus[len(cpus)-1])
-		rseq.CPU()                             // where this package registers
-		asked := os.Getenv("RSEQ_ASKED") != "" // the kernel, before the checkpoint
+		rseq.CPU()                             // registers the thread if the area is our own
+		asked := os.Getenv("RSEQ_ASKED") != "" // the kernel was asked before the checkpoint
 		if asked {
 			if err := rseq.CriticalSections(rseq.ByCPU); err != nil {
 				t.Error(err)
@@ -177,8 +175,8 @@ func TestRestored(t *testing.T) {
 	})
 }
 
-// TestHighestCPU: a process that may use the highest CPU alone counts its CPUs
-// as one, but needs cells for all.
+// TestHighestCPU: a process that may use the highest CPU only has one CPU, but needs cells for
+// all.
 func TestHighestCPU(t *testing.T) {
 	childOnly(t)
 	testutil.NeedSections(t, rseq.ByCPU)

@@ -17,8 +17,8 @@ import (
 	"github.com/rseq-go/rseq/internal/testutil"
 )
 
-// TestEdges has a signal, a fork or a limit come at each moment where it could leave
-// something behind: testdata/edges.c.
+// TestEdges: a signal, a fork or a limit at the worst moment leaves no wrong state behind:
+// testdata/edges.c.
 func TestEdges(t *testing.T) {
 	testutil.NeedCompilers(t)
 	if _, err := rseq.Query(); err != nil {
@@ -34,8 +34,8 @@ func TestEdges(t *testing.T) {
 	}
 }
 
-// TestLimited: what cannot be found out when it is asked for first is not remembered for
-// ever, and a question that comes meanwhile waits.
+// TestLimited: if the owner cannot be found at first, it is looked for again later. A call during
+// the search waits.
 func TestLimited(t *testing.T) {
 	testutil.NeedCompilers(t)
 	program := testutil.GoBuild(t, "./testdata/limited", []string{"CGO_CFLAGS=-I" + testutil.Root(t)})
@@ -53,8 +53,8 @@ func TestLimited(t *testing.T) {
 	})
 }
 
-// TestLifetime makes and ends threads in the ways that could hurt a
-// registration, ours and the C library's.
+// TestLifetime makes and ends threads in ways that could damage a registration, ours or the C
+// library's.
 func TestLifetime(t *testing.T) {
 	include := "CGO_CFLAGS=-I" + testutil.Root(t)
 	programs := map[string]string{"": testutil.GoBuild(t, "./testdata/lifetime", []string{include})}
@@ -62,7 +62,7 @@ func TestLifetime(t *testing.T) {
 	if _, err := exec.LookPath("musl-gcc"); err == nil {
 		programs["MUSL=1"] = testutil.GoBuild(t, "./testdata/lifetime", []string{include, "CC=musl-gcc"})
 	}
-	counts := map[string][2]int{ // by default, and with RSEQ_LONG
+	counts := map[string][2]int{ // the number of threads, without and with RSEQ_LONG
 		"churn": {4000, 200000}, "cthreads": {1000, 20000}, "fork": {10, 200},
 		"alarm": {1000, 10000}, "slow alarm": {300, 300}, "sigurg": {300, 10000}}
 	for env, program := range programs {
@@ -78,9 +78,8 @@ func TestLifetime(t *testing.T) {
 	}
 }
 
-// TestFilteredThread: a program whose C library owns the area makes no system call to
-// read it, so no filter can hurt it; and where a filter is for rseq(2), Query says that
-// the kernel could not be asked, and lives.
+// TestFilteredThread: if the C library owns the area, reading it makes no system call, so no filter
+// can kill for it. Under a filter for rseq(2) Query reports that the kernel could not be asked.
 func TestFilteredThread(t *testing.T) {
 	if testutil.AskTruth(t).Owner != rseq.OwnerLibc {
 		t.Skip("the C library registers nothing here")
@@ -91,9 +90,9 @@ func TestFilteredThread(t *testing.T) {
 	}
 }
 
-// TestFirstCalls counts the calls of rseq(2) that this package makes, by strace: in the
-// first reading of the process, by the thread that asks and by others, in the first of a
-// further thread, and in the first Query after that.
+// TestFirstCalls counts by strace how often this package calls rseq(2): in the first reading of
+// the process, by the thread that reads and by others; in the first reading of another thread;
+// and in the first Query after that.
 func TestFirstCalls(t *testing.T) {
 	testutil.NeedCompilers(t)
 	if out, _, err := testutil.Try(nil, "strace", "-e", "trace=getppid", "true"); err != nil {
@@ -111,7 +110,7 @@ func TestFirstCalls(t *testing.T) {
 	for _, c := range []struct {
 		name    string
 		command []string
-		want    [4]int // by who asks first, by other threads and processes, by a further thread, by Query
+		want    [4]int // calls by the first thread, meanwhile by others, by another thread, by Query
 	}{
 		{"libc", []string{program}, [4]int{0, 0, 0, 3}},
 		{"self", []string{"env", testutil.TunableOff, program}, [4]int{4, 2, 1, 3}},
@@ -129,11 +128,11 @@ func TestFirstCalls(t *testing.T) {
 			}
 			resumed := regexp.MustCompile(`^<\.\.\. (\w+) resumed>`)
 			var got [4]int
-			marks, asking := 0, "" // getppid stands before and after what asks
+			marks, asking := 0, "" // getppid is called before and after each reading
 			for line := range strings.Lines(string(data)) {
 				tid, call, _ := strings.Cut(strings.TrimSpace(line), " ")
 				call = strings.TrimSpace(call)
-				call = resumed.ReplaceAllString(call, "$1(") // counted when it ends
+				call = resumed.ReplaceAllString(call, "$1(") // a call is counted when it ends
 				switch {
 				case strings.HasSuffix(call, "<unfinished ...>"):
 				case strings.HasPrefix(call, "getppid("):
@@ -143,15 +142,15 @@ func TestFirstCalls(t *testing.T) {
 					got[0]++
 				case marks == 3 && tid == asking:
 					got[2]++
-				case strings.HasSuffix(call, "= 0"): // the owner's registration of a thread, or ours
+				case strings.HasSuffix(call, "= 0"): // a registration
 				case marks == 1:
 					got[1]++
-				case marks == 6 && strings.Contains(call, "= -1 "): // not a thread that the end of the process cut off
+				case marks == 6 && strings.Contains(call, "= -1 "): // the call has returned before the process ended
 					got[3]++
 				}
 			}
 			if got != c.want || marks != 6 {
-				t.Errorf("%d calls of rseq(2) by who asks first, %d by others, %d by a further thread, %d by Query, want %d:\n%s",
+				t.Errorf("%d calls of rseq(2) by the first thread, %d by others, %d by another thread, %d by Query, want %d:\n%s",
 					got[0], got[1], got[2], got[3], c.want, data)
 			}
 		})

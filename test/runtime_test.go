@@ -24,8 +24,7 @@ import (
 	"github.com/rseq-go/rseq/internal/testutil"
 )
 
-// TestStackMoves: the data that sections work on is on stacks that grow and are moved
-// meanwhile, and so is what they are given pointers to.
+// TestStackMoves: sections work on data on stacks, which grow and move meanwhile.
 func TestStackMoves(t *testing.T) {
 	testutil.NeedSections(t, rseq.ByCPU)
 	defer debug.SetGCPercent(debug.SetGCPercent(1))
@@ -44,7 +43,7 @@ func TestStackMoves(t *testing.T) {
 	wg.Wait()
 }
 
-// onStack adds to words of its own frame before and after its stack has grown.
+// onStack adds to words of its frame before and after its stack grows.
 func onStack(t *testing.T, depth int) (sum int64) {
 	if depth == 0 {
 		return 0
@@ -80,8 +79,8 @@ func onStack(t *testing.T, depth int) (sum int64) {
 	return sum + word - 1
 }
 
-// TestBillion: 64 goroutines add while the affinity of some of the threads changes
-// each millisecond. With -short, a hundredth.
+// TestBillion: 64 goroutines add a billion times while the affinity of some threads changes each
+// millisecond. With -short it is a hundredth of that.
 func TestBillion(t *testing.T) {
 	testutil.NeedSections(t, rseq.ByCPU)
 	const goroutines = 64
@@ -92,20 +91,20 @@ func TestBillion(t *testing.T) {
 	data := newShares(t)
 	cells := data.cells(0)
 	cpus := testutil.AllowedCPUs(t)
-	// Each goroutine on a thread of its own, so that the kernel takes turns.
+	// Each goroutine has a thread of its own, so that the kernel preempts them.
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(2 * goroutines))
 	stop := make(chan struct{})
 	var mover, wg sync.WaitGroup
 	moves := 0
 	mover.Go(func() {
-		// Ahead of the others, where that is allowed. The thread ends here.
+		// With real-time priority, if that is allowed. The thread ends with the goroutine.
 		runtime.LockOSThread()
 		unix.SchedSetAttr(0, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_FIFO, Priority: 1}, 0)
 		all := unix.NewCPUSet(rseq.PossibleCPUs())
 		for _, cpu := range cpus {
 			all.Set(cpu)
 		}
-		// set gives every n-th thread, from the first-th on, the mask.
+		// set sets the affinity of every n-th thread, beginning with number first.
 		set := func(mask unix.CPUSetDynamic, first, n int) {
 			tasks, _ := os.ReadDir("/proc/self/task")
 			for i := first; i < len(tasks); i += n {
@@ -155,8 +154,8 @@ func TestBillion(t *testing.T) {
 	t.Logf("%d adds, the affinity changed %d times", goroutines*each, moves)
 }
 
-// TestObserved: everything that looks at or stops a Go program, at once, while
-// it adds and takes from lists: nothing is lost, and the profile can be read.
+// TestObserved: a program adds while it is profiled, traced, sent signals, and its stacks are
+// printed and collected, all at once. No add is lost, and the profile can be read.
 func TestObserved(t *testing.T) {
 	testutil.NeedSections(t, rseq.ByCPU)
 	duration := 500 * time.Millisecond
@@ -170,11 +169,11 @@ func TestObserved(t *testing.T) {
 	}
 	defer file.Close()
 	if err := pprof.StartCPUProfile(file); err != nil {
-		t.Skip(err) // this test run is profiled itself
+		t.Skip(err) // the test run itself is profiled
 	}
 	var traced bytes.Buffer
 	if err := trace.Start(&traced); err != nil {
-		t.Log(err) // or traced
+		t.Log(err) // the test run itself is traced
 	}
 	defer debug.SetGCPercent(debug.SetGCPercent(1))
 	var stop atomic.Bool
@@ -196,7 +195,7 @@ func TestObserved(t *testing.T) {
 					}
 					n++
 				}
-				keep = append(keep[:len(keep)%100], new(int64)) // some garbage
+				keep = append(keep[:len(keep)%100], new(int64)) // garbage for the collector
 				grow(20)
 			}
 			done[g] = n
@@ -213,7 +212,7 @@ func TestObserved(t *testing.T) {
 			unix.Kill(unix.Getpid(), unix.SIGURG)
 		}
 	})
-	// Samples are taken by the time that the process runs.
+	// Samples are taken by the time that the process spends on CPUs.
 	for begin := ran(t); ran(t)-begin < duration; {
 		time.Sleep(10 * time.Millisecond)
 	}
@@ -248,7 +247,7 @@ func ran(t *testing.T) time.Duration {
 	return time.Duration(ts.Nano())
 }
 
-// grow makes the goroutine's stack move.
+// grow makes the goroutine's stack grow.
 func grow(n int) int {
 	var room [64]int
 	if n == 0 {

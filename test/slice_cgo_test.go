@@ -14,7 +14,7 @@ import (
 	"github.com/rseq-go/rseq/internal/testutil"
 )
 
-// TestSliceNotRegistered: a thread without a registration is told so.
+// TestSliceNotRegistered: on an unregistered thread the error says that it is not registered.
 func TestSliceNotRegistered(t *testing.T) {
 	info, err := rseq.Query()
 	if err != nil || info.Owner != rseq.OwnerLibc {
@@ -32,7 +32,7 @@ func TestSliceNotRegistered(t *testing.T) {
 		if !errors.Is(err, rseq.ErrNotSupported) || !strings.Contains(err.Error(), "the calling thread is not registered") {
 			t.Error(err)
 		}
-		// The kernel says the same, where it knows the extension.
+		// A kernel with the extension says the same.
 		if err := unix.Prctl(unix.PR_RSEQ_SLICE_EXTENSION, unix.PR_RSEQ_SLICE_EXTENSION_SET, unix.PR_RSEQ_SLICE_EXT_ENABLE, 0, 0); err == nil {
 			t.Error("the kernel enabled it")
 		} else if info.KernelFeatureSize >= abi.NeedsSliceCtrl && err != unix.ENXIO && err != unix.Errno(524) {

@@ -19,14 +19,14 @@ import (
 	"github.com/rseq-go/rseq/internal/testutil"
 )
 
-// extension is whether the kernel says that this thread may extend its time slice.
+// extension reports whether the kernel has enabled the time slice extension of this thread.
 func extension() bool {
 	on, err := unix.PrctlRetInt(unix.PR_RSEQ_SLICE_EXTENSION, unix.PR_RSEQ_SLICE_EXTENSION_GET, 0, 0, 0)
 	return err == nil && on == unix.PR_RSEQ_SLICE_EXT_ENABLE
 }
 
-// TestSliceExtension enables it where the kernel can, and holds the refusal
-// elsewhere against what is missing.
+// TestSliceExtension enables the extension if the kernel has it. If not, the error names what is
+// missing.
 func TestSliceExtension(t *testing.T) {
 	testutil.OnThread(func() {
 		th, err := rseq.LockThread()
@@ -59,7 +59,7 @@ func TestSliceExtension(t *testing.T) {
 		}
 		t.Log(err)
 		for range 3 {
-			if missing != "" { // it does nothing
+			if missing != "" { // RequestSlice does nothing
 				th.RequestSlice()
 			}
 			if o := th.YieldSlice(); o != rseq.SliceUnused {
@@ -85,8 +85,8 @@ func TestSliceExtension(t *testing.T) {
 	}
 }
 
-// TestSliceOutcomes has two threads compete for one CPU, one of which extends its
-// time slice, and compares what it is told with what the kernel counted.
+// TestSliceOutcomes runs two threads on one CPU, one of which extends its time slice, and compares
+// what YieldSlice returned with the kernel's own counts.
 func TestSliceOutcomes(t *testing.T) {
 	th, err := rseq.LockThread()
 	if err != nil {
@@ -101,8 +101,8 @@ func TestSliceOutcomes(t *testing.T) {
 		t.Skip(err)
 	}
 	const debugfs = "/sys/kernel/debug/rseq/"
-	// The default, 5 microseconds, is little for an emulated machine. Nothing else
-	// runs on a guest; other machines stay as they are.
+	// The default of 5 microseconds is too little for an emulated machine. A guest runs
+	// nothing else, so it is changed there, and on no other machine.
 	if testutil.Guest() {
 		if err := os.WriteFile(debugfs+"slice_ext_nsec", []byte("50000"), 0); err != nil {
 			t.Error(err)
@@ -126,7 +126,7 @@ func TestSliceOutcomes(t *testing.T) {
 	others.Go(func() {
 		testutil.OnThread(func() {
 			testutil.Pin(t, cpu)
-			for !stop.Load() { // wakes up all the time, and takes the CPU
+			for !stop.Load() { // wakes up often, and preempts the other thread
 				for began := time.Now(); time.Since(began) < 2*time.Microsecond; {
 				}
 				unix.Nanosleep(&unix.Timespec{Nsec: 50000}, nil)
@@ -135,10 +135,10 @@ func TestSliceOutcomes(t *testing.T) {
 	})
 	for _, c := range []struct {
 		name     string
-		length   time.Duration // of what others wait for
-		call     bool          // a system call at its end
+		length   time.Duration // of the work that is not to be preempted
+		call     bool          // it ends with a system call
 		expected rseq.SliceOutcome
-		counter  string // of the kernel's
+		counter  string // the kernel's count of these outcomes
 	}{
 		{"short", 20 * time.Microsecond, false, rseq.SliceYielded, "syield"},
 		{"too long", 2 * time.Millisecond, false, rseq.SliceRevoked, "sexpir"},
@@ -158,7 +158,7 @@ func TestSliceOutcomes(t *testing.T) {
 				t.Error(err)
 				return
 			}
-			// Until what is expected was seen, and for two seconds at least.
+			// Until the expected outcome was seen, and for two seconds at least.
 			patience := testutil.Patience()
 			for begin := time.Now(); time.Since(begin) < 2*time.Second || count[c.expected] == 0 && time.Since(begin) < patience; {
 				th.RequestSlice()
@@ -181,13 +181,13 @@ func TestSliceOutcomes(t *testing.T) {
 		if count[c.expected] == 0 {
 			t.Errorf("%s: never %v", c.name, c.expected)
 		}
-		if c.call && yielded > revoked { // granted after the call, now and then
+		if c.call && yielded > revoked { // now and then a slice is granted after the call
 			t.Errorf("%s: yielded %d times, revoked only %d times", c.name, yielded, revoked)
 		}
 		if len(counted) == 0 && !testutil.Guest() {
 			t.Log("the kernel's own counts cannot be read")
 		} else if counted["syield"] != yielded || counted[c.counter] == 0 {
-			t.Errorf("%s: the kernel counted otherwise: %v", c.name, counted)
+			t.Errorf("%s: the kernel counted %v", c.name, counted)
 		}
 	}
 	stop.Store(true)

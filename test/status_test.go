@@ -18,7 +18,7 @@ import (
 	"github.com/rseq-go/rseq/internal/testutil"
 )
 
-// TestStatus: what an operation answers where nothing disturbs it.
+// TestStatus: an operation that is not disturbed returns the right status.
 func TestStatus(t *testing.T) {
 	for _, x := range []rseq.Index{rseq.ByCPU, rseq.ByConcurrencyID} {
 		t.Run(x.String(), func(t *testing.T) {
@@ -37,7 +37,7 @@ func TestStatus(t *testing.T) {
 					return s
 				})
 			}
-			// Another index than the thread's.
+			// With an index that is not the thread's.
 			testutil.OnThread(func() {
 				cpus := testutil.AllowedCPUs(t)
 				testutil.Pin(t, cpus[0])
@@ -55,7 +55,7 @@ func TestStatus(t *testing.T) {
 					}
 				}
 			})
-			// Comparisons that fail.
+			// With a comparison that fails.
 			v, v2, dst, src := int64(5), int64(7), int64(1), int64(2)
 			for name, f := range map[string]func(i int) rseq.Status{
 				"cbne_store":         func(i int) rseq.Status { return x.LoadCBNEStore(&v, 4, 6, i) },
@@ -72,7 +72,7 @@ func TestStatus(t *testing.T) {
 					t.Fatalf("%s changed something: %d %d %d", name, v, v2, dst)
 				}
 			}
-			// Copies of every small length, and nothing beside them.
+			// Copies of every small length write no byte after the end.
 			for n := range 40 {
 				from, to := make([]byte, 48), make([]byte, 48)
 				for i := range from {
@@ -90,9 +90,9 @@ func TestStatus(t *testing.T) {
 	}
 }
 
-// TestUnregistered: on a thread without an area no operation does anything, whatever stands
-// where the area was: its mm_cid is 0 there, as that of a thread that runs may be. What they
-// left in the area does not hurt a registration that comes later.
+// TestUnregistered: on an unregistered thread no operation takes effect, whatever the memory of its
+// area has: mm_cid is 0 there, which is the id of a running thread too. What operations leave in
+// that memory does not disturb a later registration.
 func TestUnregistered(t *testing.T) {
 	for _, x := range []rseq.Index{rseq.ByCPU, rseq.ByConcurrencyID} {
 		t.Run(x.String(), func(t *testing.T) {
@@ -100,7 +100,7 @@ func TestUnregistered(t *testing.T) {
 			if info, _ := rseq.Query(); info.Owner != rseq.OwnerLibc {
 				t.Skipf("a thread of owner %v registers again", info.Owner)
 			}
-			// Every second thread has an area meanwhile.
+			// Every second thread is registered.
 			const threads, rounds = 8, 20000
 			data := newShares(t)
 			cells := data.cells(0)
@@ -119,7 +119,7 @@ func TestUnregistered(t *testing.T) {
 			var wg sync.WaitGroup
 			for n := range threads {
 				wg.Go(func() {
-					runtime.LockOSThread() // and never unlocked
+					runtime.LockOSThread() // not unlocked: the thread ends with the goroutine
 					if n%2 == 0 {
 						testutil.Unregister(t)
 						for _, i := range []int{0, rseq.PossibleCPUs() - 1} {
@@ -130,7 +130,7 @@ func TestUnregistered(t *testing.T) {
 							}
 						}
 						adds(rseq.NotRegistered)
-						// Its cpu_id is -1, or 0xffffffff, which is no index either.
+						// The thread's cpu_id is -1, that is 0xffffffff, which is no index either.
 						tooMany := rseq.Cells{Base: cells.Base, N: 1 << 40}
 						if s := add(x, &tooMany, 1); s != rseq.NotRegistered {
 							t.Errorf("add to %d cells: %v", tooMany.N, s)
@@ -151,7 +151,7 @@ func memcpy(op func(v *int64, expect int64, dst, src unsafe.Pointer, n uintptr, 
 	return op(v, expect, unsafe.Pointer(dst), unsafe.Pointer(src), 8, 6, i)
 }
 
-// retry runs f with the thread's index until it did not race.
+// retry runs f with the thread's index until the status is not Raced.
 func retry(t *testing.T, x rseq.Index, want rseq.Status, f func(i int) rseq.Status) {
 	t.Helper()
 	for {
@@ -167,7 +167,7 @@ func retry(t *testing.T, x rseq.Index, want rseq.Status, f func(i int) rseq.Stat
 	}
 }
 
-// TestBadPointer: a pointer to nothing is the caller's panic, at its own line.
+// TestBadPointer: a pointer to unmapped memory makes the caller panic, at its own line.
 func TestBadPointer(t *testing.T) {
 	testutil.NeedSections(t, rseq.ByCPU)
 	i, _ := rseq.CPU()
@@ -191,7 +191,7 @@ func TestBadPointer(t *testing.T) {
 	} {
 		for _, bad := range []*int64{nil, forbidden} {
 			message, stack := panicOf(func() {
-				for range 100 { // it may race first, and answers then
+				for range 100 { // a call may return Raced first
 					i, _ = rseq.CPU()
 					f(bad)
 				}

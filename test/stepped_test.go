@@ -25,15 +25,14 @@ import (
 	"github.com/rseq-go/rseq/percpu"
 )
 
-// TestStepped: a debugger steps a thread, instruction by instruction, which aborts its
-// section at each step. Operations on the thread's own index give up, and a counter
-// counts all the same.
+// TestStepped: a debugger steps through a thread, which aborts its section at each instruction.
+// Operations on the thread's own index give up, and a counter still counts.
 func TestStepped(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes seconds; not with -short")
 	}
 	testutil.NeedSections(t, rseq.ByCPU)
-	runtime.LockOSThread() // only the thread that seized another may step it
+	runtime.LockOSThread() // only the thread that seized a thread may step it
 	defer runtime.UnlockOSThread()
 	cmd := exec.Command("/proc/self/exe", "-test.run=^TestSteppedChild$", "-test.v")
 	cmd.Env = append(os.Environ(), "RSEQ_CHILD=1", "GODEBUG=asyncpreemptoff=1")
@@ -46,7 +45,7 @@ func TestStepped(t *testing.T) {
 	defer func() {
 		stdin.Close()
 		if t.Failed() {
-			cmd.Process.Kill() // it may be stopped
+			cmd.Process.Kill() // the child may be stopped
 		}
 		for lines.Scan() {
 			t.Log("the child:", lines.Text())
@@ -63,7 +62,8 @@ func TestStepped(t *testing.T) {
 	if _, err := fmt.Sscanf(lines.Text(), "thread %d counts at %d", &tid, &where); err != nil {
 		t.Fatalf("the child said %q: %v", lines.Text(), err)
 	}
-	// The thread may have stopped anywhere in Go's runtime, so the child is not asked.
+	// The counts are read from the child's memory: the stopped thread may hold a lock of Go's
+	// runtime, so the child may not be able to answer.
 	counts := func() (done, raced, counted int64) {
 		var data [24]byte
 		if _, err := unix.PtracePeekData(tid, where, data[:]); err != nil {
@@ -78,8 +78,8 @@ func TestStepped(t *testing.T) {
 			t.Fatalf("waiting for thread %d: %v, status %#x", tid, err, status)
 		}
 	}
-	// Both on one CPU: a step is then a switch between them, and does not wait until
-	// another CPU runs the other.
+	// Both threads are on one CPU: a step is a switch between them, and does not wait for
+	// another CPU.
 	cpus := testutil.AllowedCPUs(t)
 	testutil.Pin(t, cpus[0])
 	defer testutil.Pin(t, cpus...)
@@ -96,8 +96,8 @@ func TestStepped(t *testing.T) {
 	}
 	wait()
 	done, raced, counted := counts()
-	// 128 tries are some 2000 steps. A counter's Add goes on in Go, whose scheduler wants
-	// the thread back after 10 ms, and takes some 10,000 then.
+	// 128 tries take about 2,000 steps. A counter's Add goes on in Go, whose scheduler takes
+	// the thread away after 10 ms, which takes about 10,000 steps.
 	const enough, tooMany, patience = 20_000, 300_000, time.Minute
 	var doneStepped, racedStepped, countedStepped int64
 	steps, began := 0, time.Now()
@@ -130,9 +130,9 @@ func TestStepped(t *testing.T) {
 	}
 }
 
-// counterEnds reports whether a counter's Add ends that is stepped. Where an atomic is a
-// loop (arm64 before 8.1) each step makes it begin again, in any program; and emulated
-// machines step so slowly that Go's scheduler wants the thread back at each call.
+// counterEnds reports whether Counter.Add ends on a thread that is stepped. It does not if an
+// atomic operation is a loop (arm64 before 8.1), since each step makes that begin again; nor on
+// emulated machines, which are so slow that Go's scheduler takes the thread away at each call.
 func counterEnds() bool {
 	return !testutil.Guest() && (runtime.GOARCH != "arm64" || cpu.ARM64.HasATOMICS)
 }
@@ -140,7 +140,7 @@ func counterEnds() bool {
 // TestSteppedChild adds on one thread until its input ends.
 func TestSteppedChild(t *testing.T) {
 	childOnly(t)
-	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(4)) // one is in the loop and lets nobody in
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(4)) // one is in the loop and is never free
 	data := newShares(t)
 	cells, counter := data.cells(0), percpu.NewCounter()
 	var n struct{ done, raced, counted int64 } // written by one thread, read by two
@@ -160,8 +160,8 @@ func TestSteppedChild(t *testing.T) {
 			return
 		}
 		tid.Store(int64(unix.Gettid()))
-		// The counter comes when Cells.Add gave up: until then nothing here lets Go's
-		// scheduler in, however slow the steps are.
+		// The counter is used once Cells.Add gave up. Until then the loop never enters Go's
+		// scheduler, however slow the steps are.
 		for !stop.Load() {
 			switch s := cells.Add(1); s {
 			case rseq.Done:
@@ -181,7 +181,7 @@ func TestSteppedChild(t *testing.T) {
 	if sum := data.sum(0); sum != n.done {
 		t.Errorf("the cells have %d, %d were done", sum, n.done)
 	}
-	if sum := counter.Load(); sum != n.counted {
+	if sum := counter.Value(); sum != n.counted {
 		t.Errorf("the counter has %d, %d were counted", sum, n.counted)
 	}
 }

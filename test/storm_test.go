@@ -26,7 +26,7 @@ func equal(t *testing.T, what string, got, want int64) {
 	}
 }
 
-// TestStormCounter: load_add_store, and Add, which retries by itself.
+// TestStormCounter: threads add by load_add_store, and by Add, which retries by itself.
 func TestStormCounter(t *testing.T) {
 	testutil.Storms(t, func(t *testing.T, x rseq.Index, threads, rounds int) (func(*testutil.Storm), func()) {
 		data := newShares(t)
@@ -50,8 +50,7 @@ func TestStormCounter(t *testing.T) {
 	})
 }
 
-// TestStormSpinlock: a lock for each index by load_cbne_store protects a plain
-// counter.
+// TestStormSpinlock: a lock for each index, taken by load_cbne_store, guards a plain counter.
 func TestStormSpinlock(t *testing.T) {
 	testutil.Storms(t, func(t *testing.T, x rseq.Index, threads, rounds int) (func(*testutil.Storm), func()) {
 		data := newShares(t)
@@ -62,7 +61,7 @@ func TestStormSpinlock(t *testing.T) {
 					if s.Took(s.LoadCBNEStore(data.at(i, 0), 0, 1, i)) {
 						count := *data.at(i, 1)
 						if round%16 == 0 {
-							testutil.Yield() // is somebody else let in?
+							testutil.Yield() // another thread must not enter now
 						}
 						*data.at(i, 1) = count + 1
 						atomic.StoreInt64(data.at(i, 0), 0)
@@ -75,12 +74,12 @@ func TestStormSpinlock(t *testing.T) {
 	})
 }
 
-// A node of the lists: its link, then its number. Its name is its distance from
-// the first, plus one, so that zero is no node.
+// A node of the lists has a link and a number. A node is named by its distance from the first,
+// plus one, so that zero names no node.
 const nodeWords = 2
 
-// TestStormList: threads take nodes from their lists, load_cbeq_store_add_load_store,
-// and put them on lists, load_cbne_store. In the end each is on one list, once.
+// TestStormList: threads take nodes from their lists by load_cbeq_store_add_load_store and put them
+// on lists by load_cbne_store. At the end each node is on one list, once.
 func TestStormList(t *testing.T) {
 	testutil.Storms(t, func(t *testing.T, x rseq.Index, threads, rounds int) (func(*testutil.Storm), func()) {
 		data := newShares(t)
@@ -130,11 +129,11 @@ func TestStormList(t *testing.T) {
 	})
 }
 
-// buffer is a stack for each index: word 0 of its share counts the items.
+// A buffer is a stack for each index: word 0 of its share counts the items.
 const bufferItems = 64
 
-// drive pushes and pops numbers until each thread has done its rounds: what is
-// in the buffers in the end plus what threads hold is what was there.
+// driveBuffer pops and pushes numbers until each thread has done its rounds. The sum of what is in
+// the buffers and what threads hold does not change.
 func driveBuffer(t *testing.T, threads int, data shares, begin func(i, n int, v int64),
 	push func(s *testutil.Storm, v int64) bool, pop func(s *testutil.Storm) (int64, bool), at func(i, n int) int64) (func(*testutil.Storm), func()) {
 	want := int64(0)
@@ -218,7 +217,7 @@ func TestStormBuffer(t *testing.T) {
 	}
 }
 
-// big is an item that no store can write at once; its length is no multiple of 8.
+// big is an item that one store cannot write. Its length is no multiple of 8.
 type big struct {
 	v    int64
 	copy [5]int32
@@ -285,9 +284,9 @@ func TestStormMemcpy(t *testing.T) {
 	}
 }
 
-// TestStormFence: threads add through the active one of two lists by
-// load_add_load_load_add_store; who makes the other one active and fences an index
-// sees its counter of the first stand still.
+// TestStormFence: threads add through the active one of two lists by load_add_load_load_add_store.
+// After another thread made the other list active and fenced an index, the counter of that
+// index in the first list does not change.
 func TestStormFence(t *testing.T) {
 	t.Run("membarrier", func(t *testing.T) {
 		if err := kernel.Membarrier(-1); errors.Is(err, unix.EINVAL) {
@@ -301,15 +300,15 @@ func TestStormFence(t *testing.T) {
 
 func stormFence(t *testing.T, fence func(cpu int) error) {
 	testutil.Storms(t, func(t *testing.T, x rseq.Index, threads, rounds int) (func(*testutil.Storm), func()) {
-		// Each list is a share for each index: its word 0 has the address of
-		// its word 1, the counter.
+		// A list has a share for each index, whose word 0 has the address of word 1, the
+		// counter.
 		lists := [2]shares{newShares(t), newShares(t)}
 		for _, list := range lists {
 			for i := range rseq.PossibleCPUs() {
 				*list.at(i, 0) = int64(uintptr(unsafe.Pointer(list.at(i, 1))))
 			}
 		}
-		// The word that says which one is active is not Go's, either.
+		// The word with the address of the active list is outside of Go's heap too.
 		active := (*uintptr)(unsafe.Pointer(&words(t, 1)[0]))
 		activate := func(n int) { atomic.StoreUintptr(active, uintptr(unsafe.Pointer(lists[n].at(0, 0)))) }
 		activate(0)

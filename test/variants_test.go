@@ -13,9 +13,8 @@ import (
 	"github.com/rseq-go/rseq/percpu"
 )
 
-// TestConvention: if the compiler passed arguments in another way than the assembly
-// expects, which a build of its own pretends, no section and no reader runs, everything
-// works the portable way, and the reason names Go's version.
+// TestConvention: in a build whose convention check fails no section and no reader runs,
+// everything works the portable way, and the reason names Go's version.
 func TestConvention(t *testing.T) {
 	testutil.NeedCompilers(t)
 	env := []string{testutil.WrongConvention}
@@ -71,7 +70,7 @@ func TestConventionRefused(t *testing.T) {
 	counter, list, pool := percpu.NewCounter(), percpu.NewFreeList(8), percpu.NewPool[int](4, nil)
 	counter.Add(1 << 40)
 	counter.Add(-3)
-	if n := counter.Load(); n != 1<<40-3 {
+	if n := counter.Value(); n != 1<<40-3 {
 		t.Error(n)
 	}
 	list.Push(1 << 50)
@@ -96,7 +95,7 @@ func TestInjected(t *testing.T) {
 	program := testutil.GoTest(t, "injected", testutil.Injected)
 	which := "^TestStorm|^TestAbortAtEachPoint$"
 	if testutil.Guest() {
-		which = "^TestAbortAtEachPoint$" // the delays are ten times as long there
+		which = "^TestAbortAtEachPoint$" // the delays are ten times as long in a guest
 	}
 	out := testutil.Run(t, nil, program, "-test.run", which, "-test.v")
 	t.Log(strings.Count(out, "--- PASS"), "passed,", strings.Count(out, "--- SKIP"), "skipped")

@@ -17,11 +17,11 @@ import (
 	"github.com/rseq-go/rseq/internal/tool"
 )
 
-// cache is where what was fetched is kept.
+// cache is the folder of what was fetched and built.
 const cache = ".cache/vm"
 
-// fetch brings packages, and returns the first one's version, which has to be the one
-// that vm/cells names.
+// fetch fetches packages and returns the version of the first, which must be the version that
+// vm/cells names.
 func fetch(ctx context.Context, dir, named string, r debian.Request) (version string, err error) {
 	packages, err := debian.Fetch(ctx, dir, r)
 	for _, p := range packages {
@@ -36,9 +36,9 @@ func fetch(ctx context.Context, dir, named string, r debian.Request) (version st
 	return version, err
 }
 
-var building sync.Mutex // kernels may be built of the same source
+var building sync.Mutex // held while a kernel is built: two may have the same source
 
-// fetchKernel brings a kernel, or builds it, and returns its image's file.
+// fetchKernel fetches or builds a kernel and returns the file of its image.
 func fetchKernel(ctx context.Context, k kernel, task *tool.Task) (image string, err error) {
 	if k.fromSource() {
 		task.At("waiting for the build of another")
@@ -75,14 +75,14 @@ func fetchKernel(ctx context.Context, k kernel, task *tool.Task) (image string, 
 	return image, nil
 }
 
-// fromSource reports whether the kernel's package has its source.
+// fromSource reports whether the kernel's package is a source package.
 func (k kernel) fromSource() bool { return strings.HasPrefix(k.package_, "linux-source") }
 
 //go:embed slice.config
 var sliceConfig string
 
-// buildScript builds a kernel: IMAGE from SOURCE's archive, with CONFIG, in a folder
-// that it removes. An option that the source does not have is an error.
+// buildScript builds the kernel IMAGE from the archive SOURCE with CONFIG, in a folder that it
+// removes. An option that the source does not have is an error.
 const buildScript = `set -e
 source=$1 config=$2 image=$3
 tree=${image%/*}/tree
@@ -100,8 +100,8 @@ make -s -j"$(nproc)" bzImage
 mv arch/x86/boot/bzImage "$image.part"
 mv "$image.part" "$image"`
 
-// buildKernel builds a kernel with the time slice extension from its source, if
-// that was not done already.
+// buildKernel builds a kernel with the time slice extension from its source, unless an earlier
+// run has built it.
 func buildKernel(ctx context.Context, source, dir string) (image string, err error) {
 	if dir, err = filepath.Abs(dir); err != nil {
 		return "", err
@@ -127,17 +127,17 @@ func buildKernel(ctx context.Context, source, dir string) (image string, err err
 	return image, os.WriteFile(made, []byte(recipe), 0o644)
 }
 
-// system is a C library of an architecture, with busybox beside it.
+// system is a C library for an architecture, with busybox.
 type system struct {
 	libc
 	arch    string
-	dir     string // what was fetched
-	version string // of the package
+	dir     string // the unpacked packages
+	version string // the C library's package version
 }
 
 func (s system) name() string { return s.libc.version + "-" + s.arch }
 
-// fetchSystem brings a C library.
+// fetchSystem fetches a C library and busybox.
 func fetchSystem(ctx context.Context, l libc, arch string) (s system, err error) {
 	dir := filepath.Join(cache, "libc", l.suite+"-"+arch)
 	s.version, err = fetch(ctx, dir, l.version, debian.Request{Suite: l.suite, Arch: arch,
@@ -149,7 +149,7 @@ func fetchSystem(ctx context.Context, l libc, arch string) (s system, err error)
 	if err != nil {
 		return s, err
 	}
-	for _, link := range []string{"bin", "lib", "lib64"} { // that a package of the base system would make
+	for _, link := range []string{"bin", "lib", "lib64"} { // which a package of the base system makes
 		if err := os.Symlink("usr/"+link, filepath.Join(root, link)); err != nil && !errors.Is(err, fs.ErrExist) {
 			return s, err
 		}
@@ -158,7 +158,7 @@ func fetchSystem(ctx context.Context, l libc, arch string) (s system, err error)
 	return s, nil
 }
 
-// compiler is the C compiler with this system's headers and libraries.
+// compiler returns the C compiler with the options for this system's headers and libraries.
 func (s system) compiler() []string {
 	triplet := machines[s.arch].triplet
 	libraries, include := filepath.Join(s.dir, "usr/lib", triplet), filepath.Join(s.dir, "usr/include")
@@ -177,7 +177,8 @@ func (s system) build(ctx context.Context, env []string, args ...string) error {
 	cmd := debian.Command(ctx, args[0], args[1:]...)
 	cmd.Env = append(append(os.Environ(), "GOOS=linux", "GOARCH="+s.arch, "CGO_ENABLED=1",
 		"CC='"+strings.Join(s.compiler(), "' '")+"'",
-		// The go command does not see the system's headers change.
+		// The go command does not notice that the system's headers differ: with this flag
+		// it compiles the C files for each system.
 		"CGO_CPPFLAGS=-DRSEQ_GUEST="+notWord.ReplaceAllString(s.version, "_"), "CGO_CFLAGS=-O2 '-I"+here+"'"), env...)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		if ctx.Err() != nil {
@@ -188,15 +189,15 @@ func (s system) build(ctx context.Context, env []string, args ...string) error {
 	return nil
 }
 
-// goPrograms are those of test/testdata that the tests run, and the command. cPrograms are
-// those in C: each is linked with the package's C files and assembly, except those that
-// match the pattern.
+// goPrograms are the Go programs of test/testdata that the tests run, and the command. cPrograms
+// are the programs in C. Each is linked with the package's C files and assembly, except the
+// files that match its pattern.
 var (
-	goPrograms = []string{"./cmd/rseq", "./test/testdata/threads", "./test/testdata/lifetime", "./test/testdata/filter", "./test/testdata/filtered", "./test/testdata/cuser"}
-	cPrograms  = map[string]string{"truth": "*", "fake": "[ago]*.c", "wrong": ""}
+	goPrograms = []string{"./cmd/rseq", "./test/testdata/threads", "./test/testdata/lifetime", "./test/testdata/filter", "./test/testdata/filtered", "./test/testdata/cuser", "./test/testdata/shared"}
+	cPrograms  = map[string]string{"truth": "*", "points": "*", "fake": "[ago]*.c", "wrong": ""}
 )
 
-// buildDynamic builds what is linked dynamically, into root.
+// buildDynamic builds the dynamically linked programs into root.
 func (s system) buildDynamic(ctx context.Context, root string) error {
 	const small = "-ldflags=-w"
 	programs, dynamic := filepath.Join(root, "rseq/programs"), filepath.Join(root, "rseq/dynamic")
@@ -221,7 +222,7 @@ func (s system) buildDynamic(ctx context.Context, root string) error {
 	return err
 }
 
-// buildStatic builds what is linked statically, into root.
+// buildStatic builds the statically linked programs into root.
 func (s system) buildStatic(ctx context.Context, root string) error {
 	const flags = "-ldflags=-linkmode=external -extldflags=-static -w"
 	dir := filepath.Join(root, "rseq/static")
@@ -232,8 +233,8 @@ func (s system) buildStatic(ctx context.Context, root string) error {
 		s.build(ctx, nil, "go", "build", flags, "-o", filepath.Join(dir, "rseq"), "./cmd/rseq"))
 }
 
-// guestRoot makes a guest's root: this C library, busybox, and what dynamic holds,
-// which was built with the oldest C library.
+// guestRoot makes a guest's root folder with this C library, busybox, and the contents of
+// dynamic, which were built with the oldest C library.
 func (s system) guestRoot(ctx context.Context, root, dynamic string) error {
 	m := machines[s.arch]
 	if err := os.MkdirAll(root, 0o755); err != nil {
@@ -269,15 +270,15 @@ func (s system) guestRoot(ctx context.Context, root, dynamic string) error {
 	return s.buildStatic(ctx, root)
 }
 
-// images are what the guests boot.
+// images has the files that guests boot.
 type images struct {
-	gone      map[string]error  // by kernel's name, why an optional one is not there
-	kernels   map[string]string // by kernel's name, the file
-	initramfs map[string]string // by system's name
-	versions  map[string]string // by system's name, the package's
+	gone      map[string]error  // by kernel, why an optional one is not available
+	kernels   map[string]string // by kernel, the file
+	initramfs map[string]string // by system, the file
+	versions  map[string]string // by system, the version of the C library's package
 }
 
-// prepare fetches and builds what the cells need, in a folder dir.
+// prepare fetches and builds what the cells need in the folder dir.
 func prepare(ctx context.Context, m matrix, cells []cell, dir string, says *tool.Progress) (images, error) {
 	im := images{map[string]error{}, map[string]string{}, map[string]string{}, map[string]string{}}
 	var (
@@ -339,8 +340,8 @@ func prepare(ctx context.Context, m matrix, cells []cell, dir string, says *tool
 	return im, errors.Join(errs...)
 }
 
-// prepareArch makes the initramfs of each C library of an architecture that cells
-// need.
+// prepareArch makes the initramfs of each C library that cells of an architecture need, and
+// calls made with it.
 func prepareArch(ctx context.Context, m matrix, cells []cell, arch, dir string, task *tool.Task, made func(s system, initramfs string)) error {
 	dynamic := filepath.Join(dir, "dynamic-"+arch)
 	for i, l := range m.libcs {
@@ -351,7 +352,7 @@ func prepareArch(ctx context.Context, m matrix, cells []cell, arch, dir string, 
 		task.Say("fetching glibc %s", l.version)
 		s, err := fetchSystem(ctx, l, arch)
 		if err == nil && i == 0 {
-			task.Say("building what is linked dynamically, with glibc %s", l.version)
+			task.Say("building the dynamically linked programs with glibc %s", l.version)
 			err = s.buildDynamic(ctx, dynamic)
 		}
 		if err != nil {
@@ -360,7 +361,7 @@ func prepareArch(ctx context.Context, m matrix, cells []cell, arch, dir string, 
 		if !needed {
 			continue
 		}
-		task.Say("building what is linked statically, with glibc %s", l.version)
+		task.Say("building the statically linked programs with glibc %s", l.version)
 		root := filepath.Join(dir, s.name())
 		if err := s.guestRoot(ctx, root, dynamic); err != nil {
 			return err

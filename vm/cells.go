@@ -14,44 +14,43 @@ import (
 //go:embed cells
 var cellsFile string
 
-// matrix is what the file cells says.
+// matrix is the contents of vm/cells.
 type matrix struct {
 	kernels []kernel
 	libcs   []libc
 	cells   []cell
 }
 
-// kernel is one that guests boot.
+// kernel is a kernel that guests boot.
 type kernel struct {
 	version, arch   string
 	suite, package_ string
 	when            string // empty, only or optional
-	append          string // to its command line
-	cpu             string // qemu's model, if it is to be another
+	append          string // parameters for the kernel's command line
+	cpu             string // qemu's CPU model, "" for the default
 }
 
 func (k kernel) name() string { return k.version + "/" + k.arch }
 
-// When a kernel runs, if not always.
+// When a kernel runs: always, or
 const (
-	only     = "only"     // if -only names it
-	optional = "optional" // if Debian has it
+	only     = "only"     // only if -only names it
+	optional = "optional" // only if Debian has it
 )
 
-// libc is a glibc that guests have.
+// libc is the glibc of a guest.
 type libc struct{ version, suite string }
 
-// cell is one kernel, one C library and one way of linking, and what is expected
-// there.
+// cell is a kernel with a C library and a way of linking, and what is expected there.
 type cell struct {
 	kernel kernel
 	libc   libc
 	how    string
 	want   facts
-	full   bool // the whole suite, not -short
+	full   bool // all tests, without -short
 }
 
-// facts are what the package finds out in a guest.
+// facts are what the package reports in a guest.
 type facts struct {
 	Owner         string   `json:"owner"`
 	Size          uint32   `json:"size"`
@@ -73,10 +72,10 @@ func (f facts) String() string {
 
 func (c cell) name() string { return path.Join(c.kernel.name(), c.libc.version, c.how) }
 
-// guest is the name of the guest that the cell is run in.
+// guest returns the name of the guest that runs the cell.
 func (c cell) guest() string { return path.Join(c.kernel.name(), c.libc.version) }
 
-// hows are the ways of linking and running.
+// hows are the ways of linking and running the tests.
 var hows = []string{"dynamic", "static", "off"}
 
 func parseCells(text string) (m matrix, err error) {
@@ -84,7 +83,7 @@ func parseCells(text string) (m matrix, err error) {
 	return m, err
 }
 
-// fields are how many each kind of line has, at least and at most.
+// fields are the least and the most fields of each kind of line.
 var fields = map[string][2]int{"kernel": {5, 7}, "libc": {3, 3}, "cell": {14, 14}}
 
 func (m *matrix) add(f []string) error {
@@ -176,7 +175,8 @@ func (m *matrix) addCells(f []string) error {
 	return nil
 }
 
-// kernelNamed reports whether one of names, with commas, begins with a kernel's version.
+// kernelNamed reports whether one of names, which commas separate, begins with a kernel's
+// version.
 func kernelNamed(names, version string) bool {
 	for word := range strings.SplitSeq(names, ",") {
 		if strings.HasPrefix(strings.Trim(word, "/")+"/", version+"/") {
@@ -186,9 +186,9 @@ func kernelNamed(names, version string) bool {
 	return false
 }
 
-// selectCells returns the cells that names has, with commas: each is the begin of
-// cells' names, or a part of them between slashes; if it is empty all but those of
-// kernels that must be named.
+// selectCells returns the cells that names selects. A name, of those that commas separate,
+// selects the cells whose own name begins with it or has it between slashes. Without names
+// all cells are selected, except those of kernels with "only".
 func (m matrix) selectCells(names string) (cells []cell, err error) {
 	if names == "" {
 		return slices.DeleteFunc(slices.Clone(m.cells), func(c cell) bool { return c.kernel.when == only }), nil

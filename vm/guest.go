@@ -30,15 +30,15 @@ import (
 type machine struct {
 	qemu, package_ string
 	args           []string
-	append         string // to the kernel's command line
-	triplet        string // of its compiler, and its folder of libraries
-	loader         string // of dynamically linked programs
+	append         string // parameters for the kernel's command line
+	triplet        string // the prefix of its compiler and the name of its library folder
+	loader         string // the loader of dynamically linked programs
 }
 
 var machines = map[string]machine{
 	"amd64": {
-		qemu: "qemu-system-x86_64", package_: "qemu-system-x86", args: []string{"-cpu", "max", "-smp", "2,sockets=2"}, // which kernels see without ACPI, too
-		// Under emulation the check of the clock and the parallel start of CPUs fail at times.
+		qemu: "qemu-system-x86_64", package_: "qemu-system-x86", args: []string{"-cpu", "max", "-smp", "2,sockets=2"}, // kernels without ACPI find both CPUs
+		// The kernel's check of the clock and its parallel start of CPUs sometimes fail in an emulator.
 		append:  "console=ttyS0 tsc=reliable cpuhp.parallel=0 reboot=t",
 		triplet: "x86_64-linux-gnu", loader: "lib64/ld-linux-x86-64.so.2",
 	},
@@ -53,7 +53,7 @@ var machines = map[string]machine{
 //go:embed init.sh
 var initScript string
 
-// writeInitramfs writes an archive of a folder's files for the kernel to unpack.
+// writeInitramfs writes an archive of a folder, which the kernel unpacks.
 func writeInitramfs(name, root string) (err error) {
 	f, err := os.Create(name)
 	if err != nil {
@@ -66,7 +66,7 @@ func writeInitramfs(name, root string) (err error) {
 		if err != nil || path == root {
 			return err
 		}
-		info, err := os.Stat(path) // what links point to
+		info, err := os.Stat(path) // follows links
 		if err != nil {
 			return err
 		}
@@ -91,7 +91,7 @@ func writeInitramfs(name, root string) (err error) {
 	return cmp.Or(err, w.Close(), buffered.Flush())
 }
 
-// job is one that a guest ran.
+// job is a job that a guest ran: a command, or the tests of a package.
 type job struct {
 	name            string // "static/test"
 	status          int
@@ -100,28 +100,28 @@ type job struct {
 	passed, skipped int // tests
 }
 
-// console is what a guest told on its console.
+// console has what a guest printed on its console.
 type console struct {
-	at       func(where string) // is told which job runs, and which of its tests
+	at       func(where string) // called with the job and the test that run
 	release  string             // of the kernel
 	jobs     []job
-	running  string // the job that began last and did not end
-	test     string // of that job, the one that began last, as far as is known
+	running  string // the job that runs
+	test     string // the test that runs, as of the last minute
 	done     bool
-	silent   bool     // for too long
-	last     []string // lines since the last job began
-	panicked string   // the kernel's line
+	silent   bool     // the guest was silent for too long
+	last     []string // the lines since the last job began
+	panicked string   // the kernel's line about its panic
 }
 
-// keptLines are how many lines of a console are kept at least.
+// keptLines is the least number of lines of a console that are kept.
 const keptLines = 400
 
-// silence is how long a guest may say nothing of its own: it hangs. Else it says that it
-// is alive once in a minute; its jobs have time limits there.
+// silence is the time after which a guest hangs that printed no line of init.sh, which prints one
+// each minute. The time limits of the jobs are in init.sh.
 var silence = 15 * time.Minute
 
-// run boots a guest and reads what it tells until it ends or is silent; started is
-// called with the name of each job when it begins.
+// run boots a guest and reads its console until the guest ends or is silent for too long. It
+// calls started with the name of each job that begins.
 func (c *console) run(ctx context.Context, k kernel, image, initramfs, suite string, hows []string, started func(name string)) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -131,7 +131,7 @@ func (c *console) run(ctx context.Context, k kernel, image, initramfs, suite str
 		"-kernel", image, "-initrd", initramfs, "-append",
 		strings.Join(append([]string{m.append, k.append, "quiet", "loglevel=3", "panic=-1", "--", nonce, suite}, hows...), " "))
 	if k.cpu != "" {
-		args = append(args, "-cpu", k.cpu) // the last one counts
+		args = append(args, "-cpu", k.cpu) // the last -cpu counts
 	}
 	cmd := debian.Command(ctx, m.qemu, args...)
 	var stderr bytes.Buffer
@@ -157,7 +157,7 @@ func (c *console) run(ctx context.Context, k kernel, image, initramfs, suite str
 		}
 	}
 	if err := scanner.Err(); err != nil {
-		c.last = append(c.last, "(the console is not read on: "+err.Error()+")")
+		c.last = append(c.last, "(the console cannot be read further: "+err.Error()+")")
 		io.Copy(io.Discard, stdout)
 	}
 	err = cmd.Wait()
@@ -168,8 +168,7 @@ func (c *console) run(ctx context.Context, k kernel, image, initramfs, suite str
 	return nil
 }
 
-// read takes one line of the console, and reports whether the guest's first process
-// said it.
+// read handles a line of the console and reports whether init.sh printed it.
 func (c *console) read(nonce, line string, started func(name string)) (ours bool) {
 	if c.panicked == "" && strings.Contains(line, "Kernel panic") {
 		c.panicked = line
@@ -218,7 +217,7 @@ func (c *console) read(nonce, line string, started func(name string)) (ours bool
 	return true
 }
 
-// during says how far a guest had come.
+// during says how far the guest got.
 func (c *console) during() string {
 	switch {
 	case c.running != "" && c.test != "":
@@ -233,7 +232,7 @@ func (c *console) during() string {
 	return "after " + c.jobs[len(c.jobs)-1].name
 }
 
-// why says why a guest ended early, with what it told since its last job began.
+// why says why the guest ended early, with what it printed since the last job began.
 func (c *console) why() string {
 	why := "the guest ended by itself"
 	if c.panicked != "" {
@@ -243,15 +242,15 @@ func (c *console) why() string {
 	}
 	why += ", " + c.during()
 	if len(c.last) == 0 {
-		return why + "; nothing is on its console since then"
+		return why + "; it printed nothing since then"
 	}
-	return why + "; on its console since then:\n" + tool.Extract(strings.Join(c.last, "\n"))
+	return why + "; it printed since then:\n" + tool.Extract(strings.Join(c.last, "\n"))
 }
 
-// refused is what doctor says where critical sections may not run.
+// refused is what doctor prints where critical sections may not run.
 const refused = "FAIL  critical sections may run: not supported: "
 
-// judge holds what a guest's jobs for a cell told against what is expected.
+// judge compares what the jobs of a cell printed with what the cell expects.
 func (c *console) judge(x cell) (res result) {
 	res = result{name: x.name(), kernel: strings.TrimSpace(c.release + " " + x.kernel.append), arch: x.kernel.arch, how: x.how, full: x.full}
 	var problems []string
@@ -295,11 +294,11 @@ func (c *console) judge(x cell) (res result) {
 	}
 	for _, name := range tests {
 		if j := jobs[name]; j.name != "" && (j.status != 0 || j.passed == 0) {
-			fail("%s: status %d, %d tests passed: expected 0, and some\n%s", j.name, j.status, j.passed, tool.Extract(j.output))
+			fail("%s: status %d, %d tests passed: expected status 0, and at least one test\n%s", j.name, j.status, j.passed, tool.Extract(j.output))
 		}
 	}
 	if res.facts.String() != x.want.String() {
-		problems = slices.Insert(problems, 0, fmt.Sprintf("%v: expected %v, by vm/cells", res.facts, x.want))
+		problems = slices.Insert(problems, 0, fmt.Sprintf("%v: vm/cells expects %v", res.facts, x.want))
 	}
 	if !debian.Satisfies(version(c.release), x.kernel.version) {
 		problems = slices.Insert(problems, 0, fmt.Sprintf("the guest runs Linux %s: expected %s", c.release, x.kernel.version))
@@ -311,7 +310,7 @@ func (c *console) judge(x cell) (res result) {
 	return res
 }
 
-// version is the version in a kernel's release.
+// version returns the version in a kernel's release.
 func version(release string) string {
 	if i := strings.IndexFunc(release, func(r rune) bool { return r != '.' && (r < '0' || r > '9') }); i >= 0 {
 		release = release[:i]

@@ -1,7 +1,7 @@
 #!/bin/busybox sh
 # The guest's first process: init NONCE SUITE HOW..., from the kernel's command line.
-# For each way of linking it runs the jobs below and tells the host, on the console,
-# in lines that begin with the nonce. SUITE is a flag for the static tests.
+# For each way of linking, HOW, it runs the jobs below. What it prints for the host begins
+# with the nonce. SUITE is a flag for the statically linked tests.
 nonce=$1 suite=$2
 shift 2
 
@@ -17,8 +17,8 @@ ip link set lo up 2>/dev/null
 
 say() { printf '\n%s %s\n' "$nonce" "$*"; }
 
-# job NAME SECONDS COMMAND...: run one with a time limit and tell its output and status.
-# Once a minute it tells that the guest is alive, and which test began last.
+# job NAME SECONDS COMMAND...: run a command with a time limit, and print its output and
+# status. Once a minute print which test began last, which also says that the guest is alive.
 job() {
 	name=$1 limit=$2
 	shift 2
@@ -35,8 +35,9 @@ job() {
 	kill "$alive" 2>/dev/null
 	wait "$alive" 2>/dev/null
 	read -r end _ </proc/uptime
-	# Of tests, what did not pass; and how many did, and were skipped. Stacks may follow
-	# what names a test, and more of them than are told.
+	# Print the output without the lines of tests that passed or were skipped, whose numbers
+	# are printed at the end. If the output is long, print first the lines that name a test:
+	# stacks may follow them.
 	grep -v -E '^ *(=== (RUN|PAUSE|CONT|NAME)|--- (PASS|SKIP))' /tmp/output >/tmp/told
 	if [ "$status" != 0 ] && [ "$(wc -l </tmp/told)" -gt 300 ]; then
 		grep -E '^ *--- FAIL: |^panic: |^fatal error: |^SIG[A-Z]+: |^[[:space:]]+running tests:|^		Test' /tmp/told | head -n 40
@@ -47,8 +48,7 @@ job() {
 
 every=60
 say boot "$(uname -r)"
-# The limits end what hangs: the slowest suite takes about a minute, on a machine that has
-# nothing else to do.
+# The time limits end what hangs: the slowest tests take about a minute on an idle machine.
 limited='-test.timeout 1h'
 export RSEQ_PROGRAMS=/rseq/programs
 for how; do

@@ -1,16 +1,16 @@
-// Command vm runs the matrix of kernels and architectures: in an emulated machine
-// of each kernel it runs the packages' tests, beside each C library, and holds what
-// `rseq show` says there against what vm/cells says.
+// Command vm runs the matrix of kernels and architectures. In emulated machines with each kernel
+// and C library it runs the packages' tests, and compares what `rseq show` prints with what
+// vm/cells expects.
 //
 //	go run ./vm [-only CELLS] [-jobs N] [-list] [-write=false]
 //
-// From the repository's root. Kernels, C libraries and busybox come from Debian's
-// packages into .cache/vm. A whole run writes docs/kernels.md.
+// Run it in the repository's root. It fetches kernels, C libraries and busybox from Debian's
+// packages into .cache/vm. A run of all cells writes docs/kernels.md.
 //
-// It prints a line for each step, and once in a quiet minute what is under way.
+// It prints a line for each step, and in a minute without one the tasks under way.
 //
-// The exit status is 0 if every cell passed and the kernels that -only names are there,
-// 1 if one did not, 2 if the tool could not do its work, 130 if it was interrupted.
+// The exit status is 0 if every cell passed and every kernel that -only names is available, 1
+// if not, 2 if the tool failed, and 130 if it was interrupted.
 package main
 
 import (
@@ -53,7 +53,7 @@ func main() {
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
-	context.AfterFunc(ctx, stop) // a second signal ends it at once
+	context.AfterFunc(ctx, stop) // a second signal ends the process
 	passed, err := run(ctx, o, flag.Args(), os.Stdout, os.Stderr)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "vm:", err)
@@ -108,7 +108,7 @@ func run(ctx context.Context, o options, args []string, out, progress io.Writer)
 	if err != nil {
 		return false, err
 	}
-	if err := os.RemoveAll(dir); err != nil { // of a run that was killed
+	if err := os.RemoveAll(dir); err != nil { // a run that was killed has left it
 		return false, err
 	}
 	defer os.RemoveAll(dir)
@@ -135,7 +135,7 @@ func run(ctx context.Context, o options, args []string, out, progress io.Writer)
 	return r.good(o.only, progress), nil
 }
 
-// lock makes the folder and keeps other runs out of it.
+// lock makes the folder and locks it for this run.
 func lock(dir string) (unlock func() error, err error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
@@ -151,8 +151,8 @@ func lock(dir string) (unlock func() error, err error) {
 	return f.Close, nil
 }
 
-// room reports an error if a disk has not the room that a run may need: apt-get
-// does not end when it fills one.
+// room returns an error if the disk has less room than a run may need: apt-get never ends on a
+// full disk.
 func room(dir string, cells []cell) error {
 	need := uint64(1 << 30)
 	if slices.ContainsFunc(cells, func(c cell) bool { return c.kernel.fromSource() }) {
@@ -163,13 +163,13 @@ func room(dir string, cells []cell) error {
 		return err
 	}
 	if free := fs.Bavail * uint64(fs.Bsize); free < need {
-		return fmt.Errorf("%s has %d MB left: expected %d, for kernels, C libraries and what is built", dir, free>>20, need>>20)
+		return fmt.Errorf("%s has %d MB left: expected %d, for kernels, C libraries and programs", dir, free>>20, need>>20)
 	}
 	return nil
 }
 
-// diskFull says what to do about an error if that is what it is, in the words of Go
-// and the C library or in those of apt.
+// diskFull adds advice to an error that says that the disk is full, in the words of Go, the C
+// library or apt.
 func diskFull(err error) error {
 	text := strings.ToLower(err.Error())
 	if strings.Contains(text, "no space left") || strings.Contains(text, "enough free space") {
@@ -178,19 +178,19 @@ func diskFull(err error) error {
 	return err
 }
 
-// order is a cell's place in the file.
+// order returns a cell's place in vm/cells.
 func (m matrix) order(name string) int {
 	return slices.IndexFunc(m.cells, func(c cell) bool { return c.name() == name })
 }
 
-// qemuVersion asks the emulator.
+// qemuVersion returns the emulator's version.
 func qemuVersion(ctx context.Context, qemu string) string {
 	out, _ := exec.CommandContext(ctx, qemu, "--version").Output()
 	_, version, _ := strings.Cut(tool.FirstLine(string(out)), "version ")
 	return version
 }
 
-// runGuests runs a guest for each kernel and C library, so many at once.
+// runGuests runs a guest for each kernel and C library, jobs of them at once.
 func runGuests(ctx context.Context, cells []cell, im images, jobs int, r *report, says *tool.Progress) {
 	var guests [][]cell
 	for _, c := range cells {
@@ -201,7 +201,7 @@ func runGuests(ctx context.Context, cells []cell, im images, jobs int, r *report
 		}
 		guests[i] = append(guests[i], c)
 	}
-	// The long ones first, so that none is left over at the end.
+	// The long ones first, so that none runs alone at the end.
 	slices.SortStableFunc(guests, func(a, b []cell) int { return long(b) - long(a) })
 	var mutex sync.Mutex
 	ended := func(res result) {
@@ -232,7 +232,7 @@ func runGuests(ctx context.Context, cells []cell, im images, jobs int, r *report
 	wait.Wait()
 }
 
-// long counts the cells of a guest that run the whole suite.
+// long counts the cells that run all tests.
 func long(cells []cell) (n int) {
 	for _, c := range cells {
 		if c.full {
@@ -272,7 +272,7 @@ func runGuest(ctx context.Context, cells []cell, im images, says *tool.Progress,
 	left := cells
 	err := c.run(ctx, k, im.kernels[k.name()], im.initramfs[s.name()], suite, hows, func(job string) {
 		how, _, _ := strings.Cut(job, "/")
-		if len(left) > 1 && how == left[1].how { // the cell before is through
+		if len(left) > 1 && how == left[1].how { // the cell before it has ended
 			end(c.judge(left[0]))
 			left = left[1:]
 		}
@@ -284,7 +284,7 @@ func runGuest(ctx context.Context, cells []cell, im images, says *tool.Progress,
 		res := c.judge(x)
 		switch {
 		case c.done && err == nil:
-		case ctx.Err() != nil: // of those that did not begin there is nothing to say
+		case ctx.Err() != nil: // cells that did not begin have no result
 			if i > 0 {
 				return
 			}

@@ -78,8 +78,8 @@ func TestVersion(t *testing.T) {
 	}
 }
 
-// fake lets a shell script be the emulator. It is told the nonce as $nonce and the
-// rest of the kernel's arguments as $1 and so on.
+// fake puts a shell script in place of the emulator. It gets the nonce as $nonce and the other
+// arguments of init.sh as $1 and so on.
 func fake(t *testing.T, script string) {
 	t.Helper()
 	dir := t.TempDir()
@@ -92,7 +92,7 @@ func fake(t *testing.T, script string) {
 	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
 }
 
-// good is a guest's whole run of one cell.
+// good prints what a guest prints that runs one cell without a failure.
 const good = `
 say() { printf '\n%s %s\r\n' "$nonce" "$*"; }
 job() { say start "$1"; printf '%b' "$3"; say end "$1" "$2" 1.0 2.5 ${4:-0} 1; }
@@ -105,7 +105,7 @@ job off/test 0 '' ${passed:-7}
 job off/percpu 0 '' 5
 `
 
-// quiet is a progress that nobody reads.
+// quiet returns a Progress whose lines are dropped.
 func quiet(t *testing.T) *tool.Progress {
 	p := tool.NewProgress(io.Discard)
 	t.Cleanup(p.Stop)
@@ -130,26 +130,26 @@ func runFake(t *testing.T, script string) result {
 func TestGuest(t *testing.T) {
 	for _, c := range []struct {
 		name, script string
-		want         []string // of the detail; none: it passes
+		want         []string // parts of the detail; none if the cell passes
 	}{
 		{"good", good + "say done", nil},
-		{"expected otherwise", strings.Replace(good, `"size":33`, `"size":28`, 1) + "say done",
-			[]string{"7.2+/amd64/2.44+/off: self, 28 bytes of fields", "expected self, 33 bytes", "by vm/cells"}},
+		{"another size", strings.Replace(good, `"size":33`, `"size":28`, 1) + "say done",
+			[]string{"7.2+/amd64/2.44+/off: self, 28 bytes of fields", "vm/cells expects self, 33 bytes"}},
 		{"a job fails", "doctor=3\n" + good + "say done", []string{"off/doctor: status 3: expected 0", "the doctor's words"}},
-		{"no test passes", "passed=0\n" + good + "say done", []string{"off/test: status 0, 0 tests passed: expected 0, and some"}},
-		{"a console's line without end", good + "say start off/more; head -c 2000000 /dev/zero | tr '\\0' x", []string{"the console is not read on"}},
+		{"no test passes", "passed=0\n" + good + "say done", []string{"off/test: status 0, 0 tests passed: expected status 0, and at least one test"}},
+		{"a console's line without end", good + "say start off/more; head -c 2000000 /dev/zero | tr '\\0' x", []string{"the console cannot be read further"}},
 		{"inspect cannot", strings.Replace(good, "off/inspect 0", "off/inspect 1 'it needs Linux 5.13\\n'", 1) + "say done",
-			[]string{"inspect no", "expected", "inspect yes"}},
+			[]string{"inspect no", "vm/cells expects", "inspect yes"}},
 		{"inspect fails", strings.Replace(good, "off/inspect 0", "off/inspect 1 'no\\n'", 1) + "say done", []string{"rseq inspect: status 1"}},
-		{"no last line", good + "echo 'Restarting'", []string{"the guest ended by itself, after off/percpu; on its console since then:\nRestarting"}},
+		{"no last line", good + "echo 'Restarting'", []string{"the guest ended by itself, after off/percpu; it printed since then:\nRestarting"}},
 		{"a job is missing", strings.Replace(good, "job off/doctor", ": job", 1) + "say done", []string{"off/doctor did not run"}},
 		{"inspect is missing", strings.Replace(good, "job off/inspect", ": job", 1) + "say done", []string{"off/inspect did not run", "inspect no"}},
 		{"panic", good + "say start off/test; echo '[    1.0] Kernel panic - not syncing: oops'",
-			[]string{"Kernel panic - not syncing: oops, while it ran off/test; on its console since then:"}},
+			[]string{"Kernel panic - not syncing: oops, while it ran off/test; it printed since then:"}},
 		{"before init", "echo 'SeaBIOS'", []string{"the guest ended by itself, before its first process ran", "SeaBIOS"}},
 		{"another kernel", strings.Replace(good, "7.2.12", "6.1.3", 1) + "say done", []string{"the guest runs Linux 6.1.3-test: expected 7.2+"}},
 		{"hangs", good + "say start off/test; say at TestA/b; echo 'rcu: stalls'; exec sleep 1000",
-			[]string{"the guest said nothing for 5s, while it ran off/test, last seen in TestA/b; on its console since then:\nrcu: stalls"}},
+			[]string{"the guest said nothing for 5s, while it ran off/test, last seen in TestA/b; it printed since then:\nrcu: stalls"}},
 		{"a test's time is out", strings.Replace(good, "job off/percpu 0 ''", "job off/percpu 2 \"panic: test timed out after 1h0m0s\\n\\trunning tests:\\n\\t\\tTestSlow (59m0s)\\n$(seq 400)\\n\"", 1) + "say done",
 			[]string{"off/percpu: status 2", "\npanic: test timed out after 1h0m0s\n\trunning tests:\n\t\tTestSlow (59m0s)\n[...]\n361\n"}},
 		{"forged", "nonce=@no\n" + good + "say done", []string{"before its first process ran"}},
@@ -176,21 +176,21 @@ func TestGuest(t *testing.T) {
 	}
 }
 
-// twoCells are cells of one guest.
+// twoCells has two cells of one guest.
 const twoCells = "kernel 7.2+ amd64 forky k optional\nlibc 2.44+ sid\ncell 7.2+/amd64 2.44+ off,static self 33 33 64 v2 - yes yes no short"
 
-// TestWhy: of a guest that ended early the jobs before are not shown again.
+// TestWhy: if a guest ends early only what it printed in the last job is shown.
 func TestWhy(t *testing.T) {
 	c := console{at: func(string) {}}
 	for _, step := range []struct{ line, want string }{
-		{"SeaBIOS", "the guest ended by itself, before its first process ran; on its console since then:\nSeaBIOS"},
-		{"@n boot 7.2", "the guest ended by itself, before its first job; on its console since then:\nSeaBIOS"},
-		{"@n start off/show", "the guest ended by itself, while it ran off/show; nothing is on its console since then"},
-		{"{}", "the guest ended by itself, while it ran off/show; on its console since then:\n{}"},
-		{"@n end off/show 0 1.0 2.0 0 0", "the guest ended by itself, after off/show; on its console since then:\n{}"},
-		{"@n start off/test", "the guest ended by itself, while it ran off/test; nothing is on its console since then"},
-		{"@n at -", "the guest ended by itself, while it ran off/test; nothing is on its console since then"},
-		{"@n at TestA/b", "the guest ended by itself, while it ran off/test, last seen in TestA/b; nothing is on its console since then"},
+		{"SeaBIOS", "the guest ended by itself, before its first process ran; it printed since then:\nSeaBIOS"},
+		{"@n boot 7.2", "the guest ended by itself, before its first job; it printed since then:\nSeaBIOS"},
+		{"@n start off/show", "the guest ended by itself, while it ran off/show; it printed nothing since then"},
+		{"{}", "the guest ended by itself, while it ran off/show; it printed since then:\n{}"},
+		{"@n end off/show 0 1.0 2.0 0 0", "the guest ended by itself, after off/show; it printed since then:\n{}"},
+		{"@n start off/test", "the guest ended by itself, while it ran off/test; it printed nothing since then"},
+		{"@n at -", "the guest ended by itself, while it ran off/test; it printed nothing since then"},
+		{"@n at TestA/b", "the guest ended by itself, while it ran off/test, last seen in TestA/b; it printed nothing since then"},
 	} {
 		c.read("@n", step.line, func(string) {})
 		if got := c.why(); got != step.want {
@@ -199,8 +199,8 @@ func TestWhy(t *testing.T) {
 	}
 }
 
-// TestGuestEndsLate: what a guest told of the cells before stands when it breaks in a
-// later one, and each cell shows its own. A kernel that is gone is not available.
+// TestGuestEndsLate: if a guest breaks in a later cell, the results of the cells before it stand,
+// and each shows its own output. A kernel that Debian no longer has is not available.
 func TestGuestEndsLate(t *testing.T) {
 	m, err := parseCells(twoCells)
 	if err != nil {
@@ -237,8 +237,8 @@ func TestGuestEndsLate(t *testing.T) {
 	}
 }
 
-// TestGuestInterrupted: the cell under way is interrupted, and the one that did not
-// begin is not told of. What a guest does is told when it begins.
+// TestGuestInterrupted: the cell under way is interrupted, and a cell that did not begin is not
+// printed. A job is printed when it begins.
 func TestGuestInterrupted(t *testing.T) {
 	m, err := parseCells(twoCells)
 	if err != nil {
@@ -260,7 +260,7 @@ func TestGuestInterrupted(t *testing.T) {
 	}
 }
 
-// until is a writer that calls do when a text was written.
+// until is a writer that calls do once a text was written.
 type until struct {
 	strings.Builder
 	text string
@@ -274,8 +274,8 @@ func (u *until) Write(data []byte) (int, error) {
 	return u.Builder.Write(data)
 }
 
-// TestJob runs the guest's job function: it tells that it is alive and where, and of a
-// long output what names the test that was running.
+// TestJob runs job of init.sh. It prints each minute which test runs, and of a long output the
+// lines that name the test that was running.
 func TestJob(t *testing.T) {
 	_, functions, _ := strings.Cut(initScript, "\nsay() {")
 	functions, _, found := strings.Cut(functions, "\nevery=60\n")
@@ -311,7 +311,7 @@ exit 2'
 		t.Errorf("%.2000s", out)
 	}
 	if !slices.Contains(at, "a/test, TestSlow/x") {
-		t.Errorf("it was told at %q", at)
+		t.Errorf("at was called with %q", at)
 	}
 }
 
@@ -331,7 +331,7 @@ func TestRoom(t *testing.T) {
 	}
 }
 
-// TestLock: a second run does not take the folder from under the first.
+// TestLock: a second run does not start in the folder of a first one.
 func TestLock(t *testing.T) {
 	dir := t.TempDir()
 	unlock, err := lock(dir)

@@ -17,9 +17,10 @@ import (
 	"github.com/rseq-go/rseq/internal/kernel"
 )
 
-// What may be in the way though the areas are right: filters, other tools, emulators.
+// Checks for what may cause trouble although the areas are right: filters, other tools,
+// emulators.
 
-// checkFence asks for membarrier's rseq command.
+// checkFence tries membarrier's rseq command.
 func checkFence() check {
 	const name = "membarrier(2) fences critical sections"
 	err := kernel.Membarrier(-1)
@@ -27,14 +28,14 @@ func checkFence() check {
 	case err == nil:
 		return check{name, ok, "on one CPU, and on all", ""}
 	case errors.Is(err, unix.EINVAL):
-		return check{name, warn, fmt.Sprintf("this kernel does not (%v)", err),
+		return check{name, warn, fmt.Sprintf("this kernel does not have that (%v)", err),
 			"nothing, or use Linux 5.10 or later: until then free lists and pools visit each CPU instead, which takes longer"}
 	}
 	return check{name, warn, fmt.Sprintf("it is refused (%v)", err),
 		"allow membarrier in the seccomp profile: until then free lists and pools visit each CPU instead, which takes longer"}
 }
 
-// checkSlice looks whether a filter is in the way of the time slice extension.
+// checkSlice checks whether a filter forbids the time slice extension.
 func checkSlice(info rseq.Info) check {
 	const name = "time slice extension"
 	t, err := rseq.LockThread()
@@ -48,9 +49,9 @@ func checkSlice(info rseq.Info) check {
 	}
 	const advice = "allow rseq_slice_yield (system call 471) in the seccomp profile, or do not use the extension"
 	if filtered() {
-		// It may be a filter that kills.
+		// The filter may kill, so a child process makes the call first.
 		if err := exec.Command("/proc/self/exe", sliceQuestion).Run(); err != nil {
-			return check{name, warn, fmt.Sprintf("a filter is in the way: %v", err), advice}
+			return check{name, warn, fmt.Sprintf("a filter forbids rseq_slice_yield(2): %v", err), advice}
 		}
 	}
 	if _, err := kernel.SliceYield(); err != nil {
@@ -59,13 +60,13 @@ func checkSlice(info rseq.Info) check {
 	return check{name, ok, "it can be enabled", ""}
 }
 
-// filtered reports whether this thread has a seccomp filter, or may have one.
+// filtered reports whether this thread may have a seccomp filter.
 func filtered() bool {
 	status, err := os.ReadFile("/proc/thread-self/status")
 	return err != nil || !bytes.Contains(status, []byte("\nSeccomp:\t0\n"))
 }
 
-// checkLength looks who could stumble over a long registration.
+// checkLength looks for installed tools that cannot handle a long registration.
 func checkLength(info rseq.Info) check {
 	const name = "other tools can cope with the length"
 	found := plural(int(info.RegisteredLen), "byte") + " are registered"
@@ -89,7 +90,7 @@ func checkLength(info rseq.Info) check {
 	return check{name, ok, found + "; rr, DynamoRIO and older CRIU cannot, none of them is installed", ""}
 }
 
-// checkAllocator looks for a library in this process that wants areas of its own.
+// checkAllocator looks for a library in this process that registers areas of its own.
 func checkAllocator(info rseq.Info) check {
 	const name = "no other library wants the areas"
 	objects, err := inspect.Claimants()
@@ -107,8 +108,7 @@ func checkAllocator(info rseq.Info) check {
 		"to leave the areas to it, start with GLIBC_TUNABLES=glibc.pthread.rseq=0; package rseq then reads that library's"}
 }
 
-// checkEmulator names who runs this process otherwise than the kernel does, where that
-// can be told.
+// checkEmulator looks for an emulator or tracer that runs this process.
 func checkEmulator(noArea error) check {
 	const name = "the kernel itself runs this process"
 	who := emulator()
@@ -122,7 +122,7 @@ func checkEmulator(noArea error) check {
 }
 
 func emulator() string {
-	// qemu's user mode makes /proc/self/exe up, and not this name of it.
+	// qemu's user mode fakes /proc/self/exe, but not this name of it.
 	if exe, err := os.Readlink("/proc/thread-self/exe"); err == nil && strings.HasPrefix(path.Base(exe), "qemu-") {
 		return "qemu's user mode"
 	}

@@ -6,18 +6,18 @@ import (
 	"os"
 )
 
-// verdict is what a check came to.
+// verdict is the result of a check.
 type verdict string
 
 const (
 	ok   verdict = "ok"
-	warn verdict = "warn" // right, and somebody may stumble over it
-	skip verdict = "skip" // not tried, or what was to be seen could not be made to happen
-	fail verdict = "FAIL" // seen to be wrong
+	warn verdict = "warn" // right, but another program may have a problem with it
+	skip verdict = "skip" // not tried, or inconclusive
+	fail verdict = "FAIL" // wrong
 )
 
-// check is one line of doctor: what was looked at, what was found, and, if that
-// is not well, what to do.
+// check is a line of doctor: what was checked, what was found, and what to do if that is not
+// right.
 type check struct {
 	Name    string  `json:"name"`
 	Verdict verdict `json:"verdict"`

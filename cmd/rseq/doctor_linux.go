@@ -16,7 +16,7 @@ import (
 
 const report = "report it, with the output of `rseq show --json`"
 
-// checks runs every check, the ones that the others build on first.
+// checks runs every check. A check that others rely on comes before them.
 func checks(stress bool, p *progress) []check {
 	info, err := rseq.Query()
 	list := []check{checkArea(info, err)}
@@ -34,7 +34,7 @@ func checkArea(info rseq.Info, err error) check {
 	if err != nil {
 		advice := "allow rseq(2), or use Linux 4.18 or later; until then CPU and node come from elsewhere"
 		if info.Libc == "" {
-			advice = "build it with cgo; of other programs `rseq inspect` and `rseq run` tell all the same"
+			advice = "build it with cgo; `rseq inspect` and `rseq run` work for other programs all the same"
 		}
 		return check{name, fail, strings.TrimPrefix(err.Error(), "rseq: "), advice}
 	}
@@ -53,20 +53,20 @@ func checkConfirmed(info rseq.Info) check {
 		return check{name, warn, info.Reason, elsewhere}
 	case info.Confirmed != rseq.Confirmed:
 		return check{name, fail, info.Reason, report}
-	case info.Signature == 0: // any other reason is checkSections'
+	case info.Signature == 0: // checkSections reports every other reason
 		return check{name, fail, info.Reason, "another library registers with its own signature: find it with `rseq inspect`"}
 	}
 	return check{name, ok, fmt.Sprintf("length %d, mode %v", info.RegisteredLen, info.Mode), ""}
 }
 
-// leftOut is the advice where another library owns the areas.
-const leftOut = "nothing; the library that owns the areas registers a thread when it first serves it, and until then " +
-	"everything is done the portable way there"
+// leftOut is the advice if another library owns the areas.
+const leftOut = "nothing; the library that owns the areas registers a thread at its first use of that library, and until then " +
+	"the thread uses the portable way"
 
-// elsewhere is the advice where the owner's areas are not those of some threads.
-const elsewhere = "nothing, or find the other library with `rseq inspect`: in its threads everything is done the portable way"
+// elsewhere is the advice if some threads have an area that is not the owner's.
+const elsewhere = "nothing, or find the other library with `rseq inspect`: the threads that it registered use the portable way"
 
-// checkThreads has the kernel confirm the area of threads made for the purpose.
+// checkThreads makes threads and asks the kernel to confirm their areas.
 func checkThreads(info rseq.Info) check {
 	const name, threads = "every thread is registered", 16
 	var (
@@ -82,7 +82,7 @@ func checkThreads(info rseq.Info) check {
 			runtime.LockOSThread()
 			defer runtime.UnlockOSThread()
 			ready.Done()
-			ready.Wait() // so that no two goroutines share a thread
+			ready.Wait() // each goroutine has a thread now
 			t, err := rseq.LockThread()
 			if err != nil {
 				mu.Lock()
@@ -95,7 +95,7 @@ func checkThreads(info rseq.Info) check {
 			mu.Lock()
 			defer mu.Unlock()
 			if said[c]++; c != rseq.Confirmed {
-				last = fmt.Sprintf("of thread %d the kernel's word is: %v", unix.Gettid(), c)
+				last = fmt.Sprintf("thread %d: %v", unix.Gettid(), c)
 			}
 		})
 	}
@@ -114,7 +114,7 @@ func checkThreads(info rseq.Info) check {
 	return check{name, fail, found + "; " + last, report}
 }
 
-// checkCPUs compares the answers with where the thread is bound.
+// checkCPUs compares CPU and node with the CPU that the thread is bound to.
 func checkCPUs() check {
 	const name = "CPU and node are right"
 	var problem string
@@ -126,13 +126,13 @@ func checkCPUs() check {
 		}
 		for _, cpu := range allowed {
 			if kernel.Bind(0, cpu) != nil {
-				continue // taken offline, or out of the cpuset, meanwhile
+				continue // the CPU went offline, or left the cpuset
 			}
 			before, node, _ := kernel.Getcpu()
 			got, err := rseq.CPU()
 			gotNode, nodeErr := rseq.NodeID()
 			if after, _, _ := kernel.Getcpu(); before != cpu || after != cpu {
-				continue // somebody else moved this thread
+				continue // another process moved this thread
 			}
 			asked++
 			if err := errors.Join(err, nodeErr); err != nil {
@@ -154,7 +154,7 @@ func checkCPUs() check {
 	return check{name, ok, fmt.Sprintf("on each of %d allowed CPUs", asked), ""}
 }
 
-// checkConcurrencyID looks whether the id is in its range.
+// checkConcurrencyID checks that the id is below the possible CPUs.
 func checkConcurrencyID(info rseq.Info) check {
 	const name = "the concurrency id is right"
 	if !info.Features.Has(rseq.FeatureMMCID) {

@@ -23,7 +23,7 @@ import (
 	"github.com/rseq-go/rseq/internal/testutil"
 )
 
-// doctorSaid runs doctor with env added, and returns the line of each check by its name.
+// doctorSaid runs doctor with env added, and returns the line of each check by name.
 func doctorSaid(t *testing.T, env []string, args ...string) (status int, lines map[string]string) {
 	t.Helper()
 	cmd := exec.Command("rseq", append([]string{"doctor"}, args...)...)
@@ -44,12 +44,12 @@ func doctorSaid(t *testing.T, env []string, args ...string) (status int, lines m
 	return cmd.ProcessState.ExitCode(), lines
 }
 
-// TestDoctorLazyOwner: an allocator owns the areas, and registers a thread when that
-// first allocates. Nothing is wrong then, only less is seen.
+// TestDoctorLazyOwner: an allocator owns the areas and registers a thread at its first
+// allocation. No check fails then, but some are inconclusive.
 func TestDoctorLazyOwner(t *testing.T) {
 	testutil.NeedCompilers(t)
 	if info, _ := rseq.Query(); info.Owner == rseq.OwnerNone || !strings.HasPrefix(info.Libc, "glibc") {
-		t.Skipf("owner %v, %s", info.Owner, info.Libc) // musl's free would get memory that is not its
+		t.Skipf("owner %v, %s", info.Owner, info.Libc) // musl's free would get memory that musl did not allocate
 	}
 	lazy := testutil.CC(t, "-shared", "-fPIC", "testdata/lazy.c")
 	status, lines := doctorSaid(t, []string{"GLIBC_TUNABLES=glibc.pthread.rseq=0", "LD_PRELOAD=" + lazy})
@@ -69,7 +69,7 @@ func TestDoctorLazyOwner(t *testing.T) {
 	}
 }
 
-// TestDoctorRealtime: a thread that spins ends by itself, also where the thread that is to stop it
+// TestDoctorRealtime: the threads that add end by themselves if the thread that should stop them
 // never runs.
 func TestDoctorRealtime(t *testing.T) {
 	if testing.Short() {
@@ -84,7 +84,7 @@ func TestDoctorRealtime(t *testing.T) {
 	defer cancel()
 	cmd := exec.CommandContext(ctx, path, "doctor", "--stress")
 	cmd.Stdout, cmd.Stderr = &out, &out
-	testutil.OnThread(func() { // and its child has its policy
+	testutil.OnThread(func() { // a child inherits its scheduling policy
 		fifo := unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_FIFO, Priority: 10}
 		if err = unix.SchedSetAttr(0, &fifo, 0); err != nil {
 			return
@@ -106,8 +106,8 @@ func TestDoctorRealtime(t *testing.T) {
 	}
 }
 
-// affinities is a command: it runs the checks that bind threads, with the main thread
-// among those that Go may take for it, and says which threads are bound afterwards.
+// affinities is a command that runs the checks that bind threads, on the main thread too if Go
+// uses that for them, and prints the threads that are bound afterwards.
 func affinities() {
 	runtime.GOMAXPROCS(1)
 	all := unix.NewCPUSet(1 << 14)
@@ -133,8 +133,8 @@ func affinities() {
 	}
 }
 
-// TestDoctorRestores: no thread stays bound to a CPU, the main thread neither, which
-// does not end with its goroutine.
+// TestDoctorRestores: no thread stays bound to a CPU, not even the main thread, which does not
+// end with its goroutine.
 func TestDoctorRestores(t *testing.T) {
 	if runtime.NumCPU() < 2 {
 		t.Skip("there is one CPU")
@@ -146,7 +146,7 @@ func TestDoctorRestores(t *testing.T) {
 	}
 }
 
-// TestDoctorAround: what is in the way of right areas is named, and no failure.
+// TestDoctorAround: filters, tools and emulators that cause trouble are warnings, not failures.
 func TestDoctorAround(t *testing.T) {
 	testutil.NeedCompilers(t)
 	info, err := rseq.Query()
@@ -188,7 +188,7 @@ func TestDoctorAround(t *testing.T) {
 	})
 }
 
-// TestCheckLength: a registration that others cannot cope with is told where such is
+// TestCheckLength: a registration that a tool cannot handle is a warning if the tool is
 // installed.
 func TestCheckLength(t *testing.T) {
 	dir := t.TempDir()

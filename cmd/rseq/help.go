@@ -9,13 +9,12 @@ import (
 	"strings"
 )
 
-// command is one of the words that may follow "rseq". Help, the man page and completion
-// are made of this.
+// command is a command of rseq. Help, the man page and completion are made from it.
 type command struct {
 	name, operands, does string
 	flags                []option
 	text                 string // paragraphs
-	most                 int    // how many operands it takes, any number if negative
+	most                 int    // the most operands, any number if negative
 	do                   func(out io.Writer, o options, operands []string) error
 }
 
@@ -31,39 +30,39 @@ const about = "show and check restartable sequences (rseq)"
 
 var commands []command
 
-func init() { // help refers to it
+func init() { // an initializer would be a cycle, since help refers to it
 	commands = []command{
 		{"show", "", "the rseq area of this process: is rseq on here?",
 			[]option{{"v", "what each line means and how it is known", func(o *options) *bool { return &o.verbose }}, asJSON},
 			"Prints what package rseq finds in a process that is started here: what the kernel has, what the C library did, " +
-				"where the area of a thread is and who registered it, and what it says now. A line that nothing tells has a dash. " +
+				"where the area of a thread is and who registered it, and what it says now. What is not known is a dash. " +
 				"Without a command, this is what rseq does.\n\n" +
 				"The status is 1 if there is no area.",
 			0, show},
 		{"inspect", "PID|NAME...", "whose areas the threads of other processes have",
 			[]option{{"all", "every process, a line for each", func(o *options) *bool { return &o.all }},
-				{"threads", "a line for each thread, not for threads that are alike", func(o *options) *bool { return &o.threads }}, asJSON},
+				{"threads", "a line for each thread, not for each group of equal threads", func(o *options) *bool { return &o.threads }}, asJSON},
 			"Asks the kernel what each thread of a process registered, and the process's memory whose that is. The owner is libc " +
 				"if the area is where the process's own C library says; the program or library in whose thread-local variables it is " +
 				"(for a library by the symbol __rseq_abi); unknown; or none, with the likely reason. " +
 				"A name is a process's or its program's.\n\n" +
-				"It stops one thread after the other for a moment (ptrace) and sends none a signal; a system call that signals do " +
-				"not restart may then return EINTR. It needs Linux 5.13.\n\n" +
+				"It stops one thread after the other for a moment (ptrace). No thread gets a signal, but a system call that is not " +
+				"restarted after signals may return EINTR. It needs Linux 5.13.\n\n" +
 				"Names that a process gave itself are printed in quotes, with escapes; in JSON what is not UTF-8 is U+FFFD.\n\n" +
 				"The status is 1 if a process that was named cannot be read or has no area in any thread; with --all, if none that can be read has one.",
 			-1, inspectAll},
 		{"doctor", "", "does it work here, and if not, what to do",
-			[]option{{"stress", "also count lost updates and disturb more often: some seconds with four threads for each CPU", func(o *options) *bool { return &o.stress }}, asJSON},
+			[]option{{"stress", "also count lost updates and disturb more often: takes some seconds, with four threads for each CPU", func(o *options) *bool { return &o.stress }}, asJSON},
 			"Checks what package rseq relies on, by trying it: that the kernel confirms the areas, that critical sections are aborted when " +
 				"their thread is preempted, signalled or migrated, that system calls are not filtered. A check ends with ok; warn: right, but " +
-				"somebody may stumble over it; skip: not tried, or what was to be seen could not be made to happen; or FAIL.\n\n" +
+				"another program may have a problem with it; skip: not tried, or inconclusive; or FAIL.\n\n" +
 				"The status is 1 if a check failed.",
 			0, doctor},
 		{"run", "[--] COMMAND [ARG...]", "run a command and say what it registered",
 			[]option{{"at-start", "say it as soon as something is registered, or after a second, and let the command run on",
 				func(o *options) *bool { return &o.atStart }}, asJSON},
 			"Runs a command, in this environment or a container, and says on standard error what its threads had registered when they ended. " +
-				"It traces that process (ptrace), not those that it starts. With --at-start it only looks once.\n\n" +
+				"It traces that process (ptrace), not those that it starts. With --at-start it looks only at the start.\n\n" +
 				"The status is the command's, 128 and the signal if one killed it; 127 if it was not found, 126 if it cannot be run, 125 if it cannot be traced.",
 			-1, runCommand},
 		{"help", "[COMMAND]", "this text, or a command's", nil, "", 1,
@@ -85,7 +84,7 @@ func named(name string) (command, bool) {
 	return commands[i], true
 }
 
-// synopsis is how the command is written.
+// synopsis returns the command with its flags and operands.
 func (c command) synopsis() string {
 	s := "rseq " + c.name
 	if c.name == "show" {
@@ -143,7 +142,7 @@ func version(out io.Writer, _ options, _ []string) error {
 
 // man prints rseq(1), in the man macros.
 func man(out io.Writer, _ options, _ []string) error {
-	text := func(s string) string { // nothing in it is a macro
+	text := func(s string) string { // escapes what would be a macro
 		s = strings.NewReplacer(`\`, `\e`, "-", `\-`).Replace(s)
 		if strings.HasPrefix(s, ".") || strings.HasPrefix(s, "'") {
 			s = `\&` + s
@@ -170,8 +169,8 @@ func man(out io.Writer, _ options, _ []string) error {
 	return nil
 }
 
-// completion prints what a shell evaluates to complete rseq's commands and flags, and
-// the processes of inspect.
+// completion prints the shell code that completes rseq's commands and flags, and the processes
+// of inspect.
 func completion(out io.Writer, _ options, operands []string) error {
 	var names []string
 	for _, c := range commands {

@@ -15,7 +15,7 @@ import (
 	"github.com/rseq-go/rseq/internal/inspect"
 )
 
-// unread is a process that could not be looked at.
+// unread is a process that could not be inspected.
 type unread struct {
 	PID int    `json:"pid"`
 	Why string `json:"why"`
@@ -50,7 +50,7 @@ func inspectAll(out io.Writer, o options, operands []string) error {
 			reports = append(reports, r)
 		case errors.Is(err, context.Canceled):
 			p.end()
-			return errors.New("interrupted; what was looked at runs on")
+			return errors.New("interrupted; the processes run on")
 		case errors.Is(err, inspect.ErrTooOld):
 			p.end()
 			return errNo{err.Error()}
@@ -77,7 +77,7 @@ func inspectAll(out io.Writer, o options, operands []string) error {
 	return verdictOf(o.all, reports, skipped)
 }
 
-// verdictOf is nil if each process that was named, or with all any, has an area.
+// verdictOf returns nil if every named process has an area, or with all at least one process.
 func verdictOf(all bool, reports []*inspect.Report, skipped []unread) error {
 	if all {
 		if slices.ContainsFunc(reports, (*inspect.Report).Registered) {
@@ -98,7 +98,7 @@ func verdictOf(all bool, reports []*inspect.Report, skipped []unread) error {
 	return nil
 }
 
-// targets returns the ids of the processes that are meant, each once.
+// targets returns the ids of the processes to inspect, each once.
 func targets(all bool, operands []string) (pids []int, err error) {
 	if all {
 		if pids, err = inspect.Processes(); err != nil {
@@ -129,9 +129,9 @@ func targets(all bool, operands []string) (pids []int, err error) {
 	return pids, nil
 }
 
-// How wide names and owners, which may be anything, can get in a table.
+// The widths of names and owners in a table. Both may be of any length.
 const (
-	nameWidth  = 17 // the longest that has no escapes, in quotes
+	nameWidth  = 17 // the longest name without escapes, in quotes
 	ownerWidth = 18
 )
 
@@ -154,7 +154,7 @@ func printReports(out io.Writer, o options, reports []*inspect.Report) {
 	for _, r := range reports {
 		groups := r.Groups()
 		i := max(0, slices.IndexFunc(groups, func(g inspect.Group) bool { return g.Length != 0 }))
-		// Of those registered the most are alike; of none, why.
+		// The largest group of registered threads, or why there is none.
 		what := groups[i].Why
 		if groups[i].Length != 0 {
 			what = fmt.Sprintf("%d, %#x", groups[i].Length, groups[i].Signature)
@@ -164,12 +164,12 @@ func printReports(out io.Writer, o options, reports []*inspect.Report) {
 	t.write(out, 0, nameWidth, 0, 25)
 	for _, r := range reports {
 		if r.Missing != "" {
-			fmt.Fprintf(out, "\n%s", wrap("", fmt.Sprintf("Of process %d these may not be all threads: %s.", r.PID, r.Missing)))
+			fmt.Fprintf(out, "\n%s", wrap("", fmt.Sprintf("Process %d may have more threads: %s.", r.PID, r.Missing)))
 		}
 	}
 }
 
-// owner is in one cell whose areas the threads of a process have.
+// owner returns the owners of the areas of a process's threads, for one cell.
 func owner(groups []inspect.Group) string {
 	count := map[string]int{}
 	var names []string
@@ -189,8 +189,8 @@ func owner(groups []inspect.Group) string {
 	return strings.Join(names, ", ")
 }
 
-// shownOwner is an object's file name in quotes, since it may be anything; the other
-// owners are words of our own.
+// shownOwner returns the owner in one word. An object's file name is in quotes, since it may have
+// any bytes.
 func shownOwner(r inspect.Registration) string {
 	if r.Owner == inspect.Object {
 		return quote(r.ShortOwner())
@@ -198,7 +198,7 @@ func shownOwner(r inspect.Registration) string {
 	return r.ShortOwner()
 }
 
-// signature is "-" where nothing is registered.
+// signature returns the signature, or "-" if nothing is registered.
 func signature(r inspect.Registration) string {
 	if r.Length == 0 {
 		return "-"
@@ -221,7 +221,7 @@ func printReport(out io.Writer, r *inspect.Report, threads bool) {
 	}
 	notes(out, groups)
 	if r.Missing != "" {
-		fmt.Fprintf(out, "\n%s", wrap("", "These may not be all threads: "+r.Missing+"."))
+		fmt.Fprintf(out, "\n%s", wrap("", "There may be more threads: "+r.Missing+"."))
 	}
 }
 
@@ -238,7 +238,7 @@ func printGroups(out io.Writer, groups []inspect.Group) {
 	t.write(out, 0, ownerWidth)
 }
 
-// notes says below a table where an object is, and why there is no area.
+// notes prints below a table the paths of objects, and why there is no area.
 func notes(out io.Writer, groups []inspect.Group) {
 	said := map[string]bool{}
 	for _, g := range groups {

@@ -25,14 +25,14 @@ import (
 	"github.com/rseq-go/rseq/internal/testutil"
 )
 
-// result is how the command ended.
+// result is the result of a command.
 type result struct {
 	status         int
 	stdout, stderr string
 }
 
-// rseqCommand runs the command in a process of its own: this test binary,
-// which testscript.Main lets act as "rseq" under that name.
+// rseqCommand runs the command in a process of its own. That is this test binary, which
+// testscript.Main runs as the command under the name "rseq".
 func rseqCommand(t *testing.T, args ...string) result {
 	t.Helper()
 	var o, e bytes.Buffer
@@ -46,8 +46,7 @@ func rseqCommand(t *testing.T, args ...string) result {
 	return result{cmd.ProcessState.ExitCode(), o.String(), e.String()}
 }
 
-// refused checks that inspecting pid fails with status 1 and a sentence that
-// has all of words.
+// refused checks that inspecting pid fails with status 1 and an error that has all words.
 func refused(t *testing.T, pid int, words ...string) {
 	t.Helper()
 	r := rseqCommand(t, "inspect", fmt.Sprint(pid))
@@ -61,7 +60,7 @@ func refused(t *testing.T, pid int, words ...string) {
 	}
 }
 
-// start starts a program, which the end of the test kills, and waits until it sleeps.
+// start starts a program and waits until it sleeps. The program is killed after the test.
 func start(t *testing.T, name string, args ...string) int {
 	t.Helper()
 	cmd := exec.Command(name, args...)
@@ -73,8 +72,8 @@ func start(t *testing.T, name string, args ...string) int {
 	return cmd.Process.Pid
 }
 
-// startSleeper starts a program and waits until it sleeps: it runs, and its C library has
-// registered what it registers. stop kills the program.
+// startSleeper starts a program and waits until it sleeps: then its C library has registered its
+// area. stop kills the program.
 func startSleeper(cmd *exec.Cmd) (stop func(), err error) {
 	if err := cmd.Start(); err != nil {
 		return func() {}, err
@@ -85,7 +84,7 @@ func startSleeper(cmd *exec.Cmd) (stop func(), err error) {
 	}, reachState(cmd.Process.Pid, "S")
 }
 
-// waitState waits until the process is in one of the states of /proc/PID/stat.
+// waitState waits until the process is in one of states, letters of /proc/PID/stat.
 func waitState(t *testing.T, pid int, states string) {
 	t.Helper()
 	if err := reachState(pid, states); err != nil {
@@ -109,7 +108,7 @@ func reachState(pid int, states string) error {
 	return fmt.Errorf("process %d is in state %s, expected one of %s", pid, now, states)
 }
 
-// skipIfOld skips the test where the kernel cannot tell.
+// skipIfOld skips the test if the kernel is too old for inspect.
 func skipIfOld(t *testing.T, r result) {
 	t.Helper()
 	if r.status == exitNo && strings.Contains(r.stderr, "needs Linux 5.13") {
@@ -117,8 +116,7 @@ func skipIfOld(t *testing.T, r result) {
 	}
 }
 
-// inspected is a process in what inspect prints as JSON. Numbers that are not known, and
-// texts, are nil.
+// inspected is a process in the JSON of inspect. Numbers and texts that are not known are nil.
 type inspected struct {
 	PID     int
 	Name    string
@@ -143,7 +141,7 @@ func (p inspected) missing() string {
 	return *p.Missing
 }
 
-// inspectJSON inspects processes and checks that the status is what was found.
+// inspectJSON inspects processes and checks that the status agrees with the JSON.
 func inspectJSON(t *testing.T, args ...string) (got []inspected) {
 	t.Helper()
 	r := rseqCommand(t, append([]string{"inspect", "--json"}, args...)...)
@@ -192,8 +190,8 @@ func inspectOne(t *testing.T, pid int) inspected {
 	return got[0]
 }
 
-// fits checks that no line is wider than a terminal, and that nothing in it does more
-// to one than to end the line.
+// fits checks that no line is wider than a terminal, and that the text has no control characters
+// but line ends.
 func fits(t *testing.T, text string) {
 	t.Helper()
 	for line := range strings.Lines(text) {
@@ -208,7 +206,7 @@ func fits(t *testing.T, text string) {
 
 func tracerOf(t *testing.T, pid int) string {
 	t.Helper()
-	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid)) // a thread's id serves too
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid)) // works with a thread's id too
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -232,7 +230,7 @@ func TestInspectStranger(t *testing.T) {
 	}
 }
 
-// TestInspectThreads looks at an interpreter with threads, if there is one.
+// TestInspectThreads inspects a Python program with threads, if Python is installed.
 func TestInspectThreads(t *testing.T) {
 	if _, err := exec.LookPath("python3"); err != nil {
 		t.Skip(err)
@@ -258,7 +256,7 @@ time.sleep(100)`)
 	}
 }
 
-// TestInspectStopped: a stopped process is looked at and stays stopped.
+// TestInspectStopped: a stopped process is inspected and stays stopped.
 func TestInspectStopped(t *testing.T) {
 	pid := start(t, "sleep", "100")
 	if err := unix.Kill(pid, unix.SIGSTOP); err != nil {
@@ -284,7 +282,7 @@ func TestInspectTraced(t *testing.T) {
 		runtime.LockOSThread()
 		done <- unix.PtraceSeize(pid)
 		<-release
-		// The thread ends with this goroutine, and with it the tracing.
+		// The thread ends with this goroutine, and the tracing ends with the thread.
 	}()
 	if err := <-done; err != nil {
 		t.Skipf("cannot trace here: %v", err)
@@ -293,7 +291,7 @@ func TestInspectTraced(t *testing.T) {
 	close(release)
 }
 
-// TestInspectForeign: another user's process.
+// TestInspectForeign: a process of another user is refused.
 func TestInspectForeign(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("only root can run the command as somebody else")
@@ -307,7 +305,7 @@ func TestInspectForeign(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir, err := os.MkdirTemp("", "") // that of path is not for everybody
+	dir, err := os.MkdirTemp("", "") // other users may not enter the folder of path
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -322,9 +320,9 @@ func TestInspectForeign(t *testing.T) {
 	var e bytes.Buffer
 	cmd.Stderr = &e
 	err = cmd.Run()
-	// The child changed its user while it shared this process's memory, which the
-	// kernel then takes for not dumpable: without CAP_SYS_PTRACE nobody could
-	// inspect this process any more.
+	// The child changed its user while it shared this process's memory. The kernel then
+	// marks that as not dumpable, and without CAP_SYS_PTRACE this process could not be
+	// inspected any more.
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 1, 0, 0, 0); err != nil {
 		t.Fatal(err)
 	}
@@ -336,8 +334,8 @@ func TestInspectForeign(t *testing.T) {
 	}
 }
 
-// TestInspectEnding: processes that end while they are looked at give a
-// sentence or an answer, never a failure of the command.
+// TestInspectEnding: a process that ends while it is inspected gives a result or an error, and
+// the command does not fail.
 func TestInspectEnding(t *testing.T) {
 	for i := range 30 {
 		cmd := exec.Command("sleep", fmt.Sprintf("0.00%d", i%10))
@@ -355,7 +353,7 @@ func TestInspectEnding(t *testing.T) {
 	}
 }
 
-// TestInspectChurn: threads that come and go while the process is looked at.
+// TestInspectChurn: threads start and end while the process is inspected.
 func TestInspectChurn(t *testing.T) {
 	stop := make(chan struct{})
 	defer close(stop)
@@ -392,7 +390,7 @@ func startC(t *testing.T, name string, args ...string) int {
 	return startSaying(t, nil, append([]string{testutil.CC(t, "testdata/"+name+".c", "-lpthread")}, args...)...)
 }
 
-// startSaying starts a program and waits until it says that it runs.
+// startSaying starts a program and waits until it prints that it runs.
 func startSaying(t *testing.T, env []string, args ...string) int {
 	t.Helper()
 	cmd := exec.Command(args[0], args[1:]...)
@@ -414,8 +412,8 @@ func startSaying(t *testing.T, env []string, args ...string) int {
 	return cmd.Process.Pid
 }
 
-// TestInspectEndless: a process makes threads faster than they can be looked at. The
-// answer is what is known after some passes, and says so.
+// TestInspectEndless: a process makes threads faster than they can be asked about. The report
+// has those of some passes, and says that there may be more.
 func TestInspectEndless(t *testing.T) {
 	const threads = 400
 	pid := startC(t, "churn", fmt.Sprint(threads))
@@ -424,14 +422,14 @@ func TestInspectEndless(t *testing.T) {
 		t.Errorf("%d threads; missing: %q", len(got.Threads), got.missing())
 	}
 	r := rseqCommand(t, "inspect", fmt.Sprint(pid))
-	if !strings.Contains(r.stdout, "may not be all threads: its threads come and go") {
+	if !strings.Contains(r.stdout, "more threads: its threads come and go") {
 		t.Errorf("status %d, %s, %.100s", r.status, r.stderr, r.stdout)
 	}
 	fits(t, r.stdout)
 }
 
-// TestInspectUnstoppable: a thread in an uninterruptible system call does not stop. The
-// others are looked at, and all are let go.
+// TestInspectUnstoppable: a thread in an uninterruptible system call does not stop. The others are
+// reported, and all are detached.
 func TestInspectUnstoppable(t *testing.T) {
 	pid := startC(t, "vforked")
 	waitState(t, pid, "D")
@@ -454,8 +452,8 @@ func TestInspectUnstoppable(t *testing.T) {
 	}
 }
 
-// TestInspectNames: what a thread calls itself reaches JSON as it is, once escaped, and
-// the terminal in quotes without a control character.
+// TestInspectNames: the name of a thread is unchanged in JSON, and in quotes without control
+// characters on a terminal.
 func TestInspectNames(t *testing.T) {
 	for name, shown := range map[string]string{
 		"\x1b[31mred":        `"\x1b[31mred"`,
@@ -486,8 +484,8 @@ func TestInspectNames(t *testing.T) {
 	}
 }
 
-// TestInspectNamespace: where /proc has the ids of another namespace, nobody is looked
-// at, since a number would mean somebody else.
+// TestInspectNamespace: if /proc has the ids of another namespace no process is inspected, since
+// an id would be another process.
 func TestInspectNamespace(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("only root can make a namespace")
@@ -510,8 +508,8 @@ func TestInspectNamespace(t *testing.T) {
 	}
 }
 
-// TestInspectInterrupted: the command is interrupted at any moment; the
-// process runs on, untraced.
+// TestInspectInterrupted: after the command was interrupted, at any moment, the process runs and
+// is not traced.
 func TestInspectInterrupted(t *testing.T) {
 	pid := start(t, "sleep", "100")
 	for i := range 20 {
@@ -529,8 +527,8 @@ func TestInspectInterrupted(t *testing.T) {
 	}
 }
 
-// TestInspectFirstGone: a process whose first thread has ended has nothing in its folder
-// of /proc, its other threads do.
+// TestInspectFirstGone: if the first thread of a process has ended, the process's folder in /proc
+// shows no mappings, but the folders of its other threads do.
 func TestInspectFirstGone(t *testing.T) {
 	pid := startC(t, "idle", "5", "leave")
 	waitState(t, pid, "Z")
@@ -546,7 +544,7 @@ func TestInspectFirstGone(t *testing.T) {
 	}
 }
 
-// TestInspectMany: threads that are alike are one line, 5,000 of them.
+// TestInspectMany: 5,000 equal threads are one line.
 func TestInspectMany(t *testing.T) {
 	const threads = 5000
 	pid := startC(t, "idle", fmt.Sprint(threads))
@@ -564,7 +562,7 @@ func TestInspectMany(t *testing.T) {
 	}
 }
 
-// TestInspectByName: a process is found by its name, and by its program's.
+// TestInspectByName: a process is found by its name and by the name of its program.
 func TestInspectByName(t *testing.T) {
 	program := filepath.Join(t.TempDir(), "a-name-of-more-than-15-bytes")
 	sleep, err := exec.LookPath("sleep")
@@ -593,9 +591,10 @@ func TestInspectByName(t *testing.T) {
 	}
 }
 
-// TestProgress: on a terminal a line says how far it is, after a second, and goes away.
+// TestProgress: on a terminal a line shows the progress after a second, and is cleared at the
+// end.
 func TestProgress(t *testing.T) {
-	pid := startC(t, "vforked") // takes all the patience that there is
+	pid := startC(t, "vforked") // its first thread does not stop, which takes seconds
 	waitState(t, pid, "D")
 	master, terminal := openTerminal(t)
 	path, err := exec.LookPath("rseq")
@@ -616,7 +615,7 @@ func TestProgress(t *testing.T) {
 	}
 }
 
-// TestErrorOnTerminal: what is said on a terminal fits, however long it is.
+// TestErrorOnTerminal: a long error is wrapped on a terminal.
 func TestErrorOnTerminal(t *testing.T) {
 	master, terminal := openTerminal(t)
 	path, err := exec.LookPath("rseq")
@@ -635,7 +634,7 @@ func TestErrorOnTerminal(t *testing.T) {
 	}
 }
 
-// openTerminal returns the two ends of one.
+// openTerminal returns the two ends of a terminal.
 func openTerminal(t *testing.T) (master, terminal *os.File) {
 	t.Helper()
 	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)

@@ -18,7 +18,7 @@ import (
 	"github.com/rseq-go/rseq/internal/section"
 )
 
-// sectionAdvice is what to do where critical sections do not work.
+// sectionAdvice returns the advice if critical sections do not work.
 func sectionAdvice() string {
 	advice := "use atomic operations or locks here, as package percpu does"
 	if runtime.GOARCH == "arm64" {
@@ -27,19 +27,19 @@ func sectionAdvice() string {
 	return advice
 }
 
-// checkSections disturbs threads inside critical sections and looks at what the
-// kernel does.
+// checkSections checks that critical sections may run, that the kernel aborts them, and with
+// stress that no update is lost.
 func checkSections(stress bool, p *progress) []check {
 	const name = "critical sections may run"
 	err := rseq.CriticalSections(rseq.ByCPU)
 	list := []check{{name, ok, "with the signature that the areas are registered with", ""}}
 	if err != nil {
-		list[0] = check{name, skip, strings.TrimPrefix(err.Error(), "rseq: "), "ask again: it may go away"}
+		list[0] = check{name, skip, strings.TrimPrefix(err.Error(), "rseq: "), "ask again: the reason may go away"}
 		if errors.Is(err, rseq.ErrNotSupported) {
 			list[0].Verdict, list[0].Advice = fail, sectionAdvice()
 		}
 	}
-	// What the kernel does is shown where they are refused, too.
+	// Also if they are refused, to show what the kernel does.
 	list = append(list, checkAborts(stress, p))
 	switch {
 	case err != nil:
@@ -51,9 +51,9 @@ func checkSections(stress bool, p *progress) []check {
 	return list
 }
 
-// checkAborts looks whether the kernel aborts the section of a thread that is
-// preempted, sent a signal or migrated inside it, each so many times. A round that
-// could not be played says nothing.
+// checkAborts checks that the kernel aborts the section of a thread that is preempted, sent a
+// signal or migrated inside it, each some times. A round in which that could not be made to
+// happen does not count.
 func checkAborts(stress bool, p *progress) check {
 	const name = "sections are aborted when disturbed"
 	rounds := 3
@@ -88,21 +88,21 @@ func checkAborts(stress bool, p *progress) check {
 	case ranOn:
 		c.Verdict, c.Advice = fail, sectionAdvice()
 	case missed != nil:
-		c.Verdict, c.Advice = skip, "ask again on a machine that does less; where another library owns the areas, "+
-			"it may leave the threads out that are made for this"
+		c.Verdict, c.Advice = skip, "ask again on a less busy machine; where another library owns the areas, "+
+			"it may not register the threads that are made for this check"
 	}
 	return c
 }
 
 const nothingLost = "no update is lost"
 
-// checkLost adds from threads that are preempted, sent signals and migrated all
-// the time, and counts what is missing in the end.
+// checkLost adds to counters on threads that are preempted, sent signals and migrated all the
+// time, and counts the adds that are missing at the end.
 func checkLost(p *progress) check {
 	const (
 		name = nothingLost
-		// It goes on for at least so long, and until so many adds were interrupted,
-		// but no longer than that.
+		// It lasts at least atLeast, then until enough adds were interrupted, and at most
+		// atMost.
 		atLeast, atMost, enough = 300 * time.Millisecond, 3 * time.Second, 5
 		stride                  = 16 // words
 	)
@@ -114,7 +114,7 @@ func checkLost(p *progress) check {
 		stop            atomic.Bool
 		adds, restarted atomic.Int64
 		tids            = make([]int, threads)
-		leftAlone       = make(chan struct{}) // nobody moves the threads any more
+		leftAlone       = make(chan struct{}) // closed once no thread is moved any more
 		failed, missed  atomic.Pointer[string]
 	)
 	running.Add(threads)
@@ -122,13 +122,13 @@ func checkLost(p *progress) check {
 		wg.Go(func() {
 			var done int64
 			err := kernel.OnThread(func() error {
-				// A real-time thread would not be preempted by those like it, nor they,
-				// nor who is to stop it, by it.
+				// Real-time threads do not preempt each other, and would keep the main
+				// thread, which stops them, from running.
 				unix.SchedSetAttr(0, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_NORMAL}, 0)
 				tids[n] = unix.Gettid()
 				running.Done()
 				defer func() { <-leftAlone }()
-				end := time.Now().Add(atMost) // whatever else gets to run
+				end := time.Now().Add(atMost) // also if no thread runs that sets stop
 				for i := 0; !stop.Load() && (i%1024 != 0 || time.Now().Before(end)); i++ {
 					cpu, err := rseq.CPU()
 					if err != nil || stride*cpu >= len(cells) {
@@ -151,7 +151,7 @@ func checkLost(p *progress) check {
 				}
 				return nil
 			})
-			if adds.Add(done); err != nil { // no affinity is told: f did not run
+			if adds.Add(done); err != nil { // the affinity is not known: f did not run
 				text := err.Error()
 				missed.Store(&text)
 				running.Done()
@@ -194,10 +194,10 @@ func checkLost(p *progress) check {
 	case failed.Load() != nil:
 		return check{name, fail, *failed.Load(), bad}
 	case sum == 0 && missed.Load() != nil:
-		return check{name, skip, "inconclusive: " + *missed.Load(), "ask again: it may go away"}
+		return check{name, skip, "inconclusive: " + *missed.Load(), "ask again: the reason may go away"}
 	case sum == 0 || restarted.Load() == 0:
 		return check{name, skip, fmt.Sprintf("inconclusive: no add was interrupted: %s (%v)", found, err),
-			"ask again, on a machine that does less"}
+			"ask again on a less busy machine"}
 	}
 	return check{name, ok, found, ""}
 }

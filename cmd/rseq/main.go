@@ -1,5 +1,5 @@
-// Command rseq says whether restartable sequences are on in this environment, whose
-// they are in any process, and whether they work here. `rseq help` has the rest.
+// Command rseq says whether restartable sequences are on in this environment, who owns the
+// areas of any process, and whether critical sections work. See `rseq help`.
 package main
 
 import (
@@ -24,14 +24,14 @@ const (
 	exitFailed
 )
 
-// errUsage is what is wrong with the command line.
+// errUsage is an error in the command line.
 type errUsage struct{ text string }
 
 func (e errUsage) Error() string { return e.text }
 
 func wrong(format string, args ...any) error { return errUsage{fmt.Sprintf(format, args...)} }
 
-// errNo is an answer that is no; its text goes to standard error unless it is empty.
+// errNo ends the command with status 1. Its text, unless empty, goes to standard error.
 type errNo struct{ text string }
 
 func (e errNo) Error() string { return e.text }
@@ -49,12 +49,12 @@ func main() {
 	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
 }
 
-// sliceQuestion is the argument by which this program only makes one system call, which
-// a filter may kill for: doctor asks so.
+// sliceQuestion is the argument with which this program only calls rseq_slice_yield(2). doctor
+// runs it in a child process, since a filter may kill for that call.
 const sliceQuestion = "-ask-slice-yield"
 
-// run does what args say. Output is written at once at the end, so that a
-// write that fails is noticed.
+// run runs the command that args name. It writes all output at the end, so that it notices a
+// write that fails.
 func run(args []string, stdout, stderr io.Writer) int {
 	var out bytes.Buffer
 	c, args, err := find(args)
@@ -93,7 +93,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	return exitFailed
 }
 
-// find returns the command that args name, and its arguments.
+// find returns the command that args name, and the command's arguments.
 func find(args []string) (command, []string, error) {
 	if len(args) > 0 && slices.Contains([]string{"-h", "-help", "--help"}, args[0]) {
 		args = append([]string{"help"}, args[1:]...)
@@ -109,13 +109,13 @@ func find(args []string) (command, []string, error) {
 	return c, args[1:], nil
 }
 
-// options are what the flags of a command say.
+// options are the flags of a command.
 type options struct {
 	json, verbose, threads, all, stress, atStart bool
 	stderr                                       io.Writer
 }
 
-// call parses what follows the command's name and does it.
+// call parses the flags and operands of the command and runs it.
 func (c command) call(args []string, out, stderr io.Writer) error {
 	o := options{stderr: stderr}
 	flags := flag.NewFlagSet(c.name, flag.ContinueOnError)
@@ -135,7 +135,7 @@ func (c command) call(args []string, out, stderr io.Writer) error {
 		if flags.NArg() == 0 {
 			break
 		}
-		// What follows "--", or the command that is to be run, is not this one's.
+		// Arguments after "--", or after the command to run, are no flags.
 		if c.name == "run" || len(args) > flags.NArg() && args[len(args)-flags.NArg()-1] == "--" {
 			operands = append(operands, flags.Args()...)
 			break
@@ -149,15 +149,15 @@ func (c command) call(args []string, out, stderr io.Writer) error {
 	return c.do(out, o, operands)
 }
 
-// schema is the version of the JSON that is printed: it grows when a key changes its
-// meaning or goes, not when one comes.
+// schema is the version of the printed JSON. It is increased when a key is removed or changes its
+// meaning, and not when a key is added.
 const schema = 1
 
 // header begins each JSON object.
 type header struct {
 	Schema int     `json:"schema"`
-	Kernel *string `json:"kernel"` // null: not told
-	Go     string  `json:"go"`     // by which this command was built
+	Kernel *string `json:"kernel"` // null if not known
+	Go     string  `json:"go"`     // the version that built this command
 	Arch   string  `json:"arch"`
 }
 
@@ -176,7 +176,7 @@ func printJSON(out io.Writer, v any) error {
 	return enc.Encode(v)
 }
 
-// system is what a person wants to know of where this ran.
+// system describes the machine and the build in one line.
 func system() string {
 	s := fmt.Sprintf("%s %s/%s", runtime.Version(), runtime.GOOS, runtime.GOARCH)
 	if release := kernel.Release(); release != "" {

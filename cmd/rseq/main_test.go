@@ -17,7 +17,7 @@ import (
 	"github.com/rseq-go/rseq/internal/testutil"
 )
 
-// TestMain lets this test binary be the rseq command under that name.
+// TestMain runs the rseq command if this test binary has that name.
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"rseq": main, "affinities": affinities})
 }
@@ -37,9 +37,8 @@ func TestScripts(t *testing.T) {
 			env.Setenv("GLIBC_TUNABLES", os.Getenv("GLIBC_TUNABLES"))
 			return nil
 		},
-		// [libc], [none] and so on: the owner where the test runs; [refused]: there is
-		// one, and critical sections may not run; [asks]: the kernel tells what another
-		// process registered, and this one may ask.
+		// [libc], [none] and so on: the owner in this process. [refused]: there is an owner,
+		// but critical sections may not run. [asks]: inspect works here.
 		Condition: func(cond string) (bool, error) {
 			switch cond {
 			case "asks":
@@ -49,8 +48,8 @@ func TestScripts(t *testing.T) {
 			}
 			return cond == info.Owner.String(), nil
 		},
-		// start VARIABLE [NAME=VALUE...] COMMAND...: starts a program that sleeps, and puts
-		// its process ID into the variable once it does.
+		// start VARIABLE [NAME=VALUE...] COMMAND...: starts a program, waits until it sleeps,
+		// and sets the variable to its process id.
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"start": func(ts *testscript.TestScript, neg bool, args []string) {
 				variable, env := args[0], os.Environ()
@@ -68,12 +67,12 @@ func TestScripts(t *testing.T) {
 	})
 }
 
-// TestShowStatic: the command without cgo, which people copy around, says the same as
-// the one with cgo of all that needs no area and no C library.
+// TestShowStatic: the command without cgo prints the same as the one with cgo, but for the keys
+// that need an area or a C library.
 func TestShowStatic(t *testing.T) {
 	static := testutil.GoBuild(t, ".", []string{"CGO_ENABLED=0"})
 	var shown [2]map[string]any
-	err := kernel.OnThread(func() error { // both on one CPU, as this thread's children are
+	err := kernel.OnThread(func() error { // both inherit the CPU of this thread
 		cpus, err := kernel.AllowedCPUs()
 		if err == nil {
 			err = kernel.Bind(0, cpus[len(cpus)-1])
@@ -87,7 +86,7 @@ func TestShowStatic(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// What the area or the C library tells, the process, and what a measurement does.
+	// The keys from the area, the C library, the process or a measurement.
 	other := []string{"pid", "owner", "via", "libc", "offset", "libc_size", "size", "registered_len", "align_required", "align_actual",
 		"flags", "signature", "confirmation", "features", "mode", "critical_sections", "mm_cid", "slice_extension", "reason", "without_area"}
 	same := []string{"schema", "kernel", "go", "arch", "kernel_feature_size", "kernel_align", "cpu", "node_id"}

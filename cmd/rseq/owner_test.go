@@ -16,8 +16,8 @@ import (
 	"github.com/rseq-go/rseq/internal/testutil"
 )
 
-// TestInspectOwner: whose area it is, in programs that are linked and started in each
-// way, and why there is none.
+// TestInspectOwner: the owner, or the reason why there is no area, in programs that are linked
+// and started in various ways.
 func TestInspectOwner(t *testing.T) {
 	testutil.NeedCompilers(t)
 	info, _ := rseq.Query()
@@ -117,8 +117,8 @@ func TestInspectOwner(t *testing.T) {
 	})
 }
 
-// TestInspectThis: of this process the owner is what it says itself, on any C library and
-// architecture.
+// TestInspectThis: the owner of this process's areas is the one that Query says, on each C
+// library and architecture.
 func TestInspectThis(t *testing.T) {
 	info, err := rseq.Query()
 	if err != nil {
@@ -131,7 +131,7 @@ func TestInspectThis(t *testing.T) {
 	registered := 0
 	for _, th := range inspectOne(t, os.Getpid()).Threads {
 		if th.Address == nil {
-			continue // it never asked for one, or began this moment
+			continue // the thread never asked for an area, or has just started
 		}
 		registered++
 		if th.Owner != want || want == "object" && filepath.Base(*th.Object) != filepath.Base(os.Args[0]) ||
@@ -144,8 +144,8 @@ func TestInspectThis(t *testing.T) {
 	}
 }
 
-// TestInspectAll: every process has its line while others come and go, and each owner is
-// what a script says that shares no code.
+// TestInspectAll: every process has a line while others start and end, and the owners are those
+// that a script finds which shares no code.
 func TestInspectAll(t *testing.T) {
 	pid := start(t, "sleep", "100")
 	stop, stopped := make(chan struct{}), make(chan struct{})
@@ -197,7 +197,7 @@ func TestInspectAll(t *testing.T) {
 		for _, th := range p.Threads {
 			if owner := want[p.PID]; owner != "" && th.TID == p.PID {
 				if checked++; th.Owner != owner {
-					// A process that started or ended a moment ago may have another by now.
+					// The owner may have changed if the process has just started or is ending.
 					if again := inspectOne(t, p.PID); again.Threads[0].Owner != owner {
 						t.Errorf("process %d, %q: owner %s, the script says %s", p.PID, p.Name, th.Owner, owner)
 					}

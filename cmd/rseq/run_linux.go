@@ -12,7 +12,7 @@ import (
 	"github.com/rseq-go/rseq/internal/inspect"
 )
 
-// What a shell, env and timeout end with where the command could not be run.
+// The exit statuses of a shell, env and timeout if the command could not be run.
 const (
 	exitUntraced = 125
 	exitCannot   = 126
@@ -36,7 +36,7 @@ func runCommand(_ io.Writer, o options, operands []string) error {
 	e, err := inspect.Run(path, operands)
 	if err != nil {
 		status := exitUntraced
-		if pe := (*fs.PathError)(nil); errors.As(err, &pe) { // by execve
+		if pe := (*fs.PathError)(nil); errors.As(err, &pe) { // execve failed
 			status = exitCannot
 		}
 		return runError(o, status, fmt.Sprintf("%s cannot be run under ptrace: %v", quote(operands[0]), err))
@@ -45,7 +45,7 @@ func runCommand(_ io.Writer, o options, operands []string) error {
 	return exitOf(syscall.WaitStatus(e.Status))
 }
 
-// runError says what went wrong before there was a command.
+// runError reports an error that occurred before the command ran.
 func runError(o options, status int, text string) error {
 	if isTerminal(o.stderr) {
 		fmt.Fprint(o.stderr, wrap("rseq: ", "run: "+text))
@@ -64,18 +64,18 @@ func runAtStart(path string, args []string, o options) error {
 	r, err := inspect.AtStart(cmd.Process.Pid)
 	switch {
 	case errors.Is(err, inspect.ErrGone):
-		sayRun(o, cmd.Process.Pid, args[0], "started", nil, "it ended before it could be looked at")
+		sayRun(o, cmd.Process.Pid, args[0], "started", nil, "it ended before it could be inspected")
 	case err != nil:
 		sayRun(o, cmd.Process.Pid, args[0], "started", nil, err.Error())
 	default:
 		sayRun(o, r.PID, r.Name, "started", r.Groups(), r.Missing)
 	}
-	cmd.Wait() // its status tells what there is to tell
+	cmd.Wait() // ProcessState has the result
 	return exitOf(cmd.ProcessState.Sys().(syscall.WaitStatus))
 }
 
-// sayRun says on standard error, since standard output is the command's, what it
-// registered.
+// sayRun prints what a command registered, on standard error, since the command uses standard
+// output.
 func sayRun(o options, pid int, name, when string, groups []inspect.Group, missing string) {
 	if o.json {
 		var why *string

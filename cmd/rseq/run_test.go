@@ -17,9 +17,8 @@ import (
 	"github.com/rseq-go/rseq/internal/testutil"
 )
 
-// TestRunSignals: a command that is run is stopped and continued as others are, what is
-// sent to rseq to end it is passed on, and each of its threads is counted, those too
-// that ended before.
+// TestRunSignals: the command can be stopped and continued as without rseq, a signal that ends
+// rseq is passed on to it, and all its threads are counted, also those that ended before.
 func TestRunSignals(t *testing.T) {
 	testutil.NeedCompilers(t)
 	cmd := exec.Command("rseq", "run", "--json", testutil.CC(t, "testdata/churn.c", "-lpthread"), "3")
@@ -37,7 +36,7 @@ func TestRunSignals(t *testing.T) {
 		cmd.Wait()
 		t.Skipf("%q, %v, %s", line, err, said.String()) // no ptrace here
 	}
-	var children []byte // of the thread that traces
+	var children []byte // the children of the thread that traces
 	tasks, _ := os.ReadDir(fmt.Sprintf("/proc/%d/task", cmd.Process.Pid))
 	for _, task := range tasks {
 		data, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%s/children", cmd.Process.Pid, task.Name()))

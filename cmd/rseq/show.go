@@ -13,7 +13,7 @@ import (
 	"github.com/rseq-go/rseq/internal/processor"
 )
 
-// reading is what one thread's area says now; nil where nothing tells.
+// reading has the values of a thread's area; nil if one is not known.
 type reading struct {
 	CPU     *int `json:"cpu"`
 	NodeID  *int `json:"node_id"`
@@ -58,7 +58,7 @@ func show(out io.Writer, o options, _ []string) error {
 	return nil
 }
 
-// showJSON prints one object: the header's keys, info's, then the reading's.
+// showJSON prints one object with the keys of the header, of info and of the reading.
 func showJSON(out io.Writer, info rseq.Info, r reading) error {
 	object := map[string]any{"pid": os.Getpid(), "without_area": processor.Again()}
 	for _, part := range []any{newHeader(), info, r} {
@@ -91,14 +91,14 @@ func showText(out io.Writer, i rseq.Info, r reading, verbose bool) {
 	const aux = "the auxiliary vector, Linux 6.3"
 	row("Kernel", orDash(kernel.Release()), "the release of the kernel", "uname(2)")
 	row("  Bytes of fields", number("%d", i.KernelFeatureSize), "how much of struct rseq the kernel knows", "AT_RSEQ_FEATURE_SIZE in "+aux)
-	row("  Alignment", number("%d", i.KernelAlign), "what the kernel wants of a registration longer than 32 bytes", "AT_RSEQ_ALIGN in "+aux)
+	row("  Alignment", number("%d", i.KernelAlign), "what the kernel requires of a registration longer than 32 bytes", "AT_RSEQ_ALIGN in "+aux)
 	row("C library", orDash(i.Libc), "the C library of this program", "the library itself")
 	size := "-"
 	if i.Libc != "" {
 		size = fmt.Sprint(i.LibcSize)
 	}
 	row("  Bytes of fields", size, "what the C library says; 0 if it registered nothing, 20 and 32 mean what the kernel has, up to 32", "__rseq_size")
-	row("Area of a thread", owners[i.Owner], "who registered it", "the C library, or the kernel where that registers none")
+	row("Area of a thread", owners[i.Owner], "who registered it", "the C library, or the kernel if that registers none")
 	known := func(value string) string {
 		if i.Owner == rseq.OwnerNone {
 			return "-"
@@ -145,7 +145,7 @@ func showText(out io.Writer, i rseq.Info, r reading, verbose bool) {
 }
 
 var owners = map[rseq.Owner]string{
-	rseq.OwnerNone:    "nobody registered one",
+	rseq.OwnerNone:    "none is registered",
 	rseq.OwnerLibc:    "the C library registered one for each",
 	rseq.OwnerSelf:    "this package registers one for each that asks",
 	rseq.OwnerForeign: "another library registered one",

@@ -9,11 +9,11 @@ import (
 	"time"
 )
 
-// width is how many columns a line may have.
+// width is the number of columns of a line.
 const width = 80
 
-// wrap breaks text into lines that fit. The first begins with first, the others with
-// as many blanks. A word that is too long for a line is broken.
+// wrap breaks text into lines of at most width columns. The first line begins with first, the
+// others with as many blanks. A word that is too long for a line is broken.
 func wrap(first, text string) string {
 	indent := strings.Repeat(" ", len(first))
 	var b strings.Builder
@@ -38,7 +38,7 @@ func wrap(first, text string) string {
 	return b.String() + strings.TrimRight(line, " ") + "\n"
 }
 
-// table is lines of cells.
+// table is a table of text.
 type table struct {
 	right []bool // the columns that are aligned on the right
 	rows  [][]string
@@ -46,8 +46,9 @@ type table struct {
 
 func (t *table) row(cells ...string) { t.rows = append(t.rows, cells) }
 
-// write writes the table. Two blanks are between columns. A cell may not be wider than
-// most, if that is not zero for its column, and the last ones not than the line.
+// write writes the table with two blanks between columns. A cell that is wider than most of its
+// column, unless that is zero, is shortened, and so is a last cell that does not fit into the
+// line.
 func (t *table) write(out io.Writer, most ...int) {
 	columns := make([]int, len(t.rows[0]))
 	for _, r := range t.rows {
@@ -79,7 +80,7 @@ func (t *table) write(out io.Writer, most ...int) {
 	}
 }
 
-// shorten keeps the first bytes of a text of ASCII and says that more follows.
+// shorten cuts an ASCII text to at most most bytes and marks the cut.
 func shorten(text string, most int) string {
 	if len(text) <= most {
 		return text
@@ -87,8 +88,8 @@ func shorten(text string, most int) string {
 	return text[:most-3] + "..."
 }
 
-// quote is for what another process chose, which may be anything: a name with escape
-// sequences must not reach a terminal as it is. The result is ASCII.
+// quote returns text from another process in quotes and in ASCII, so that escape sequences in
+// it do not reach a terminal.
 func quote(text string) string { return strconv.QuoteToASCII(text) }
 
 func yesNo(yes bool) string {
@@ -98,7 +99,7 @@ func yesNo(yes bool) string {
 	return "no"
 }
 
-// orDash is text, or what stands for what is not known.
+// orDash returns text, or a dash if it is empty.
 func orDash(text string) string {
 	if text == "" {
 		return "-"
@@ -106,7 +107,7 @@ func orDash(text string) string {
 	return text
 }
 
-// number is v in the format, or "-" if it is zero.
+// number returns v in the format, or "-" if it is zero.
 func number[T comparable](format string, v T) string {
 	if v == *new(T) {
 		return "-"
@@ -114,7 +115,7 @@ func number[T comparable](format string, v T) string {
 	return fmt.Sprintf(format, v)
 }
 
-// plural is "1 thread", "2 threads".
+// plural returns "1 thread" or "2 threads".
 func plural(n int, thing string) string {
 	switch {
 	case n == 1:
@@ -125,7 +126,7 @@ func plural(n int, thing string) string {
 	return fmt.Sprintf("%d %ss", n, thing)
 }
 
-// isTerminal reports whether output goes to one.
+// isTerminal reports whether w is a terminal.
 func isTerminal(w io.Writer) bool {
 	file, ok := w.(*os.File)
 	if !ok {
@@ -135,10 +136,9 @@ func isTerminal(w io.Writer) bool {
 	return err == nil && is.Mode()&os.ModeCharDevice != 0 && is.Mode()&os.ModeDevice != 0
 }
 
-// progress is a line on a terminal that says how far something is that takes longer
-// than a second.
+// progress is a line on a terminal about a task that takes longer than a second.
 type progress struct {
-	out   io.Writer // nil: no terminal
+	out   io.Writer // nil if it is no terminal
 	began time.Time
 	last  time.Time
 }
@@ -160,7 +160,7 @@ func (p *progress) say(format string, args ...any) {
 	fmt.Fprintf(p.out, "\r%-*s", width-1, shorten(fmt.Sprintf(format, args...), width-1))
 }
 
-// end takes the line away.
+// end clears the line.
 func (p *progress) end() {
 	if p.out != nil && !p.last.IsZero() {
 		fmt.Fprintf(p.out, "\r%*s\r", width-1, "")

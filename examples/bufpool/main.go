@@ -114,7 +114,7 @@ func main() {
 	for round := 1; round <= *rounds; round++ {
 		compressAll(p.compress, *records, *goroutines)
 		compressAll(withSyncPool, *records, *goroutines)
-		fmt.Printf("%-24s%8d%12d%18d\n", fmt.Sprintf("round %d, runtime.GC()", round), p.uses.Load(), p.made.Load(), syncMade.Load())
+		fmt.Printf("%-24s%8d%12d%18d\n", fmt.Sprintf("round %d, runtime.GC()", round), p.uses.Value(), p.made.Load(), syncMade.Load())
 		runtime.GC()
 		runtime.GC()
 	}

@@ -22,7 +22,7 @@ func TestCompressAll(t *testing.T) {
 				t.Fatalf("round %d, record %d is not what was compressed: %v", round, i, err)
 			}
 		}
-		if made, uses := p.made.Load(), p.uses.Load(); made < 1 || made > int64(p.size) || uses != int64(round*records) {
+		if made, uses := p.made.Load(), p.uses.Value(); made < 1 || made > int64(p.size) || uses != int64(round*records) {
 			t.Errorf("after round %d: %d made, %d uses: expected 1 to %d made, %d uses", round, made, uses, p.size, round*records)
 		}
 		runtime.GC()

@@ -85,12 +85,12 @@ func (r requests) export(to prometheus.Registerer) {
 		if status := lowest + i; http.StatusText(status) == "" {
 			unnamed = append(unnamed, i)
 		} else {
-			register(strconv.Itoa(status), func() float64 { return float64(r.by.Load(i)) })
+			register(strconv.Itoa(status), func() float64 { return float64(r.by.At(i).Value()) })
 		}
 	}
 	register("other", func() (sum float64) {
 		for _, i := range unnamed {
-			sum += float64(r.by.Load(i))
+			sum += float64(r.by.At(i).Value())
 		}
 		return sum
 	})

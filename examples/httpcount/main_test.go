@@ -107,7 +107,7 @@ func TestRecorded(t *testing.T) {
 			if i == test.index {
 				want = 1
 			}
-			if got := counts.by.Load(i); got != want {
+			if got := counts.by.At(i).Value(); got != want {
 				t.Errorf("%s: counter %d is %d, expected %d", name, i, got, want)
 			}
 		}

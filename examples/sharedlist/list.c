@@ -6,7 +6,7 @@
 #define _GNU_SOURCE
 #include "list.h"
 
-#include "glibc.h"
+#include "rseqgo.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -14,25 +14,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* What sections answer: type Status of package rseq. */
-enum { DONE, COMPARE_FAILED, RACED, OUT_OF_RANGE, NOT_REGISTERED };
-
-/* section.S: two operations of package rseq by CPU number, type Index there,
- * LoadCBEQStoreAddLoadStore and LoadCBNEStore. */
-RSEQGO_HIDDEN int32_t section_take(int64_t *v, int64_t expectnot, uintptr_t voffp,
-				   int64_t cpu, int64_t *load);
-RSEQGO_HIDDEN int32_t section_give(int64_t *v, int64_t expect, int64_t newv,
-				   int64_t cpu);
-
 /* here returns the list of the CPU that the thread runs on, or NULL and why not in
  * *failed. */
 static struct list *here(struct shared *s, int64_t *cpu, int64_t *failed)
 {
-	*cpu = rseqgo_cpu_id(rseqgo_discover());
+	*cpu = rseqgo_current(RSEQGO_BY_CPU);
 	if (*cpu < 0)
 		*cpu = rseqgo_register_thread(); /* this thread's first use */
 	if (*cpu < 0 || *cpu >= s->cpus) {
-		*failed = *cpu < 0 ? NOT_REGISTERED : OUT_OF_RANGE;
+		*failed = *cpu < 0 ? RSEQGO_NOT_REGISTERED : RSEQGO_OUT_OF_RANGE;
 		return NULL;
 	}
 	return &s->lists[*cpu];
@@ -40,10 +30,10 @@ static struct list *here(struct shared *s, int64_t *cpu, int64_t *failed)
 
 /* again reports whether a section that was not done may be: it was disturbed, or this
  * thread had no area but has one now. */
-static int again(int32_t status, struct tally *t)
+static int again(enum rseqgo_status status, struct tally *t)
 {
-	if (status == RACED ||
-	    (status == NOT_REGISTERED && rseqgo_register_thread() >= 0)) {
+	if (status == RSEQGO_RACED ||
+	    (status == RSEQGO_NOT_REGISTERED && rseqgo_register_thread() >= 0)) {
 		t->raced++;
 		return 1;
 	}
@@ -58,14 +48,15 @@ static struct block *take(struct shared *s, struct tally *t)
 	int64_t cpu, block;
 
 	while ((list = here(s, &cpu, &t->failed))) {
-		int32_t status = section_take(&list->head, 0,
-					      offsetof(struct block, next), cpu,
-					      &block);
-		switch (status) {
-		case DONE:
+		enum rseqgo_status status = rseqgo_load_cbeq_store_add_load_store(
+			RSEQGO_BY_CPU, &list->head, 0, offsetof(struct block, next),
+			&block, cpu);
+
+		if (status == RSEQGO_DONE) {
 			t->taken++;
 			return (struct block *)block;
-		case COMPARE_FAILED:
+		}
+		if (status == RSEQGO_COMPARE_FAILED) {
 			t->empty++;
 			return NULL;
 		}
@@ -83,16 +74,17 @@ static void give(struct shared *s, struct block *b, struct tally *t)
 
 	while ((list = here(s, &cpu, &t->failed))) {
 		int64_t head = __atomic_load_n(&list->head, __ATOMIC_RELAXED);
-		int32_t status;
+		enum rseqgo_status status;
 
 		b->next = head; /* still this thread's block */
-		status = section_give(&list->head, head, (int64_t)b, cpu);
-		if (status == DONE) {
+		status = rseqgo_load_cbne_store(RSEQGO_BY_CPU, &list->head, head,
+						(int64_t)b, cpu);
+		if (status == RSEQGO_DONE) {
 			t->given++;
 			return;
 		}
 		/* Another head: another thread's section was between. */
-		if (!again(status == COMPARE_FAILED ? RACED : status, t))
+		if (!again(status == RSEQGO_COMPARE_FAILED ? RSEQGO_RACED : status, t))
 			return;
 	}
 }

@@ -27,7 +27,7 @@ const (
 	OffsetSliceCtrl  = 28
 )
 
-// How many bytes of fields an area must have for a field to be there.
+// An area has a field if its size is at least the field's Needs.
 const (
 	NeedsCPUIDStart = 20
 	NeedsCPUID      = 20
@@ -38,8 +38,8 @@ const (
 	NeedsSliceCtrl  = 33
 )
 
-// The first struct rseq: its bytes of fields, and with padding the length and the
-// alignment of a registration in legacy mode.
+// The first struct rseq: the bytes of its fields, its length with padding and its alignment.
+// A registration of that length is in legacy mode.
 const (
 	OriginalFeatureSize = 20
 	OriginalLen         = 32
@@ -64,7 +64,7 @@ var Signature = map[string]uint32{
 	"riscv64": 0xf1401073,
 }
 
-// Fields are struct rseq's, in order, to the newest version.
+// Fields are the fields of struct rseq in the newest version, in order.
 var Fields = []Field{
 	{Name: "cpu_id_start", Type: "uint32_t", Offset: 0, Size: 4, Needs: 20, Linux: "4.18"},
 	{Name: "cpu_id", Type: "uint32_t", Offset: 4, Size: 4, Needs: 20, Linux: "4.18"},
@@ -75,7 +75,7 @@ var Fields = []Field{
 	{Name: "slice_ctrl", Type: "struct rseq_slice_ctrl", Offset: 28, Size: 4, Needs: 33, Linux: "7.0"},
 }
 
-// Layouts are what each glibc's own headers say, oldest first.
+// Layouts are the layouts in each glibc's own headers, the oldest first.
 var Layouts = []Layout{
 	{Glibc: "2.31", Linux: "5.10", SysRseq: false, Size: 32, Align: 32, FeatureSize: 20},
 	{Glibc: "2.36", Linux: "6.1", SysRseq: true, Size: 32, Align: 32, FeatureSize: 20},

@@ -1,8 +1,8 @@
 package abi
 
-// What the critical sections of cs_<arch>.s share with Go. The assembler gets it by
-// cs_<arch>.h, which gen makes from Shared; Go's types are compared with it where they
-// are declared, by the compiler.
+// What the critical sections of cs_<arch>.s share with Go. gen writes Shared to
+// cs_<arch>.h, which the assembly includes. The declarations of the Go types compare
+// themselves with these constants at compile time.
 
 // Values of type Status of package rseq.
 const (
@@ -26,15 +26,15 @@ const (
 
 // Offsets in bytes on 64-bit machines.
 const (
-	// Type Cells of package rseq, with which type Counter of percpu begins.
+	// Type Cells of package rseq. Type Counter of percpu begins with the same fields.
 	CellsBase, CellsN, CellsStride = 0, 8, 16
 
-	// What an operation on the thread's own index is given: how many CPU numbers it has
-	// something for, and, but for Cells, how many concurrency ids instead.
+	// The argument of an operation on the thread's own index: the number of CPUs that it has
+	// words for and, except in Cells, the number of concurrency ids.
 	OwnN, OwnNMMCID = 8, 24
 
-	// Type RWMutex of percpu, and its readers, which begin as Cells do. What their state is
-	// when sections may count.
+	// Type RWMutex of percpu, and its readers, which begin with the fields of Cells. Sections
+	// count while the state of the readers is ReadersOpen.
 	LockReaders  = 0
 	ReadersState = 32
 	ReadersOpen  = 1
@@ -49,7 +49,7 @@ const (
 	GateSize                                     = 48
 )
 
-// Shared has the names of all of these in cs_<arch>.s.
+// Shared has the names of these constants in cs_<arch>.s.
 var Shared = []struct {
 	Name  string
 	Value int64

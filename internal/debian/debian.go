@@ -1,8 +1,8 @@
 //go:build unix
 
-// Package debian fetches Debian's packages by name, for the tools of this
-// repository: headers for gen, kernels and C libraries for vm. It also tells docker
-// which mirror to build from.
+// Package debian fetches Debian packages by name, for the tools of this repository: headers
+// for gen, kernels and C libraries for vm. It also finds the mirror that docker builds its
+// images from.
 package debian
 
 import (
@@ -24,11 +24,11 @@ import (
 //go:embed fetch.sh
 var script string
 
-// Package is a package that came.
+// Package is a package that was fetched.
 type Package struct{ Name, Version, Arch string }
 
-// Upstream is the version without Debian's part and without what marks a
-// candidate: "7.3~rc7-1" is "7.3".
+// Upstream returns the version without the Debian revision and the mark of a candidate:
+// "7.3" for "7.3~rc7-1".
 func (p Package) Upstream() string {
 	v := p.Version
 	if i := strings.LastIndexByte(v, '-'); i >= 0 {
@@ -38,25 +38,24 @@ func (p Package) Upstream() string {
 	return v
 }
 
-// Request says what to fetch.
+// Request names packages to fetch.
 type Request struct {
-	// Suite is "trixie", say, or "sid+experimental", of which the second is
+	// Suite is one suite, as "trixie", or two, as "sid+experimental"; then the second is
 	// preferred.
 	Suite, Arch string
 	Names       []string // of packages
-	// Follow is an extended regular expression: of what the packages depend on,
-	// what it matches comes too. Empty: nothing does.
+	// Follow is an extended regular expression. Dependencies whose names it matches are
+	// fetched too; none if it is empty.
 	Follow string
-	// Exclude is a pattern of tar(1): files that are not unpacked.
+	// Exclude is a tar(1) pattern of files that are not unpacked.
 	Exclude string
 }
 
-// timeout ends a fetch that hangs; one takes about a minute, on a machine that has
-// nothing else to do.
+// timeout ends a fetch that hangs. One takes about a minute on an idle machine.
 const timeout = time.Hour
 
-// Fetch brings the newest version of packages into dir: unpacked in dir/root. What
-// was fetched for the same request is not fetched again.
+// Fetch unpacks the newest version of each package into dir/root. If dir has the result of
+// the same request, nothing is fetched.
 func Fetch(ctx context.Context, dir string, r Request) ([]Package, error) {
 	request := fmt.Sprintf("%+q\n", r)
 	if before, err := os.ReadFile(filepath.Join(dir, "request")); err == nil && string(before) == request {
@@ -66,7 +65,7 @@ func Fetch(ctx context.Context, dir string, r Request) ([]Package, error) {
 	if err != nil {
 		return nil, err
 	}
-	// apt-get waits for ever where a disk is full.
+	// apt-get never ends if the disk is full.
 	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("fetching %s took longer than %v: is the disk full, or the mirror slow?", strings.Join(r.Names, ", "), timeout))
 	defer cancel()
 	args := append([]string{"-c", script, "fetch.sh", r.Suite, r.Arch, dir, mirror, r.Follow, r.Exclude}, r.Names...)
@@ -85,7 +84,7 @@ func Fetch(ctx context.Context, dir string, r Request) ([]Package, error) {
 	return read(dir)
 }
 
-// Command is a command that ends when ctx does, with the commands that it started.
+// Command returns a command that is ended with ctx, and with it the commands that it started.
 func Command(ctx context.Context, name string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -94,8 +93,8 @@ func Command(ctx context.Context, name string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// Mirror returns the address of a Debian mirror: $RSEQ_DEBIAN_MIRROR, or else the
-// one that this machine's apt uses.
+// Mirror returns the address of a Debian mirror: $RSEQ_DEBIAN_MIRROR, or the mirror of this
+// machine's apt.
 func Mirror(ctx context.Context) (string, error) {
 	if mirror := os.Getenv("RSEQ_DEBIAN_MIRROR"); mirror != "" {
 		return mirror, nil
@@ -126,8 +125,8 @@ func read(dir string) (packages []Package, err error) {
 	return packages, err
 }
 
-// Satisfies reports whether a version is one that a table names: "7.2" is 7.2.9,
-// "7.2+" is 7.3, too, for a suite that moves on. What follows the plus is a name.
+// Satisfies reports whether a version is one that a table names. "7.2" names 7.2 and 7.2.9.
+// "7.2+", for a suite that moves on, names 7.3 too. Text after the plus is ignored.
 func Satisfies(version, named string) bool {
 	if least, _, later := strings.Cut(named, "+"); later {
 		return CompareVersions(version, least) >= 0
@@ -135,7 +134,7 @@ func Satisfies(version, named string) bool {
 	return strings.HasPrefix(version+".", named+".")
 }
 
-// CompareVersions compares numbers separated by dots.
+// CompareVersions compares two versions, which are numbers separated by dots.
 func CompareVersions(a, b string) int {
 	x, y := strings.Split(a, "."), strings.Split(b, ".")
 	for i := range max(len(x), len(y)) {

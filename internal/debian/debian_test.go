@@ -21,7 +21,7 @@ func TestSatisfies(t *testing.T) {
 	}
 }
 
-// TestFetchGone: the error names the package, and what is there.
+// TestFetchGone: the error names the missing package, and those that the suite has.
 func TestFetchGone(t *testing.T) {
 	if testing.Short() {
 		t.Skip("asks a mirror; not with -short")

@@ -1,10 +1,11 @@
 #!/bin/sh
-# fetch.sh SUITE ARCH DIR MIRROR FOLLOW EXCLUDE PACKAGE...: the newest version of each
-# package of a Debian suite, and of what they depend on whose name FOLLOW matches,
-# unpacked into DIR/root but for what EXCLUDE matches, by apt's own tools and
-# signature checks, with lists of their own: the machine's sources, packages and
-# architectures stay as they are. SUITE may be two, "sid+experimental": then the
-# second is preferred. DIR/packages says what came, a line "name version
+# fetch.sh SUITE ARCH DIR MIRROR FOLLOW EXCLUDE PACKAGE...
+#
+# Unpacks into DIR/root the newest version of each package in a Debian suite, and of the
+# dependencies whose names FOLLOW matches, without the files that EXCLUDE matches. It uses
+# apt's own tools and signature checks with package lists in DIR: the machine's sources,
+# packages and architectures do not change. SUITE may be two, "sid+experimental": then the
+# second is preferred. DIR/packages lists what was fetched, a line "name version
 # architecture" each; it is written last.
 set -eu
 

@@ -16,40 +16,40 @@ import (
 	"strings"
 )
 
-// image is what is mapped into a process, as far as it tells who owns rseq areas. It is
-// read from the process's memory and not from the files, which may have been replaced,
-// or be another mount namespace's.
+// image has the programs and libraries that are mapped into a process, with what tells who
+// owns its rseq areas. It is read from the process's memory and not from the files, which
+// may have been replaced, or be in another mount namespace.
 type image struct {
-	dir     string // where /proc has the process
+	dir     string // the process's folder in /proc
 	memory  *os.File
 	objects []*object // in the order of their addresses
-	program *object   // the main program; nil if it is not mapped as usual
+	program *object   // the main program; nil if it was not found
 	none    string    // why a thread has no area
 }
 
-// object is a program or library that is mapped.
+// object is a mapped program or library.
 type object struct {
-	path    string // as the process's mount namespace has it: anything
+	path    string // in the process's mount namespace: any bytes
 	base    uint64 // added to the addresses in its file
 	tls     elf.ProgHeader
-	symbols map[string]elf.Symbol // those of wanted that it defines
-	glibc   int                   // N of the GLIBC_2.N that it has last
+	symbols map[string]elf.Symbol // the wanted symbols that it defines
+	glibc   int                   // N of the last symbol version GLIBC_2.N that it defines
 }
 
-// wanted are the symbols that tell something.
+// wanted are the symbols that are looked up.
 var wanted = []string{rseqOffset, rseqSize, rseqABI, glibcVersion, startMain}
 
 const (
 	rseqOffset   = "__rseq_offset"        // glibc 2.35
 	rseqSize     = "__rseq_size"          // glibc 2.35
 	rseqABI      = "__rseq_abi"           // of a library that registers areas
-	glibcVersion = "gnu_get_libc_version" // glibc's own
-	startMain    = "__libc_start_main"    // a C library's
+	glibcVersion = "gnu_get_libc_version" // glibc has it
+	startMain    = "__libc_start_main"    // every C library has it
 
 	deletedMark = " (deleted)" // at the end of a path
 )
 
-// Sizes in bytes, of programs of 64 bits, and bounds for what a process may pretend.
+// Sizes in bytes in 64-bit programs, and bounds on the counts that a process may claim.
 const (
 	wordBytes   = 8
 	symbolBytes = 24 // of elf.Sym64
@@ -60,8 +60,8 @@ const (
 	limit      = 1 << 20 // of any other count
 )
 
-// readImage reads what is mapped into the process or thread whose folder of /proc is dir.
-// Of what it does not understand it says nothing.
+// readImage reads the image of the process or thread whose folder in /proc is dir. It leaves
+// out mappings that it does not understand.
 func readImage(dir string) (*image, error) {
 	maps, err := os.ReadFile(dir + "maps")
 	if err != nil {
@@ -73,7 +73,7 @@ func readImage(dir string) (*image, error) {
 	}
 	im := &image{dir: dir, memory: memory}
 	entry := im.auxiliary(9)  // AT_ENTRY, in the main program
-	code := map[string]bool{} // files of which something is executable
+	code := map[string]bool{} // files with an executable mapping
 	var list []mapping
 	for line := range strings.Lines(string(maps)) {
 		m, usable := parseMapping(line)
@@ -86,13 +86,13 @@ func readImage(dir string) (*image, error) {
 		}
 	}
 	for _, m := range list {
-		// Of what is no program nothing is read: a device's memory may do something then.
+		// Only programs are read: reading a device's memory may have an effect.
 		if !code[m.file] || len(im.objects) == maxObjects {
 			continue
 		}
 		o, end, err := im.readObject(m.start)
 		if err != nil {
-			continue // data, or a program that is not this machine's
+			continue // data, or a program for another machine
 		}
 		o.path = m.path
 		im.objects = append(im.objects, o)
@@ -107,7 +107,7 @@ func readImage(dir string) (*image, error) {
 	return im, nil
 }
 
-// mapping is a line of /proc/PID/maps.
+// mapping is one line of /proc/PID/maps.
 type mapping struct {
 	start, offset        uint64
 	readable, executable bool
@@ -115,8 +115,8 @@ type mapping struct {
 	path                 string
 }
 
-// parseMapping reads "7f..-7f.. r--p 00000000 fe:01 1234   /usr/lib/libc.so.6". Only a
-// file that may be a program is usable.
+// parseMapping reads a line like "7f..-7f.. r--p 00000000 fe:01 1234   /usr/lib/libc.so.6".
+// It is usable if the file may be a program.
 func parseMapping(line string) (m mapping, usable bool) {
 	f := strings.SplitN(strings.TrimSuffix(line, "\n"), " ", 6)
 	if len(f) < 6 || len(f[1]) != 4 {
@@ -135,7 +135,7 @@ func parseMapping(line string) (m mapping, usable bool) {
 
 func (im *image) close() { im.memory.Close() }
 
-// auxiliary returns an entry of the auxiliary vector that the process began with.
+// auxiliary returns an entry of the process's auxiliary vector.
 func (im *image) auxiliary(key uint64) uint64 {
 	data, _ := os.ReadFile(im.dir + "auxv")
 	for ; len(data) >= 16; data = data[16:] {
@@ -148,10 +148,9 @@ func (im *image) auxiliary(key uint64) uint64 {
 
 var machines = map[string]elf.Machine{"amd64": elf.EM_X86_64, "arm64": elf.EM_AARCH64, "riscv64": elf.EM_RISCV}
 
-var errNotELF = errors.New("no ELF object of this machine's")
+var errNotELF = errors.New("no ELF object for this machine")
 
-// readObject reads the object whose first byte is mapped at start, and says where it
-// ends.
+// readObject reads the object whose first byte is mapped at start, and returns where it ends.
 func (im *image) readObject(start uint64) (o *object, end uint64, err error) {
 	var header elf.Header64
 	if err := im.read(start, &header); err != nil {
@@ -193,7 +192,7 @@ func (im *image) read(at uint64, v any) error {
 	return binary.Read(io.NewSectionReader(im.memory, int64(at), int64(binary.Size(v))), binary.NativeEndian, v)
 }
 
-// word reads one, zero if it is not there.
+// word reads a word, zero if none is mapped there.
 func (im *image) word(at uint64) (v uint64) {
 	im.read(at, &v)
 	return v
@@ -204,7 +203,7 @@ func (im *image) half(at uint64) (v uint32) {
 	return v
 }
 
-// readDynamic looks the wanted symbols up in the tables that the loader uses.
+// readDynamic looks up the wanted symbols in the tables that the loader uses.
 func (im *image) readDynamic(o *object, dynamic elf.Prog64) {
 	table := make([]elf.Dyn64, min(dynamic.Memsz/dynBytes, maxDynamic))
 	if im.read(o.base+dynamic.Vaddr, table) != nil {
@@ -214,7 +213,7 @@ func (im *image) readDynamic(o *object, dynamic elf.Prog64) {
 	for _, d := range table {
 		at[elf.DynTag(d.Tag)] = d.Val
 	}
-	// glibc's loader adds the base to these addresses in place, others do not.
+	// glibc's loader adds the base to these addresses in place, other loaders do not.
 	address := func(tag elf.DynTag) uint64 {
 		if v := at[tag]; v < o.base {
 			return v + o.base
@@ -253,8 +252,8 @@ func (im *image) readDynamic(o *object, dynamic elf.Prog64) {
 	}
 }
 
-// gnuHash calls take with the symbols that the table of DT_GNU_HASH has for name, until
-// it says that this is the one.
+// gnuHash calls take with each symbol that the hash table of DT_GNU_HASH lists for name, until
+// take returns true.
 func (im *image) gnuHash(table uint64, name string, take func(index uint32, name string) bool) {
 	var header struct{ Buckets, First, Bloom, Shift uint32 }
 	if im.read(table, &header) != nil || header.Buckets == 0 || header.Bloom == 0 {
@@ -266,7 +265,7 @@ func (im *image) gnuHash(table uint64, name string, take func(index uint32, name
 	}
 	filter := im.word(table + 16 + wordBytes*uint64(hash/64%header.Bloom))
 	if filter>>(hash%64)&1 == 0 || filter>>(hash>>(header.Shift%32)%64)&1 == 0 {
-		return // surely not there
+		return // the filter excludes it
 	}
 	buckets := table + 16 + wordBytes*uint64(header.Bloom)
 	chains := buckets + 4*uint64(header.Buckets)
@@ -280,7 +279,7 @@ func (im *image) gnuHash(table uint64, name string, take func(index uint32, name
 	}
 }
 
-// sysvHash does that by DT_HASH's.
+// sysvHash does the same with the hash table of DT_HASH.
 func (im *image) sysvHash(table uint64, name string, take func(index uint32, name string) bool) {
 	var header struct{ Buckets, Chains uint32 }
 	if im.read(table, &header) != nil || header.Buckets == 0 {
@@ -298,8 +297,8 @@ func (im *image) sysvHash(table uint64, name string, take func(index uint32, nam
 	}
 }
 
-// addStatic adds what the symbol table in the main program's file has, which is not
-// mapped. A static program has no other.
+// addStatic adds the symbols from the main program's file. They are not mapped, and a static
+// program has no others.
 func (im *image) addStatic() {
 	if im.program == nil {
 		return
@@ -318,7 +317,7 @@ func (im *image) addStatic() {
 }
 
 // Claimants returns the paths of the programs and libraries in this process that define
-// the symbol __rseq_abi, as those do that register areas themselves.
+// __rseq_abi, the symbol of libraries that register areas.
 func Claimants() (paths []string, err error) {
 	p := process{pid: os.Getpid()}
 	if err := p.open(); err != nil {
@@ -334,7 +333,7 @@ func Claimants() (paths []string, err error) {
 	return paths, nil
 }
 
-// defines returns the objects that define a symbol of the kind.
+// defines returns the objects that define a symbol with that name and kind.
 func (im *image) defines(name string, kind elf.SymType) (list []*object) {
 	for _, o := range im.objects {
 		if s, found := o.symbols[name]; found && elf.ST_TYPE(s.Info) == kind {
@@ -344,8 +343,8 @@ func (im *image) defines(name string, kind elf.SymType) (list []*object) {
 	return list
 }
 
-// registers says whether a C library is there that knows rseq, and whether it
-// registered its threads.
+// registers reports whether there is a C library that has the rseq symbols, and whether it
+// registers its threads.
 func (im *image) registers() (known, does bool) {
 	for _, o := range im.defines(rseqSize, elf.STT_OBJECT) {
 		known = true
@@ -354,11 +353,11 @@ func (im *image) registers() (known, does bool) {
 	return known, does
 }
 
-// owner says whose area is at address in the thread whose thread pointer is tp.
+// owner returns the owner of the area at address, in the thread with thread pointer tp.
 func (im *image) owner(address, tp uint64) (Owner, *object) {
 	for _, o := range im.defines(rseqOffset, elf.STT_OBJECT) {
 		size, found := o.symbols[rseqSize]
-		// With size zero the area is there, and not registered by the C library.
+		// If the size is zero the C library has an area, but did not register it.
 		if found && im.half(o.base+size.Value) != 0 && tp+im.word(o.base+o.symbols[rseqOffset].Value) == address {
 			return Libc, o
 		}
@@ -370,8 +369,8 @@ func (im *image) owner(address, tp uint64) (Owner, *object) {
 	if len(libraries) == 0 {
 		return Unknown, nil
 	}
-	// The symbol is at its value in the object's block of TLS, and the addresses of a
-	// thread's blocks are in its DTV, some words for each: glibc has two, musl one.
+	// The symbol's value is its offset in the object's TLS block. The DTV of a thread has the
+	// addresses of its blocks, in two words each in glibc and one in musl.
 	vector := im.word(tp + dtvOffset[runtime.GOARCH])
 	blocks := make([]uint64, 1024)
 	for len(blocks) > 1 && im.read(vector, blocks) != nil {
@@ -385,12 +384,12 @@ func (im *image) owner(address, tp uint64) (Owner, *object) {
 	return Unknown, nil
 }
 
-// dtvOffset is where a thread's DTV is named, from its thread pointer (glibc's
-// tcbhead_t; also musl's on amd64). On riscv64 that is in front of it.
+// dtvOffset is the distance from the thread pointer to the address of the DTV (glibc's
+// tcbhead_t, and musl's on amd64). On riscv64 it is negative.
 var dtvOffset = map[string]uint64{"amd64": 8, "arm64": 0, "riscv64": ^uint64(15)}
 
-// programTLS returns where the main program's thread-local variables are: beside the
-// thread pointer, since they are static TLS and come first.
+// programTLS returns the addresses of the main program's thread-local variables. Its block
+// is the first of static TLS, beside the thread pointer.
 func (im *image) programTLS(tp uint64) (from, to uint64) {
 	if im.program == nil || im.program.tls.Memsz == 0 {
 		return 0, 0
@@ -406,7 +405,7 @@ func (im *image) programTLS(tp uint64) (from, to uint64) {
 	return tp - (size+align-1)&^(align-1), tp
 }
 
-// whyNone says why the C library has not registered a thread's area: what is likely.
+// whyNone returns the likely reason why the C library did not register a thread's area.
 func (im *image) whyNone() string {
 	known, does := im.registers()
 	environment, _ := os.ReadFile(im.dir + "environ")
@@ -436,7 +435,7 @@ func (im *image) whyNone() string {
 	}
 }
 
-// libc is the C library that the process is linked with, nil if none was found.
+// libc returns the C library of the process, nil if none was found.
 func (im *image) libc() *object {
 	for _, o := range im.objects {
 		if _, found := o.symbols[startMain]; found {
@@ -455,5 +454,5 @@ func (im *image) whyNoLibrary() string {
 	return "no C library was found in it"
 }
 
-// quote is text from another process, fit for a terminal.
+// quote makes text from another process safe to print on a terminal.
 func quote(text string) string { return strconv.QuoteToASCII(text) }

@@ -1,6 +1,6 @@
-// Package inspect asks the kernel which rseq registration each thread of
-// another process holds, by PTRACE_GET_RSEQ_CONFIGURATION (Linux 5.13,
-// 90f093fa8ea4), and finds out from the process's memory whose area that is.
+// Package inspect asks the kernel for the rseq registration of each thread of another
+// process, by PTRACE_GET_RSEQ_CONFIGURATION (Linux 5.13, 90f093fa8ea4), and reads from the
+// process's memory whose area that is.
 package inspect
 
 import (
@@ -15,47 +15,47 @@ import (
 type Owner string
 
 const (
-	None    Owner = "none"    // nobody
-	Libc    Owner = "libc"    // the process's C library: the area is where it says
-	Object  Owner = "object"  // a program or library, in whose thread-local variables it is
-	Unknown Owner = "unknown" // anybody else, or the thread could not be asked
+	None    Owner = "none"    // the thread has no area
+	Libc    Owner = "libc"    // the C library: the area is where its __rseq_offset says
+	Object  Owner = "object"  // a program or library: the area is one of its thread-local variables
+	Unknown Owner = "unknown" // none of these, or the thread could not be asked
 )
 
-// Registration is what a thread has, as the kernel holds it.
+// Registration is the registration of a thread, as the kernel knows it.
 type Registration struct {
 	Owner     Owner
-	Object    string // the path of it, in the process's mount namespace: any bytes
+	Object    string // the owner's path in the process's mount namespace: any bytes
 	Length    uint32
 	Signature uint32
 	Flags     uint32
-	Why       string // why there is none, or why it is not known; else empty
+	Why       string // why there is no registration, or why it is not known; else empty
 }
 
-// Thread is one thread's registration. Address is zero if it has none.
+// Thread is one thread's registration. Address is zero if there is none.
 type Thread struct {
 	Registration
 	TID     int
-	Name    string // as the thread set it: any bytes
+	Name    string // the name that the thread set: any bytes
 	Address uint64
 }
 
-// Report is what was found out about one process.
+// Report has the threads of one process.
 type Report struct {
 	PID     int
 	Name    string   // any bytes
 	Threads []Thread // in the order of their ids
-	// Missing says why there may be more threads than Threads has; empty if there
-	// were none when the last of them was looked at.
+	// Missing says why Threads may not have all threads. It is empty if there was no other
+	// thread when the last one was asked about.
 	Missing string
 }
 
-// Group is threads whose registrations are alike.
+// Group counts the threads that have equal registrations.
 type Group struct {
 	Registration
 	Threads int
 }
 
-// Groups returns the threads of r, alike ones together, the largest group first.
+// Groups returns the groups of the threads of r, the largest first.
 func (r *Report) Groups() (groups []Group) {
 	for _, t := range r.Threads {
 		groups = add(groups, t.Registration)
@@ -81,7 +81,7 @@ func (r *Report) Registered() bool {
 	return slices.ContainsFunc(r.Threads, func(t Thread) bool { return t.Address != 0 })
 }
 
-// ShortOwner is the owner in one word: an object's by the name of its file.
+// ShortOwner is the owner in one word: for an object, the name of its file.
 func (r Registration) ShortOwner() string {
 	if r.Owner == Object {
 		return path.Base(r.Object)
@@ -89,12 +89,12 @@ func (r Registration) ShortOwner() string {
 	return string(r.Owner)
 }
 
-// hex is a number that is encoded as "0x53053053".
+// hex is a number that is encoded as a string, "0x53053053".
 type hex uint64
 
 func (h hex) MarshalText() ([]byte, error) { return fmt.Appendf(nil, "%#x", uint64(h)), nil }
 
-// registrationJSON has null for what is not known.
+// registrationJSON encodes what is not known as null.
 type registrationJSON struct {
 	Owner     Owner   `json:"owner"`
 	Object    *string `json:"object"`
@@ -106,7 +106,7 @@ type registrationJSON struct {
 
 func (r Registration) json() registrationJSON {
 	j := registrationJSON{Owner: r.Owner}
-	if r.Length != 0 { // else nothing is registered
+	if r.Length != 0 { // there is a registration
 		signature := hex(r.Signature)
 		j.Length, j.Signature, j.Flags = &r.Length, &signature, &r.Flags
 	}
@@ -119,7 +119,7 @@ func (r Registration) json() registrationJSON {
 	return j
 }
 
-// MarshalJSON has null for what is not known, and hexadecimal strings for addresses.
+// MarshalJSON encodes what is not known as null, and addresses as hexadecimal strings.
 func (t Thread) MarshalJSON() ([]byte, error) {
 	var address *hex
 	if t.Address != 0 {
@@ -155,9 +155,9 @@ func (r Report) MarshalJSON() ([]byte, error) {
 	return json.Marshal(j)
 }
 
-// Why a process cannot be looked at, for errors.Is.
+// The reasons why a process cannot be inspected, for errors.Is.
 var (
 	ErrGone   = errors.New("it has ended")
-	ErrKernel = errors.New("it is the kernel's")    // a kernel thread, which has no areas
-	ErrTooOld = errors.New("the kernel is too old") // for every process
+	ErrKernel = errors.New("it is the kernel's")    // a kernel thread has no area
+	ErrTooOld = errors.New("the kernel is too old") // then no process can be inspected
 )

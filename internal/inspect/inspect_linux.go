@@ -20,12 +20,12 @@ import (
 )
 
 const (
-	// A thread that does not stop at once, as one in an uninterruptible system call,
-	// is put aside. What is aside when all were looked at gets patience, together.
+	// A thread that does not stop within atOnce, as in an uninterruptible system call, is
+	// put aside. After the last thread, those that are aside have patience to stop, together.
 	atOnce   = 50 * time.Millisecond
 	patience = 5 * time.Second
-	// passes bounds how often the threads are listed, since a process may make
-	// threads faster than they can be looked at.
+	// passes bounds how often the threads are listed: a process may make threads faster
+	// than they can be asked about.
 	passes = 5
 )
 
@@ -38,12 +38,12 @@ type configuration struct {
 	_         uint32
 }
 
-// Process returns the registration of every thread of process pid. It seizes and
-// interrupts one thread after the other and lets each go before it takes the next;
-// none receives a signal, but a system call that signals do not restart may return
-// EINTR. A thread that does not stop is left out. When ctx ends, the thread that is
-// held is let go and the error is ctx's. Progress, if it is not nil, is told how many
-// threads were looked at, of how many that are known.
+// Process returns the registration of every thread of process pid. It seizes and interrupts
+// one thread at a time and detaches from it before it seizes the next. No thread receives a
+// signal, but a system call that is not restarted after signals may return EINTR. A thread
+// that does not stop is left out. When ctx ends Process detaches and returns ctx's error.
+// It calls progress, unless that is nil, with the number of threads that were asked about
+// and the number that are known.
 func Process(ctx context.Context, pid int, progress func(done, all int)) (r *Report, err error) {
 	onThread(func() {
 		p := process{ctx: ctx, pid: pid}
@@ -55,8 +55,7 @@ func Process(ctx context.Context, pid int, progress func(done, all int)) (r *Rep
 	return r, err
 }
 
-// Processes returns the ids of all processes that there are, this one and the kernel's
-// among them.
+// Processes returns the ids of all processes, including this one and kernel threads.
 func Processes() ([]int, error) {
 	if err := sameNamespace(); err != nil {
 		return nil, err
@@ -64,15 +63,15 @@ func Processes() ([]int, error) {
 	return numbers("/proc")
 }
 
-// Named returns the ids of the processes that have that name, or whose program's file
-// has; not this one's.
+// Named returns the ids of the processes, except this one, whose name or program's file name
+// is name.
 func Named(name string) (pids []int, err error) {
 	all, err := Processes()
 	for _, pid := range all {
 		comm, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
 		program, _ := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
 		program = path.Base(strings.TrimSuffix(program, deletedMark))
-		// The kernel keeps 15 bytes of a name.
+		// The kernel keeps the first 15 bytes of a process's name.
 		if pid != os.Getpid() && (strings.TrimSuffix(string(comm), "\n") == name[:min(len(name), 15)] || program == name) {
 			pids = append(pids, pid)
 		}
@@ -80,17 +79,17 @@ func Named(name string) (pids []int, err error) {
 	return pids, err
 }
 
-// onThread calls f on a thread of its own, since ptrace requests must come from the
-// thread that attached. The thread then ends, and the kernel lets go what it had
-// attached to and could not detach from. The main thread would not end with its
-// goroutine, but wait for the process to end, and so is not used.
+// onThread calls f on a thread of its own, since ptrace requests must come from the thread
+// that attached. The thread ends after f, and then the kernel detaches it from every thread
+// that f could not detach from. The main thread is not used: it does not end before the
+// process.
 func onThread(f func()) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		runtime.LockOSThread()
 		if unix.Gettid() == unix.Getpid() {
-			onThread(f) // another one, since this goroutine keeps the main thread
+			onThread(f) // on another thread, since this goroutine holds the main one
 			runtime.UnlockOSThread()
 			return
 		}
@@ -99,19 +98,19 @@ func onThread(f func()) {
 	<-done
 }
 
-// process is one that is being looked at.
+// process is a process that is being inspected.
 type process struct {
 	ctx   context.Context
 	pid   int
-	dir   *os.File // its folder of /proc, which never becomes another process's
+	dir   *os.File // its folder in /proc, which stays its own if the id is used again
 	fd    uintptr  // dir's
-	image *image   // nil: not read yet
-	anew  bool     // it was read a second time
-	aside []int    // threads that were seized and interrupted, and have not stopped
+	image *image   // nil until it is read
+	again bool     // the image was read a second time
+	aside []int    // threads that were seized and interrupted, but have not stopped
 }
 
-// path returns the path of a file of the process's folder. When the process has ended,
-// no other's is opened by it.
+// path returns the path of a file in the process's folder. After the process has ended that
+// path opens nothing.
 func (p *process) path(name string) string {
 	return fmt.Sprintf("/proc/self/fd/%d/%s", p.fd, name)
 }
@@ -136,18 +135,18 @@ func (p *process) close() {
 	p.dir.Close()
 }
 
-// forget has the image read anew.
+// forget drops the image.
 func (p *process) forget() {
 	if p.image != nil {
 		p.image.close()
 	}
-	p.image, p.anew = nil, false
+	p.image, p.again = nil, false
 }
 
-// readAgain reads the image once more, of a thread that is held; an error if that is not
-// possible or was done before.
+// readAgain reads the image a second time, by a thread that is held. It returns an error if
+// that fails, or if it was done before.
 func (p *process) readAgain(tid int) error {
-	if p.anew {
+	if p.again {
 		return errors.New("it was read a moment ago")
 	}
 	im, err := readImage(p.path(fmt.Sprintf("task/%d/", tid)))
@@ -155,19 +154,19 @@ func (p *process) readAgain(tid int) error {
 		p.forget()
 		p.image = im
 	}
-	p.anew = true
+	p.again = true
 	return err
 }
 
-// comm returns the name of the process or of one of its threads. (It is read for each
-// thread; os.ReadFile would make eight system calls more.)
+// comm returns the name of the process or of one of its threads. (It is read for each thread,
+// and os.ReadFile would make eight more system calls.)
 func (p *process) comm(dir string) (string, error) {
 	file, err := unix.Open(p.path(dir+"comm"), unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return "", err
 	}
 	defer unix.Close(file)
-	name := make([]byte, 64) // the kernel keeps 16 bytes, 64 of a kernel thread
+	name := make([]byte, 64) // the kernel keeps 16 bytes, for a kernel thread 64
 	n, err := unix.Read(file, name)
 	if err != nil {
 		return "", err
@@ -176,8 +175,8 @@ func (p *process) comm(dir string) (string, error) {
 }
 
 func (p *process) look(progress func(done, all int)) (*Report, error) {
-	// Before any thread is stopped, since it takes a while. If it may not be read, no
-	// thread may be seized.
+	// The image is read before any thread is stopped, since that takes a while. If it may
+	// not be read no thread may be seized.
 	p.image, _ = readImage(p.path(""))
 	name, _ := p.comm("")
 	r := &Report{PID: p.pid, Name: name, Threads: []Thread{}}
@@ -197,10 +196,10 @@ func (p *process) look(progress func(done, all int)) (*Report, error) {
 		}
 		tids = slices.DeleteFunc(tids, func(tid int) bool { return seen[tid] })
 		if len(tids) == 0 && all {
-			break // no thread came while the last ones were looked at
+			break // no thread was made while the last ones were asked about
 		}
 		if pass == passes {
-			r.Missing = "its threads come and go as fast as they can be looked at"
+			r.Missing = "its threads come and go faster than they can be asked about"
 			break
 		}
 		for n, tid := range tids {
@@ -239,13 +238,13 @@ func (p *process) look(progress func(done, all int)) (*Report, error) {
 	case stuck != "":
 		return nil, fmt.Errorf("process %d: %s", p.pid, stuck)
 	default:
-		return nil, because(ErrGone, "process %d ended while it was looked at", p.pid)
+		return nil, because(ErrGone, "process %d ended while it was inspected", p.pid)
 	}
 	slices.SortFunc(r.Threads, func(a, b Thread) int { return a.TID - b.TID })
 	return r, nil
 }
 
-// plural is "1 thread", "2 threads".
+// plural returns "1 thread" or "2 threads".
 func plural(n int, thing string) string {
 	if n == 1 {
 		return "1 " + thing
@@ -253,16 +252,16 @@ func plural(n int, thing string) string {
 	return fmt.Sprintf("%d %ss", n, thing)
 }
 
-// list returns the ids of the process's threads, and says whether these are all: where
-// one ends that was just listed, /proc leaves others out.
+// list returns the ids of the process's threads, and whether the list is complete: if a thread
+// ends that was just listed, /proc leaves out others.
 func (p *process) list() (tids []int, all bool, err error) {
 	tids, err = numbers(p.path("task"))
-	var now unix.Stat_t // it has a link for each thread, and two
+	var now unix.Stat_t // the folder has two links, and one for each thread
 	if err == nil {
 		err = unix.Stat(p.path("task"), &now)
 	}
 	if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ESRCH) {
-		return nil, true, nil // it ended
+		return nil, true, nil // the process has ended
 	}
 	if err != nil {
 		return nil, false, fmt.Errorf("cannot list the threads of process %d: %w", p.pid, err)
@@ -270,7 +269,7 @@ func (p *process) list() (tids []int, all bool, err error) {
 	return tids, len(tids)+2 == int(now.Nlink), nil
 }
 
-// numbers returns the entries of a folder that are numbers.
+// numbers returns the entries of a folder whose names are numbers.
 func numbers(dir string) (list []int, err error) {
 	entries, err := os.ReadDir(dir)
 	for _, e := range entries {
@@ -283,7 +282,7 @@ func numbers(dir string) (list []int, err error) {
 }
 
 var (
-	errEnded = errors.New("the thread ended between listing and looking")
+	errEnded = errors.New("the thread ended after it was listed")
 	errAside = errors.New("the thread has not stopped yet")
 )
 
@@ -300,8 +299,8 @@ func (p *process) thread(tid int) (Thread, error) {
 	return p.ask(tid, atOnce)
 }
 
-// ask waits until the thread stands still, asks about it and lets it go. One that does
-// not stop within limit it puts aside.
+// ask waits until the thread has stopped, asks about it and detaches from it. A thread that
+// does not stop within limit is put aside.
 func (p *process) ask(tid int, limit time.Duration) (Thread, error) {
 	var pending unix.Signal
 	began := time.Now()
@@ -328,10 +327,10 @@ func (p *process) ask(tid int, limit time.Duration) (Thread, error) {
 	return p.held(tid)
 }
 
-// held asks about a thread that stands still.
+// held asks about a thread that has stopped.
 func (p *process) held(tid int) (Thread, error) {
-	// Held, the thread keeps its id. It may be another process's that had the id by
-	// the time that it was seized.
+	// While it is held the thread keeps its id. But when it was seized the id may already
+	// have been another process's.
 	name, err := p.comm(fmt.Sprintf("task/%d/", tid))
 	if err != nil {
 		return Thread{}, errEnded
@@ -353,7 +352,7 @@ func (p *process) held(tid int) (Thread, error) {
 	}
 	t := Thread{TID: tid, Name: name}
 	tp, tpErr := threadPointer(tid)
-	// Of a process whose first thread has ended, that thread's folder has nothing.
+	// If the first thread of a process has ended, the process's folder shows no mappings.
 	if p.image == nil || len(p.image.objects) == 0 {
 		err = p.readAgain(tid)
 	}
@@ -371,7 +370,7 @@ func (p *process) held(tid int) (Thread, error) {
 	default:
 		var o *object
 		t.Owner, o = p.image.owner(c.address, tp)
-		if t.Owner == Unknown && p.readAgain(tid) == nil { // it may have loaded a library since
+		if t.Owner == Unknown && p.readAgain(tid) == nil { // the process may have loaded a library since
 			t.Owner, o = p.image.owner(c.address, tp)
 		}
 		if t.Owner == Object {
@@ -382,9 +381,9 @@ func (p *process) held(tid int) (Thread, error) {
 	return t, nil
 }
 
-// threadPointer returns what a thread's thread-local storage is relative to.
+// threadPointer returns the address that a thread's thread-local storage is relative to.
 func threadPointer(tid int) (uint64, error) {
-	// FS base and tp in struct user_regs_struct, TPIDR_EL0 alone in its set.
+	// FS base and tp are in struct user_regs_struct, TPIDR_EL0 in a register set of its own.
 	set, words, at := uintptr(unix.NT_PRSTATUS), 27, 21
 	switch runtime.GOARCH {
 	case "arm64":
@@ -392,7 +391,7 @@ func threadPointer(tid int) (uint64, error) {
 	case "riscv64":
 		words, at = 32, 4
 	}
-	registers := make([]uint64, words, 32) // arm64 with SME has one more
+	registers := make([]uint64, words, 32) // arm64 with SME writes one more
 	vector := unix.Iovec{Base: (*byte)(unsafe.Pointer(&registers[0]))}
 	vector.SetLen(8 * words)
 	_, _, e := unix.RawSyscall6(unix.SYS_PTRACE, unix.PTRACE_GETREGSET, uintptr(tid), set, uintptr(unsafe.Pointer(&vector)), 0, 0)
@@ -401,13 +400,13 @@ func threadPointer(tid int) (uint64, error) {
 		return 0, fmt.Errorf("its registers may not be read: %w", e)
 	}
 	if uint64(vector.Len) != uint64(8*words) {
-		return 0, errors.New("it is no program of 64 bits")
+		return 0, errors.New("it is no 64-bit program")
 	}
 	return registers[at], nil
 }
 
-// wait looks whether an interrupted thread stands still by now. If it stopped because a
-// signal is about to be delivered, that signal is returned, for detach to hand on.
+// wait reports whether an interrupted thread has stopped by now. If it stopped because a
+// signal is about to be delivered, wait returns that signal, which detach must pass on.
 func wait(tid int) (pending unix.Signal, stopped bool, err error) {
 	var status unix.WaitStatus
 	got, err := unix.Wait4(tid, &status, unix.WALL|unix.WNOHANG, nil)
@@ -421,13 +420,13 @@ func wait(tid int) (pending unix.Signal, stopped bool, err error) {
 	case !status.Stopped():
 		return 0, false, errEnded
 	case status>>16 == unix.PTRACE_EVENT_STOP:
-		return 0, true, nil // interrupted, or in a group stop that detaching leaves as it is
+		return 0, true, nil // interrupted, or in a group stop, which detaching does not end
 	}
 	return status.StopSignal(), true, nil
 }
 
-// release lets go what is aside and has stopped by now; what still has not the kernel
-// lets go when this thread ends.
+// release detaches from the threads that are aside and have stopped by now. The kernel
+// detaches from the others when this thread ends.
 func (p *process) release() {
 	for _, tid := range p.aside {
 		if pending, stopped, _ := wait(tid); stopped {
@@ -436,7 +435,7 @@ func (p *process) release() {
 	}
 }
 
-// detach lets a stopped thread run on, with the signal that it was to receive.
+// detach lets a stopped thread run, and delivers the signal that it was about to receive.
 func detach(tid int, pending unix.Signal) {
 	unix.RawSyscall6(unix.SYS_PTRACE, unix.PTRACE_DETACH, uintptr(tid), 0, uintptr(pending), 0, 0)
 }

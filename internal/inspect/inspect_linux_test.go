@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestReusedID: a thread whose id came from one process's list and is another's by the
-// time that it is seized is not taken for the first one's.
+// TestReusedID: the id of a thread of one process may become another process's before it is
+// seized. Then the report does not have it.
 func TestReusedID(t *testing.T) {
 	var pids []int
 	for range 2 {
@@ -38,11 +38,11 @@ func TestReusedID(t *testing.T) {
 	})
 }
 
-// onMain counts how often a goroutine that the main goroutine started began on the main
-// thread: a plain one, and one of onThread.
+// onMain counts how many goroutines that the main goroutine started began on the main thread:
+// plain ones, and those of onThread.
 var onMain struct{ plain, ours int }
 
-func init() { runtime.LockOSThread() } // the main goroutine to the main thread
+func init() { runtime.LockOSThread() } // locks the main goroutine to the main thread
 
 func TestMain(m *testing.M) {
 	runtime.UnlockOSThread()
@@ -64,7 +64,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// TestOnThread: what is seized by the main thread would stay so, since it never ends.
+// TestOnThread: onThread does not use the main thread, which never ends, so that what it has
+// seized would stay seized.
 func TestOnThread(t *testing.T) {
 	t.Logf("on the main thread: %d goroutines of 100", onMain.plain)
 	if onMain.ours > 0 {
@@ -72,7 +73,7 @@ func TestOnThread(t *testing.T) {
 	}
 }
 
-// TestWhyNone: what a C library is that does not register.
+// TestWhyNone: the reason names the C library that does not register.
 func TestWhyNone(t *testing.T) {
 	cmd := exec.Command("sleep", "100")
 	cmd.Env = []string{"A=b"}
@@ -110,7 +111,7 @@ func TestWhyNone(t *testing.T) {
 	}
 }
 
-// TestParseMapping: of devices nothing is read.
+// TestParseMapping: only files that may be programs are usable, and no devices.
 func TestParseMapping(t *testing.T) {
 	for line, want := range map[string]bool{
 		"7f0000001000-7f0000002000 r--p 00000000 fe:01 1234                       /usr/lib/libc.so.6\n": true,

@@ -11,9 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Why a process cannot be looked at.
+// The errors that say why a process cannot be inspected.
 
-// reason is an error with a text of its own that is one of those above.
+// reason is an error with its own text that errors.Is finds to be one of ErrGone and the like.
 type reason struct {
 	error
 	is error
@@ -25,8 +25,8 @@ func because(is error, format string, args ...any) error {
 	return reason{fmt.Errorf(format, args...), is}
 }
 
-// sameNamespace checks that /proc has the ids that this process's system calls take: a
-// container may have that of another namespace, in which the same numbers are other
+// sameNamespace checks that the ids in /proc are those that this process's system calls take.
+// A container may have the /proc of another namespace, where the same numbers are other
 // processes.
 func sameNamespace() error {
 	data, err := os.ReadFile("/proc/self/status")
@@ -34,9 +34,9 @@ func sameNamespace() error {
 		return fmt.Errorf("/proc is not mounted, or not for this process's namespace of process ids, "+
 			"and the threads are listed there: %w", err)
 	}
-	// The ids of this process, in the namespace that /proc is of and in those below.
+	// The ids of this process in the namespace of /proc and in the namespaces below that.
 	ids, told := field(data, "NSpid")
-	if !told { // before Linux 4.1
+	if !told { // a kernel before Linux 4.1
 		ids, _ = field(data, "Pid")
 	}
 	if ids != strconv.Itoa(os.Getpid()) {
@@ -46,8 +46,8 @@ func sameNamespace() error {
 	return nil
 }
 
-// seizeError says why a thread cannot be seized. The kernel answers EPERM to
-// many things, so it looks which one it was.
+// seizeError says why a thread cannot be seized. The kernel answers EPERM for many reasons;
+// seizeError looks for the one that holds.
 func (p *process) seizeError(tid int, err error) error {
 	status, _ := os.ReadFile(p.path(fmt.Sprintf("task/%d/status", tid)))
 	state, _ := field(status, "State")
@@ -83,7 +83,7 @@ func (p *process) seizeError(tid int, err error) error {
 		"run as root on the host", p.pid, err)
 }
 
-// isKernelThread looks at PF_KTHREAD in the flags, the ninth field of stat.
+// isKernelThread reads PF_KTHREAD in the flags, the ninth field of stat.
 func (p *process) isKernelThread() bool {
 	const pfKthread = 0x00200000
 	stat, err := os.ReadFile(p.path("stat"))

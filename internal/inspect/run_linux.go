@@ -12,24 +12,24 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Ended is what the threads of a command had registered when they ended.
+// Ended has the registrations that the threads of a command had when they ended.
 type Ended struct {
 	PID     int
 	Name    string // any bytes
 	Groups  []Group
 	Status  unix.WaitStatus
-	Missing string // why nothing or not all is known; else empty
+	Missing string // why threads may be missing; else empty
 }
 
-// Run runs a program and returns what each of its threads had registered when it
-// ended. It traces that process, not those that the process starts. A program that
-// takes the place of this one (execve) is looked at in its stead.
+// Run runs a program and returns the registration that each of its threads had when the
+// thread ended. It traces that process, and not those that the process starts. If the
+// process executes another program (execve), Run returns the registrations of that one.
 func Run(path string, args []string) (e *Ended, err error) {
 	onThread(func() {
 		r := run{}
 		defer r.catch()()
 		var p *os.Process
-		// Ptrace has the child stop when it has become the program.
+		// With Ptrace the child stops once it executes the program.
 		p, err = os.StartProcess(path, args, &os.ProcAttr{Files: []*os.File{os.Stdin, os.Stdout, os.Stderr},
 			Sys: &unix.SysProcAttr{Ptrace: true}})
 		if err != nil {
@@ -46,10 +46,11 @@ func Run(path string, args []string) (e *Ended, err error) {
 	return e, err
 }
 
-// PassOn has this process survive what a terminal sends to it and to its child alike,
-// and pass on what is sent to it alone, until undo is called.
+// PassOn catches signals until undo is called. SIGINT and SIGQUIT, which a terminal sends to
+// the child as well, do nothing to this process. SIGTERM and SIGHUP are passed on to the
+// child.
 func PassOn(child func() int) (undo func()) {
-	// Caught and not ignored, which the child would inherit.
+	// The signals are caught, not ignored: the child would inherit that.
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGHUP)
 	go func() {
@@ -62,7 +63,7 @@ func PassOn(child func() int) (undo func()) {
 	return func() { signal.Stop(signals); close(signals) }
 }
 
-// catch is PassOn, also for what stops a terminal's job.
+// catch does what PassOn does, also for the signals that stop a job.
 func (r *run) catch() (undo func()) {
 	r.stops = make(chan os.Signal, 1)
 	signal.Notify(r.stops, unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU)
@@ -73,8 +74,8 @@ func (r *run) catch() (undo func()) {
 // run is a command that is being traced.
 type run struct {
 	process
-	child atomic.Int64   // its id, once it is there
-	stops chan os.Signal // that this process was to stop for
+	child atomic.Int64   // its id, zero before it is started
+	stops chan os.Signal // signals that asked this process to stop
 	ended Ended
 }
 
@@ -88,7 +89,7 @@ func (r *run) run() (*Ended, error) {
 	if err := waitFor(r.pid, 0, &status); err != nil {
 		return nil, err
 	}
-	if !status.Stopped() { // killed meanwhile
+	if !status.Stopped() { // it was killed meanwhile
 		r.ended.PID, r.ended.Status, r.ended.Missing = r.pid, status, "it was killed before it ran"
 		return &r.ended, nil
 	}
@@ -96,8 +97,8 @@ func (r *run) run() (*Ended, error) {
 		return nil, err
 	}
 	defer r.close()
-	// A process that asked to be traced cannot be stopped by its terminal as others
-	// can; one that was seized can. So it is let go, stopped, and seized.
+	// A terminal cannot stop a process that asked to be traced, but it can stop one that was
+	// seized. So Run detaches from the process while it is stopped, and seizes it.
 	if e := request(unix.PTRACE_DETACH, r.pid, uintptr(unix.SIGSTOP)); e != 0 {
 		return nil, e
 	}
@@ -135,7 +136,7 @@ func waitFor(pid, options int, status *unix.WaitStatus) error {
 	}
 }
 
-// stopped does what a thread stopped for, and lets it run on.
+// stopped handles the stop of a thread, and lets it run on.
 func (r *run) stopped(tid int, status unix.WaitStatus) {
 	signal := status.StopSignal()
 	switch int(status >> 16) {
@@ -144,25 +145,25 @@ func (r *run) stopped(tid int, status unix.WaitStatus) {
 		request(unix.PTRACE_CONT, tid, 0)
 	case unix.PTRACE_EVENT_CLONE:
 		request(unix.PTRACE_CONT, tid, 0)
-	case unix.PTRACE_EVENT_EXEC: // all other threads are gone, and what they registered
+	case unix.PTRACE_EVENT_EXEC: // all other threads and the registrations are gone
 		r.ended.Groups, r.ended.Missing = nil, ""
 		r.forget()
 		request(unix.PTRACE_CONT, tid, 0)
 	case unix.PTRACE_EVENT_STOP:
 		switch {
-		case signal == unix.SIGTRAP: // a new one
+		case signal == unix.SIGTRAP: // a new thread
 			if _, err := r.comm(fmt.Sprintf("task/%d/", tid)); err != nil {
-				detach(tid, 0) // that is a process of its own
+				detach(tid, 0) // it is a new process, and no thread
 				return
 			}
 			request(unix.PTRACE_CONT, tid, 0)
 		case tid == r.pid && signal != unix.SIGSTOP:
 			request(unix.PTRACE_LISTEN, tid, 0)
 			select {
-			case <-r.stops: // its terminal stops this process too: both go on together
+			case <-r.stops: // the terminal stops this process too: both go on together
 				unix.Kill(unix.Getpid(), unix.SIGSTOP)
 				unix.Kill(r.pid, unix.SIGCONT)
-			case <-time.After(100 * time.Millisecond): // somebody stops it alone
+			case <-time.After(100 * time.Millisecond): // the signal is for the child alone
 			}
 		default:
 			request(unix.PTRACE_LISTEN, tid, 0)
@@ -188,14 +189,14 @@ func (r *run) last(tid int) {
 	r.ended.Groups = add(r.ended.Groups, t.Registration)
 }
 
-// AtStart looks at a process that has just begun until it has registered something, or
-// for a second, and returns the last that it saw.
+// AtStart inspects a process that has just been started until a thread has a registration,
+// for a second at most, and returns the last report.
 func AtStart(pid int) (r *Report, err error) {
 	began := time.Now()
 	for pause := time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {
 		now, err := Process(context.Background(), pid, nil)
 		if err != nil && r != nil {
-			return r, nil // it has ended since
+			return r, nil // the process has ended since
 		}
 		if err != nil || now.Registered() || time.Since(began) > time.Second {
 			return now, err

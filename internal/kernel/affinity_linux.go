@@ -12,11 +12,11 @@ import (
 // maxCPUs is more CPUs than any kernel can be built for: 8,192 (NR_CPUS, Linux 6.18).
 const maxCPUs = 1 << 16
 
-// maskCPUs is how many CPUs a mask must have room for: the kernel answers EINVAL to
-// a shorter one.
+// maskCPUs is the number of CPUs that a mask must have room for: the kernel answers EINVAL
+// to a shorter mask.
 var maskCPUs atomic.Int64
 
-// Affinity returns the CPUs that a thread may run on, the calling thread if tid is 0.
+// Affinity returns the CPUs that a thread may run on. Thread 0 is the calling thread.
 func Affinity(tid int) (unix.CPUSetDynamic, error) {
 	for cpus := max(int(maskCPUs.Load()), 1024); ; cpus *= 2 {
 		set := unix.NewCPUSet(cpus)
@@ -30,7 +30,7 @@ func Affinity(tid int) (unix.CPUSetDynamic, error) {
 	}
 }
 
-// Bind lets a thread run on some CPUs only, the calling thread if tid is 0.
+// Bind restricts a thread to some CPUs. Thread 0 is the calling thread.
 func Bind(tid int, cpus ...int) error {
 	set := unix.NewCPUSet(maxCPUs)
 	for _, cpu := range cpus {
@@ -58,9 +58,9 @@ func AllowedCPUs() ([]int, error) {
 	return CPUs(set), err
 }
 
-// OnThread runs f on a thread that nothing else of Go's uses meanwhile, and returns
-// f's error. f may bind the thread: afterwards its affinity is what it was. The thread
-// ends then, unless it is the main one, which cannot: Go would park it for ever.
+// OnThread runs f on a thread that no other goroutine uses meanwhile, and returns f's error.
+// f may bind the thread: OnThread restores its affinity. Then the thread ends, unless it is
+// the main thread, which Go would park for ever; that one goes back to the scheduler.
 func OnThread(f func() error) (err error) {
 	done := make(chan struct{})
 	go func() {
@@ -82,8 +82,9 @@ func OnThread(f func() error) (err error) {
 	return err
 }
 
-// restore lets the calling thread run where it could before it was bound. A thread
-// that nobody confined gets all CPUs and not those of today: it is to follow its cpuset.
+// restore gives the calling thread the affinity that it had before it was bound. If that
+// was no restriction, the thread gets every possible CPU, so that it follows its cpuset
+// when that grows.
 func restore(before unix.CPUSetDynamic) error {
 	all := unix.NewCPUSet(maxCPUs)
 	all.Fill()
@@ -95,7 +96,7 @@ func restore(before unix.CPUSetDynamic) error {
 	}
 	err := unix.SchedSetaffinityDynamic(0, before)
 	if errors.Is(err, unix.EINVAL) {
-		return nil // none of those CPUs is left
+		return nil // all of those CPUs have gone offline or left the cpuset
 	}
 	return err
 }

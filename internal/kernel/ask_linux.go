@@ -11,10 +11,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// question is whether a seccomp filter kills for some system calls. A child process
-// makes them first. That is done here and not in C, because fences work without cgo.
+// question asks whether a seccomp filter kills the process for some system calls, by making
+// them in a child process first. It is in Go and not in C because fences work without cgo.
 type question struct {
-	calls []Call // harmless in the child
+	calls []Call // without an effect that outlives the child
 
 	mu       sync.Mutex
 	answered bool
@@ -23,20 +23,20 @@ type question struct {
 	wait     time.Duration
 }
 
-// Survives returns nil if no seccomp filter of the calling thread kills for calls, which
-// are harmless in a child process. It asks each time, since the thread may have got
-// another filter.
+// Survives returns nil if no seccomp filter of the calling thread kills the process for
+// these calls. It makes them in a child process, each time anew, since the thread may have
+// got another filter.
 func Survives(calls ...Call) error { return (&question{calls: calls}).ask() }
 
-// What became of a question.
+// The errors of a question.
 var (
 	ErrKills   = errors.New("a seccomp filter kills for it: it killed a child process that asked first")
 	errNoChild = errors.New("a seccomp filter may kill for it, and no child process could be made to ask first")
 )
 
-// ask returns nil if the calling thread may make the calls. An answer stays, since a
-// filter does; that no child could be made does not, but while it is fresh no other is
-// tried.
+// ask returns nil if the calling thread may make the calls. An answer is kept for ever, since
+// a filter cannot be removed. If no child process could be made, that is tried again after
+// a while, and the error is returned until then.
 func (q *question) ask() error {
 	if !filtered() {
 		return nil
@@ -60,8 +60,8 @@ func (q *question) ask() error {
 	return q.answer
 }
 
-// filtered reports whether the calling thread may have a seccomp filter: it does not
-// where the kernel says so.
+// filtered reports whether the calling thread may have a seccomp filter. It has none if the
+// kernel says so.
 var filtered = func() bool {
 	mode, _, e := unix.RawSyscall6(unix.SYS_PRCTL, unix.PR_GET_SECCOMP, 0, 0, 0, 0, 0)
 	return e != 0 || mode != 0
@@ -70,13 +70,13 @@ var filtered = func() bool {
 // Call is a system call's number and its first arguments.
 type Call struct{ Number, A, B, C, D uintptr }
 
-// inChild has a child process make calls, and returns how it ended. It is a variable
-// for tests.
+// inChild makes calls in a child process and returns how that ended. It is a variable for
+// the tests.
 var inChild = func(calls []Call) (status unix.WaitStatus, err error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	// No handler of this process runs in the child, and a signal that a filter sends
-	// kills at once.
+	// All signals are blocked: no handler of this process runs in the child, and a signal
+	// that a filter sends kills the child at once.
 	var all, before unix.Sigset_t
 	for i := range all.Val {
 		all.Val[i]--
@@ -90,7 +90,7 @@ var inChild = func(calls []Call) (status unix.WaitStatus, err error) {
 		return 0, e
 	}
 	for {
-		// Without __WALL a child that sends no signal when it ends is not waited for.
+		// Without __WALL wait4 ignores a child that sends no signal when it ends.
 		switch _, err := unix.Wait4(int(pid), &status, unix.WALL, nil); err {
 		case unix.EINTR:
 		default:
@@ -99,9 +99,9 @@ var inChild = func(calls []Call) (status unix.WaitStatus, err error) {
 	}
 }
 
-// forkAndCall returns in the parent only. The child has a copy of everything and one
-// thread, which must not enter the Go runtime: it makes raw system calls and ends. (As
-// in package syscall, forkAndExecInChild.)
+// forkAndCall forks, makes the calls in the child, and returns in the parent only. The child
+// has one thread, which must not enter the Go runtime: it makes raw system calls and ends.
+// (forkAndExecInChild of package syscall does the same.)
 //
 //go:noinline
 //go:norace

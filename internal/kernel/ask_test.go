@@ -14,8 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestQuestion: an answer stays; that none could be had does not, but is not asked for
-// again at once.
+// TestQuestion: an answer is kept. If there is none, because no child process could be made,
+// the question is repeated, but not at once.
 func TestQuestion(t *testing.T) {
 	was, wasFiltered := inChild, filtered
 	defer func() { inChild, filtered = was, wasFiltered }()
@@ -43,7 +43,7 @@ func TestQuestion(t *testing.T) {
 	if q.wait <= wait || q.next.Before(time.Now()) {
 		t.Errorf("asks again after %v, then after %v, at %v", wait, q.wait, q.next)
 	}
-	may = false // another thread
+	may = false // a thread without a filter asks
 	want(2, nil)
 	may = true
 	q.next = time.Now()
@@ -57,7 +57,7 @@ func TestQuestion(t *testing.T) {
 	want(4, ErrKills)
 }
 
-// TestListThreads: no thread is left out, whatever others end meanwhile.
+// TestListThreads: no thread is left out of the list while others end.
 func TestListThreads(t *testing.T) {
 	var wg sync.WaitGroup
 	id := make(chan string)

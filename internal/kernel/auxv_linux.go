@@ -6,9 +6,9 @@ import (
 	"github.com/rseq-go/rseq/internal/abi"
 )
 
-// RseqFeatures returns how many bytes of fields the kernel has and what alignment it
-// wants of a longer area, zero where it does not tell. (The auxiliary vector is the
-// one that this process began with.)
+// RseqFeatures returns the kernel's feature size, in bytes, and the alignment that it
+// requires of an area longer than 32 bytes. Both are zero before Linux 6.3. They are in the
+// auxiliary vector, which a process gets when it starts.
 func RseqFeatures() (size, align uint32) {
 	vector, _ := unix.Auxv()
 	for _, entry := range vector {

@@ -2,5 +2,5 @@
 
 package kernel
 
-// RseqFeatures says that it cannot tell.
+// RseqFeatures returns zeros: there is no rseq(2).
 func RseqFeatures() (size, align uint32) { return 0, 0 }

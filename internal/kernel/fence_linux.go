@@ -19,8 +19,8 @@ import (
 // 2a36ab717e8f).
 const membarrierFlagCPU = 1
 
-// mayMembarrier and mayVisit: whether a seccomp filter kills for what the two ways to
-// fence do.
+// mayMembarrier and mayVisit ask whether a seccomp filter kills the process for the system
+// calls of the two ways to fence.
 var (
 	mayMembarrier = question{calls: []Call{
 		{unix.SYS_MEMBARRIER, abi.MembarrierRegisterRseq, 0, 0, 0},
@@ -34,9 +34,9 @@ var (
 	}}
 )
 
-// Membarrier ends the critical sections that run now on a CPU, on all if cpu is
-// negative: the kernel aborts them. Each that begins afterwards sees what the caller
-// stored before.
+// Membarrier has the kernel abort the critical sections that run now on a CPU, or on all
+// CPUs if cpu is negative. Each section that begins afterwards sees what the caller stored
+// before.
 func Membarrier(cpu int) error {
 	if err := mayMembarrier.ask(); err != nil {
 		return err
@@ -50,7 +50,7 @@ func Membarrier(cpu int) error {
 		return e
 	}
 	e := fence()
-	if e == unix.EPERM { // not registered yet, or not any more: a restored process
+	if e == unix.EPERM { // the process has not registered for it, or was restored since
 		if _, _, e = unix.Syscall(unix.SYS_MEMBARRIER, abi.MembarrierRegisterRseq, 0, 0); e == 0 {
 			e = fence()
 		}
@@ -61,17 +61,18 @@ func Membarrier(cpu int) error {
 	return nil
 }
 
-// Visit does what Membarrier does by running on the CPU: the thread that ran there is
-// preempted, which aborts its section. If cpu is negative, it runs wherever a thread
-// of this process was last. It takes as long as the scheduler takes to let a thread in.
+// Visit does what Membarrier does, by running a thread on the CPU: the thread that ran there
+// is preempted, which aborts its section. If cpu is negative it visits each CPU that a
+// thread of this process was last on. It takes as long as the scheduler takes to run a
+// thread there.
 //
-// Where a thread is, and not where it may be, tells what to visit: a CPU that goes
-// offline, or leaves the cpuset, is missing from the affinity of a thread that still
-// runs there, and answers EINVAL. (tcmalloc reads /proc/self/cpuset after its visits,
-// which waits for a change of the cpuset, but for no other.) A thread that is on a CPU
-// that this one may not run on must be seen to wait for something, or elsewhere: then it
-// was switched out since Visit was called. A thread made meanwhile, or moved meanwhile,
-// runs no section that began before.
+// Visit looks where each thread is, and not where it may run. A CPU that goes offline, or
+// leaves the cpuset, is missing from the affinity of a thread that still runs there, and
+// binding to it fails with EINVAL. (tcmalloc reads /proc/self/cpuset after its visits, which
+// waits for a change of the cpuset but for nothing else.) A thread on a CPU that this one
+// cannot be bound to must be seen waiting, or on another CPU: then it was switched out
+// since Visit was called. A thread that was made or moved meanwhile runs no section that
+// began before.
 func Visit(cpu int) error {
 	if err := mayVisit.ask(); err != nil {
 		return fmt.Errorf("sched_setaffinity: %w", err)
@@ -82,13 +83,13 @@ func Visit(cpu int) error {
 	})
 }
 
-// patience is how long a thread may go on running where Visit may not.
+// patience is how long Visit waits for a thread to leave a CPU that it cannot be bound to.
 const patience = 2 * time.Second
 
 type visitor struct {
 	target   int          // the CPU to fence, all if negative
-	been     map[int]bool // where it ran
-	left     int          // how many possible CPUs are left
+	been     map[int]bool // the CPUs that it ran on
+	left     int          // the number of possible CPUs that are left
 	deadline time.Time
 }
 
@@ -104,7 +105,7 @@ func (v *visitor) visit() error {
 	}
 	for _, id := range threads {
 		if v.left == 0 {
-			break // no section runs elsewhere
+			break // it was everywhere
 		}
 		if err := v.interrupt(id); err != nil {
 			return err
@@ -113,7 +114,7 @@ func (v *visitor) visit() error {
 	return nil
 }
 
-// everywhere visits every CPU, because no thread can be found.
+// everywhere visits every CPU, for the case that the threads cannot be listed.
 func (v *visitor) everywhere(why error) error {
 	for cpu := range PossibleCPUs() {
 		if v.target >= 0 && cpu != v.target {
@@ -128,7 +129,7 @@ func (v *visitor) everywhere(why error) error {
 	return nil
 }
 
-// interrupt returns when a thread was switched out since the visitor began.
+// interrupt returns once a thread was switched out after the visit began.
 func (v *visitor) interrupt(id string) error {
 	for {
 		cpu, err := lastCPU(id)
@@ -153,8 +154,8 @@ func (v *visitor) interrupt(id string) error {
 	}
 }
 
-// arrive runs on a CPU, and reports whether it did: not, if the kernel says that this
-// thread may not.
+// arrive moves the calling thread to a CPU and reports whether it ran there. It did not if the
+// kernel does not let the thread run there.
 func (v *visitor) arrive(cpu int) (arrived bool, err error) {
 	for range 1000 {
 		if err := Bind(0, cpu); errors.Is(err, unix.EINVAL) {
@@ -172,7 +173,7 @@ func (v *visitor) arrive(cpu int) (arrived bool, err error) {
 				v.left--
 			}
 		}
-		if on == cpu { // not, if somebody moved this thread on
+		if on == cpu { // else another process has moved this thread on
 			return true, nil
 		}
 	}
@@ -181,10 +182,11 @@ func (v *visitor) arrive(cpu int) (arrived bool, err error) {
 
 const tasks = "/proc/self/task"
 
-// listThreads lists every thread of this process that is there from beginning to end,
-// others perhaps. A directory of /proc does not: where one ends that was just listed,
-// others are left out. So as many must be there as the kernel counts; if that cannot be
-// had, because they come and go, every number is tried.
+// listThreads lists the threads of this process: every thread that exists from the beginning
+// of the call to its end, and perhaps others. Reading the directory in /proc is not enough:
+// if a thread ends that was just listed, the kernel leaves out others. So the list must be
+// as long as the kernel's count. If threads come and go too fast for that, listThreads tries
+// every number.
 func listThreads() ([]string, error) {
 	for range 5 {
 		if ids, complete, err := readTasks(); err != nil || complete {
@@ -194,7 +196,7 @@ func listThreads() ([]string, error) {
 	return tryAll()
 }
 
-// readTasks returns the threads that /proc lists, and whether these are all.
+// readTasks returns the threads that /proc lists, and whether the list is complete.
 func readTasks() (ids []string, complete bool, err error) {
 	dir, err := os.Open(tasks)
 	if err != nil {
@@ -209,7 +211,7 @@ func readTasks() (ids []string, complete bool, err error) {
 		return nil, false, err
 	}
 	for _, id := range ids {
-		// One that is there now was when they were counted.
+		// A thread that exists now existed when the kernel counted.
 		if err := unix.Access(filepath.Join(tasks, id), unix.F_OK); err != nil {
 			return ids, false, nil
 		}
@@ -218,7 +220,7 @@ func readTasks() (ids []string, complete bool, err error) {
 	return ids, ok && int(stat.Nlink) == len(ids)+2, nil // a link for each thread, and two
 }
 
-// tryAll finds the threads by trying every number that one may have.
+// tryAll finds the threads by trying every possible thread id.
 func tryAll() (ids []string, err error) {
 	pid := os.Getpid()
 	if self, err := os.Readlink("/proc/self"); err != nil {
@@ -248,7 +250,7 @@ func lastCPU(id string) (int, error) {
 	if err != nil {
 		return -1, err
 	}
-	// The name, in parentheses, may have anything in it. See proc_pid_stat(5).
+	// The name, in parentheses, may have any character in it. See proc_pid_stat(5).
 	stat := string(data)
 	fields := strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:])
 	const processor = 39 - 3 // the state is field 3
@@ -258,8 +260,8 @@ func lastCPU(id string) (int, error) {
 	return strconv.Atoi(fields[processor])
 }
 
-// waits reports whether a thread was seen switched out, waiting for something. (A state
-// other than running would not tell: a thread may go on before it is switched out.)
+// waits reports whether a thread is switched out and waits for something. (Its state would
+// not tell: a thread may leave the state "running" and go on before it is switched out.)
 func waits(id string) bool {
 	what, err := os.ReadFile(filepath.Join(tasks, id, "syscall"))
 	return gone(err) || err == nil && !strings.HasPrefix(string(what), "running")

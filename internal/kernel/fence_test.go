@@ -20,14 +20,14 @@ import (
 	"github.com/rseq-go/rseq/internal/testutil"
 )
 
-// children are what the tests do in a process of their own, and what it must print.
+// children are what the tests do in child processes, which print the results.
 var children = map[string]func(){
 	"fences": func() {
 		fmt.Println("membarrier:", kernel.Membarrier(-1))
 		fmt.Println("visit:", kernel.Visit(-1))
 	},
 	"affinity": func() {
-		// The goroutine of a visit mostly runs on the thread of the goroutine that waits.
+		// With one P the goroutine of a visit mostly runs on the thread of the one that waits.
 		runtime.GOMAXPROCS(1)
 		before := affinities()
 		for range 20 {
@@ -55,12 +55,12 @@ var children = map[string]func(){
 			fmt.Println("a file could be opened")
 		}
 		first := kernel.PossibleCPUs()
-		limit.Cur, limit.Max = 100, 100 // if it may
+		limit.Cur, limit.Max = 100, 100 // as far as the hard limit lets it
 		unix.Setrlimit(unix.RLIMIT_NOFILE, &limit)
 		fmt.Println(first, kernel.PossibleCPUs()-first)
 	},
 	"spinning": func() {
-		// A thread that never waits, on the only CPU, which nobody may be bound to.
+		// A thread never waits, and runs on the only CPU, which no thread may be bound to.
 		runtime.GOMAXPROCS(4)
 		var cpu atomic.Int64
 		cpu.Store(-1)
@@ -68,7 +68,7 @@ var children = map[string]func(){
 			runtime.LockOSThread()
 			on, _, _ := kernel.Getcpu()
 			cpu.Store(int64(on))
-			for n := 0; n >= 0; n++ { // by no memory, for which it might wait
+			for n := 0; n >= 0; n++ { // without touching memory, which it might wait for
 			}
 		}()
 		for cpu.Load() < 0 {
@@ -95,7 +95,7 @@ func affinities() map[string][]int {
 		id := filepath.Base(path)
 		n, err := strconv.Atoi(id)
 		check(err)
-		if set, err := kernel.Affinity(n); err == nil { // it has not ended
+		if set, err := kernel.Affinity(n); err == nil { // else the thread has ended
 			all[id] = kernel.CPUs(set)
 		}
 	}
@@ -110,7 +110,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// child runs one of the children, under filters, with the environment env added.
+// child runs one of the children under filters, with env added to the environment.
 func child(t *testing.T, name string, filters []string, env ...string) string {
 	t.Helper()
 	self, err := os.Executable()
@@ -127,8 +127,9 @@ func child(t *testing.T, name string, filters []string, env ...string) string {
 	return testutil.Run(t, append(env, "RSEQ_CHILD="+name), command[0], command[1:]...)
 }
 
-// TestFilters: a filter that kills for a fence's calls does not kill, and one that
-// refuses says so. Where no child can be made nothing is dared.
+// TestFilters: a filter that kills for a system call of a fence does not kill this process.
+// If a filter refuses one, the error says so. If no child process can be made to ask first,
+// the calls are not made.
 func TestFilters(t *testing.T) {
 	const kills, works = "it killed a child process", "<nil>"
 	noChild := "no child process could be made to ask first: " + unix.EAGAIN.Error()
@@ -138,7 +139,7 @@ func TestFilters(t *testing.T) {
 	}{
 		{[]string{"kill:membarrier"}, kills, works},
 		{[]string{"trap:membarrier"}, kills, works},
-		{[]string{"kill:membarrier/1=1"}, kills, works}, // for MEMBARRIER_CMD_FLAG_CPU only
+		{[]string{"kill:membarrier/1=1"}, kills, works}, // kills for MEMBARRIER_CMD_FLAG_CPU only
 		{[]string{"kill:membarrier,sched_setaffinity"}, kills, kills},
 		{[]string{"EPERM:membarrier"}, unix.EPERM.Error(), works},
 		{[]string{"EPERM:membarrier,sched_setaffinity"}, unix.EPERM.Error(), unix.EPERM.Error()},
@@ -153,15 +154,15 @@ func TestFilters(t *testing.T) {
 	}
 }
 
-// TestVisitRestores: no thread stays bound after a visit, the main one included.
+// TestVisitRestores: a visit leaves no thread bound, the main one included.
 func TestVisitRestores(t *testing.T) {
 	if out := child(t, "affinity", nil); !strings.HasPrefix(out, "looked at") {
 		t.Error(out)
 	}
 }
 
-// TestVisitRefused: where this thread may not run, what runs there is waited for, and
-// if it does not stop the answer is an error.
+// TestVisitRefused: Visit waits for a thread on a CPU that it cannot be bound to. If that
+// thread does not stop, Visit returns an error.
 func TestVisitRefused(t *testing.T) {
 	testutil.OnThread(func() {
 		testutil.Pin(t, testutil.AllowedCPUs(t)[0]) // the child inherits this
@@ -183,8 +184,8 @@ func TestManyCPUs(t *testing.T) {
 	}
 }
 
-// TestPossibleCPUs: it is the same where no file can be opened when it is first asked
-// for; where that cannot be helped, it is too large, and stays so.
+// TestPossibleCPUs: the number is the same if the process can open no file when it first asks.
+// If a child process can open none either, the number is too large, and stays the same.
 func TestPossibleCPUs(t *testing.T) {
 	var hard unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &hard); err != nil {
@@ -207,7 +208,7 @@ func TestPossibleCPUs(t *testing.T) {
 	}
 }
 
-// TestOnThread: the error comes back, also from a bound thread.
+// TestOnThread: OnThread returns the error of f, also if f bound the thread.
 func TestOnThread(t *testing.T) {
 	cpus := testutil.AllowedCPUs(t)
 	want := exec.ErrDot

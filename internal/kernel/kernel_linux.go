@@ -1,4 +1,4 @@
-// Package kernel asks the kernel what needs no area.
+// Package kernel makes the system calls that need no rseq area.
 package kernel
 
 import (
@@ -17,7 +17,7 @@ func Getcpu() (cpu, node int, err error) {
 	return int(c), int(n), nil
 }
 
-// Release returns the kernel's release, "6.12.5-arm64", or "" if it is not told.
+// Release returns the kernel's release, as "6.12.5-arm64", or "" if uname(2) fails.
 func Release() string {
 	var u unix.Utsname
 	if err := unix.Uname(&u); err != nil {
@@ -26,18 +26,17 @@ func Release() string {
 	return unix.ByteSliceToString(u.Release[:])
 }
 
-// ENOTSUPP is what the kernel answers where something is switched off or not
-// built in; the C library has no name for it.
+// ENOTSUPP is what the kernel answers where a feature is switched off or not built in. The
+// C library has no name for it.
 const ENOTSUPP = unix.Errno(524)
 
-// SliceExtension reports whether the calling thread may ask for extensions of its
-// time slice.
+// SliceExtension reports whether the time slice extension of the calling thread is enabled.
 func SliceExtension() bool {
 	on, _, e := unix.RawSyscall6(unix.SYS_PRCTL, unix.PR_RSEQ_SLICE_EXTENSION, unix.PR_RSEQ_SLICE_EXTENSION_GET, 0, 0, 0, 0)
 	return e == 0 && on&unix.PR_RSEQ_SLICE_EXT_ENABLE != 0
 }
 
-// SetSliceExtension lets it, or no more.
+// SetSliceExtension enables or disables the time slice extension of the calling thread.
 func SetSliceExtension(on bool) error {
 	value := uintptr(0)
 	if on {
@@ -49,8 +48,8 @@ func SetSliceExtension(on bool) error {
 	return nil
 }
 
-// SliceYield gives the processor up if more time was granted, and reports whether
-// it was, until now.
+// SliceYield gives the processor up if the kernel had extended the time slice, and reports
+// whether the thread still had the extension.
 func SliceYield() (yielded bool, err error) {
 	r, _, e := unix.RawSyscall(unix.SYS_RSEQ_SLICE_YIELD, 0, 0, 0)
 	if e != 0 {
@@ -59,19 +58,20 @@ func SliceYield() (yielded bool, err error) {
 	return r == 1, nil
 }
 
-// Map returns memory of the kernel's, zero, which is there from when it is first
-// written, in small pages; nil if there is none.
+// Map maps size bytes of zeros. A page takes memory once it is written, and pages are small.
+// Map returns nil if the kernel has no room.
 func Map(size int) []byte {
 	memory, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON|unix.MAP_NORESERVE)
 	if err != nil {
 		return nil
 	}
-	// A huge page would be there as a whole. Older kernels have none.
+	// The first write to a huge page would take all of it. Kernels without huge pages
+	// return an error.
 	unix.Madvise(memory, unix.MADV_NOHUGEPAGE)
 	return memory
 }
 
-// Discard gives the memory back of what Map returned, which is zero then and there
-// again when it is written, and reports whether it did: not, if the process locks all
-// memory (mlockall).
+// Discard gives the memory of a mapping that Map made back to the kernel, and reports whether
+// that worked: it fails if the process locks its memory (mlockall). The mapping stays and
+// reads as zeros.
 func Discard(memory []byte) bool { return unix.Madvise(memory, unix.MADV_DONTNEED) == nil }

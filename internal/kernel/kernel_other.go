@@ -1,6 +1,7 @@
 //go:build !linux
 
-// Package kernel asks the kernel what needs no area; only Linux answers.
+// Package kernel makes the system calls that need no area. They are Linux's: here every
+// function returns an error.
 package kernel
 
 import (
@@ -8,40 +9,40 @@ import (
 	"runtime"
 )
 
-// Getcpu says that it cannot tell.
+// Getcpu returns an error.
 func Getcpu() (cpu, node int, err error) { return -1, -1, errors.ErrUnsupported }
 
-// PossibleCPUs returns how many CPUs the Go runtime found.
+// PossibleCPUs returns the number of CPUs that the Go runtime found.
 func PossibleCPUs() int { return runtime.NumCPU() }
 
-// AllowedCPUs says that it cannot tell.
+// AllowedCPUs returns an error.
 func AllowedCPUs() ([]int, error) { return nil, errors.ErrUnsupported }
 
 // Release returns nothing.
 func Release() string { return "" }
 
-// ENOTSUPP is what SetSliceExtension says.
+// ENOTSUPP is what SetSliceExtension returns.
 var ENOTSUPP = errors.ErrUnsupported
 
-// SliceExtension says no.
+// SliceExtension returns false.
 func SliceExtension() bool { return false }
 
-// SetSliceExtension says that it cannot.
+// SetSliceExtension returns an error.
 func SetSliceExtension(bool) error { return ENOTSUPP }
 
-// SliceYield says that it cannot.
+// SliceYield returns an error.
 func SliceYield() (yielded bool, err error) { return false, ENOTSUPP }
 
-// ErrKills is what Linux says of a seccomp filter that kills.
+// ErrKills is returned on Linux only.
 var ErrKills = errors.New("a seccomp filter kills for it")
 
-// Membarrier says that it cannot.
+// Membarrier returns an error.
 func Membarrier(int) error { return errors.ErrUnsupported }
 
-// Visit says that it cannot.
+// Visit returns an error.
 func Visit(int) error { return errors.ErrUnsupported }
 
-// Map returns none.
+// Map returns nil.
 func Map(int) []byte { return nil }
 
 // Discard does nothing.

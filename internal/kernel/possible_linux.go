@@ -12,12 +12,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// PossibleCPUs returns one more than the highest number that a CPU may get: what /sys
-// says, or else what sched_getaffinity(2) tells, up to 63 too many.
+// PossibleCPUs returns one more than the highest number that a CPU may get. It reads that
+// in /sys; if that fails it derives it from sched_getaffinity(2), and may return up to 63
+// too many.
 //
-// Callers size data by it and it must not change, so the first answer stays. It is
-// never too small, and it is what /sys says even where this process may open no file
-// just then. Only where /sys cannot be read in any way is it the greater one.
+// Callers size data by the result, so the first one is kept, and it is never too small. A
+// process that can open no file at that moment still gets the number of /sys, by a child
+// process.
 var PossibleCPUs = sync.OnceValue(func() int {
 	const path = "/sys/devices/system/cpu/possible"
 	data, err := os.ReadFile(path)
@@ -30,9 +31,8 @@ var PossibleCPUs = sync.OnceValue(func() int {
 	return roomForCPUs()
 })
 
-// readInChild reads the beginning of a file in a child process, whose descriptors are
-// its own: where this one has too many open (EMFILE), or its limit is below that. It
-// returns nothing if that fails.
+// readInChild reads the beginning of a file in a child process, which can close descriptors
+// of its own where this process has too many open (EMFILE). It returns nil if that fails.
 func readInChild(path string) []byte {
 	shared, err := unix.Mmap(-1, 0, 4096, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_ANON)
 	if err != nil {
@@ -59,8 +59,8 @@ func readInChild(path string) []byte {
 	return []byte(unix.ByteSliceToString(shared[content:limit]))
 }
 
-// roomForCPUs returns for how many CPUs sched_getaffinity(2) wants room, in words of
-// 64: it answers EINVAL to less than the highest number that a CPU may get.
+// roomForCPUs returns the number of CPUs, a multiple of 64, that sched_getaffinity(2) wants
+// room for: it answers EINVAL to a mask without room for the highest possible CPU.
 func roomForCPUs() int {
 	for cpus := 64; cpus <= maxCPUs; cpus += 64 {
 		err := unix.SchedGetaffinityDynamic(0, unix.NewCPUSet(cpus))
@@ -70,7 +70,7 @@ func roomForCPUs() int {
 			break
 		}
 	}
-	return 8192 // as many as Linux can be built for
+	return 8192 // the most that Linux can be built for
 }
 
 // lastOf returns the last number of a list of CPUs ("0-3", "0,2-5"), or -1.

@@ -12,75 +12,76 @@ import (
 	"github.com/rseq-go/rseq/internal/kernel"
 )
 
-// How it is asked, and when again.
+// How an instruction is compared with getcpu(2), and when that is repeated.
 //
 // An instruction is used if it agreed with getcpu(2) on at least two CPUs of the affinity
-// mask, or on the one that there is, and disagreed nowhere. (getcpu(2) is called before
-// and after it: if the thread moved meanwhile, that says nothing.) That its numbers were
-// all zero is no agreement, unless CPU 0 is all there can be: a register that nobody sets
-// is zero too. It must also take less than half of the time of the system call, as where
-// a hypervisor does not trap it.
+// mask, or on the only one, and never disagreed. (getcpu(2) is called before and after the
+// instruction: if the thread moved in between, the comparison does not count.) Agreeing on
+// CPU 0 alone is not enough, unless CPU 0 is the only possible CPU: a register that was
+// never set is zero too. The instruction must also take less than half of the time of the
+// system call, which it does not where a hypervisor traps it.
 //
-// A goroutine of its own asks, when a slow path first wants the number: on a thread that
-// nothing else uses meanwhile, which is bound to some CPUs in turn. Its affinity is
-// afterwards what it was, and no other's changes. Where a thread cannot be bound, it is asked where the goroutine happens to run,
-// and what was seen adds up. Under a seccomp filter a child process makes the system calls
-// first: whatever the filter kills for is not done here.
+// A goroutine makes the comparison, when a slow path first wants the number. It runs on a
+// thread that no other goroutine uses meanwhile, binds that to some CPUs in turn, and then
+// restores its affinity. No other thread is bound. Where the thread cannot be bound the
+// goroutine compares wherever it happens to run, and collects the results. Under a seccomp
+// filter a child process makes the system calls first; a system call for which the filter
+// kills is not made here.
 //
-// Whatever came of it but use is asked again, after a tenth of a second at first, later
-// up to ten minutes; not at all if there is no such instruction, too many CPUs or
-// a filter that kills. Used, an instruction is not held against getcpu(2) again: Linux sets
-// the register of each CPU when that comes online, a virtual machine takes it along when
-// it is migrated, and a process that is restored elsewhere finds that machine's. Two
-// things end the use: a CPU number that cannot be, and Confirm, which
-// rseq.Thread.Confirm calls after a restore.
+// If no instruction can be used the comparison is repeated, after a tenth of a second at
+// first, later after up to ten minutes. It is not repeated if the processor has no such
+// instruction, if there are too many CPUs, or if a filter kills. Once an instruction is
+// used it is not compared again: Linux sets the register of each CPU when that comes
+// online, a virtual machine takes the registers along when it is migrated, and a process
+// that is restored on another machine reads that machine's. Two events end the use: a CPU
+// number that is impossible, and Confirm, which rseq.Thread.Confirm calls after a restore.
 
-// machine is what is asked; tests have others.
+// machine has what the comparison calls. Tests have machines of their own.
 type machine struct {
 	instructions func() []way
 	read         func(way) uint32
 	getcpu       func() (cpu, node int, err error)
 	possible     func() int
 	allowed      func() ([]int, error)
-	// mayAsk and mayBind say why what is above, and bind, must not be called: a filter
-	// kills for it (kernel.ErrKills), or may.
+	// mayAsk is an error if the functions above must not be called, mayBind if bind must
+	// not: a filter kills for their system calls (kernel.ErrKills), or may kill.
 	mayAsk, mayBind func() error
-	bind            func(cpu int) error // the calling thread
-	// cost returns the nanoseconds of a call.
+	bind            func(cpu int) error // binds the calling thread
+	// cost returns how many nanoseconds a call takes.
 	cost func(call func()) float64
-	// thread runs f on a thread that nothing else uses meanwhile and that f may bind.
+	// thread runs f on a thread that no other goroutine uses meanwhile. f may bind it.
 	thread func(f func() error) error
 }
 
-// asker remembers what was found out about a machine.
+// asker compares a machine's instructions with getcpu(2), and keeps the results.
 type asker struct {
 	m *machine
 	choice
 
-	mu    sync.Mutex // held while it is asked
+	mu    sync.Mutex // held during a comparison
 	wait  time.Duration
 	seen  map[way]*evidence
 	found Report
 
-	// quiet is true while a slow path need not ask: it is being asked, or was just now, or
-	// nothing will ever come of it.
+	// quiet is true while a slow path need not start a comparison: one is under way, the
+	// last one ended a moment ago, or none can ever succeed.
 	quiet atomic.Bool
 }
 
-// evidence is what is known of an instruction.
+// evidence has the results of comparing an instruction.
 type evidence struct {
 	cpus    []int // on which it agreed
-	nonzero bool  // and not by zero each time
+	nonzero bool  // the number was not always zero
 	wrong   string
 }
 
-// Report says where CPU and node come from on a thread without an area.
+// Report tells how a thread without an area gets its CPU and node.
 type Report struct {
 	Way      string  `json:"way"`              // RDPID, RDTSCP or getcpu(2)
-	Reason   string  `json:"reason,omitempty"` // why that and nothing better
+	Reason   string  `json:"reason,omitempty"` // why no faster way is used
 	CPUs     []int   `json:"cpus,omitempty"`   // on which it agreed with getcpu(2), if it is an instruction
-	Ns       float64 `json:"ns"`               // what a read takes
-	GetcpuNs float64 `json:"getcpu_ns"`        // what the system call takes; zero if it is not called
+	Ns       float64 `json:"ns"`               // how long a read takes
+	GetcpuNs float64 `json:"getcpu_ns"`        // how long the system call takes; zero if it is not called
 }
 
 func (r Report) String() string {
@@ -90,7 +91,7 @@ func (r Report) String() string {
 	return r.Cost() + "; " + r.Evidence()
 }
 
-// Cost returns the way, and what a read takes.
+// Cost returns the way and how long a read takes.
 func (r Report) Cost() string {
 	if r.Ns == 0 {
 		return r.Way
@@ -98,7 +99,7 @@ func (r Report) Cost() string {
 	return fmt.Sprintf("%s, %.1f ns a read", r.Way, r.Ns)
 }
 
-// Evidence returns why that way is used.
+// Evidence returns why Report.Way is used.
 func (r Report) Evidence() string {
 	var s []string
 	if len(r.CPUs) > 0 {
@@ -114,10 +115,10 @@ const minWait, maxWait = 100 * time.Millisecond, 10 * time.Minute
 
 var here = asker{m: &real}
 
-// Ask is for slow paths, where CPU or NodeID returned -1. It has the processor asked, if
-// that is due, and does not wait for the answer.
+// Ask starts a comparison if one is due, and does not wait for it. Slow paths call it, after
+// CPU or NodeID returned -1.
 func Ask() {
-	if here.limit.Load() != 0 && CPU() < 0 { // the number cannot be
+	if here.limit.Load() != 0 && CPU() < 0 { // the number is impossible
 		here.use(none, 0)
 		here.quiet.Store(false)
 	}
@@ -126,11 +127,11 @@ func Ask() {
 	}
 }
 
-// Again asks anew, waits for the answer and returns what is used now. What is used stays
-// unless it turns out to be wrong.
+// Again compares anew, waits for the result and returns what is used now. An instruction in
+// use stays in use unless it turns out to be wrong.
 func Again() Report { return here.again() }
 
-// Confirm is Again if an instruction is used.
+// Confirm calls Again if an instruction is in use.
 func Confirm() {
 	if here.limit.Load() != 0 {
 		Again()
@@ -144,12 +145,12 @@ func (a *asker) again() Report {
 	a.seen = nil
 	a.ask()
 	if len(a.m.instructions()) == 0 && a.m.mayAsk() == nil {
-		a.found.Ns, _ = a.getcpuCost() // which ask does not need
+		a.found.Ns, _ = a.getcpuCost() // for the report; ask returned before that
 	}
 	return a.found
 }
 
-// getcpuCost returns the nanoseconds of getcpu(2), or zero and its error.
+// getcpuCost returns how many nanoseconds getcpu(2) takes, or zero and its error.
 func (a *asker) getcpuCost() (ns float64, err error) {
 	ns = a.m.cost(func() {
 		if _, _, e := a.m.getcpu(); e != nil {
@@ -176,7 +177,7 @@ func (a *asker) start() {
 	}()
 }
 
-// ask asks and sets what is used. mu is held.
+// ask compares and sets what is used. The caller holds mu.
 func (a *asker) ask() {
 	m := a.m
 	a.found = Report{Way: none.String()}
@@ -184,12 +185,12 @@ func (a *asker) ask() {
 	if len(list) == 0 {
 		a.found.Reason = "this processor, or this build, has neither RDPID nor RDTSCP"
 		a.use(none, 0)
-		return // for ever: only Again asks again
+		return // it is not repeated, but for Again
 	}
 	if err := m.mayAsk(); err != nil {
 		a.found.Reason = "getcpu(2) is not called to compare: " + err.Error()
 		a.use(none, 0)
-		if !errors.Is(err, kernel.ErrKills) { // a filter stays
+		if !errors.Is(err, kernel.ErrKills) { // a filter cannot be removed
 			a.later()
 		}
 		return
@@ -204,7 +205,7 @@ func (a *asker) ask() {
 	case cpus > maxCPUs:
 		a.found.Reason = fmt.Sprintf("there can be %d CPUs: the processor's number has room for %d", cpus, maxCPUs)
 		a.use(none, 0)
-		return // for ever
+		return // it is not repeated, but for Again
 	default:
 		a.compare(list)
 		if a.choose(list, cpus) {
@@ -215,13 +216,13 @@ func (a *asker) ask() {
 	a.later()
 }
 
-// later has it asked again after a while.
+// later lets a slow path compare again after a while.
 func (a *asker) later() {
 	a.wait = min(max(2*a.wait, minWait), maxWait)
 	time.AfterFunc(a.wait, func() { a.quiet.Store(false) })
 }
 
-// choose sets what is used, by the evidence, and reports whether anything is.
+// choose sets what is used, by the evidence, and reports whether an instruction is.
 func (a *asker) choose(list []way, cpus int) bool {
 	m, now := a.m, way(a.way.Load())
 	allowed, err := m.allowed()
@@ -236,11 +237,11 @@ func (a *asker) choose(list []way, cpus int) bool {
 		case e.wrong != "":
 			reason = e.wrong
 		case w == now && a.limit.Load() != 0:
-			// Nothing is known against it.
+			// It is in use and did not disagree.
 		case len(e.cpus) < max(need, 1):
 			reason = fmt.Sprintf("agreed with getcpu(2) on CPUs %v: expected %d of them", e.cpus, max(need, 1))
 		case !e.nonzero && cpus > 1:
-			reason = "was seen on CPU 0 only, where a register that nobody sets has the same number"
+			reason = "was seen on CPU 0 only, where a register that was never set has the same number"
 		}
 		if reason == "" {
 			ns := m.cost(func() { m.read(w) })
@@ -258,7 +259,7 @@ func (a *asker) choose(list []way, cpus int) bool {
 	return false
 }
 
-// compare gathers evidence.
+// compare runs each instruction on some CPUs and collects evidence.
 func (a *asker) compare(list []way) {
 	m := a.m
 	if a.seen == nil {
@@ -280,7 +281,7 @@ func (a *asker) compare(list []way) {
 	if err == nil && m.mayBind() == nil {
 		m.thread(func() error {
 			for _, cpu := range some(allowed) {
-				if m.bind(cpu) == nil { // it may be off by now
+				if m.bind(cpu) == nil { // else it may have gone offline
 					bound = true
 					look()
 				}
@@ -290,7 +291,7 @@ func (a *asker) compare(list []way) {
 	}
 	for n := 0; n < 20 && !bound; n++ {
 		look()
-		time.Sleep(50 * time.Microsecond) // and be elsewhere, perhaps
+		time.Sleep(50 * time.Microsecond) // the thread may be on another CPU then
 	}
 }
 
@@ -306,10 +307,10 @@ func some(cpus []int) (list []int) {
 	return list
 }
 
-// look compares an instruction with getcpu(2) where the caller runs.
+// look compares an instruction with getcpu(2) on the CPU that the caller runs on.
 func (e *evidence) look(m *machine, w way) {
-	// The thread may have been elsewhere in between and come back: three times in a row
-	// it was not.
+	// The thread may have moved between the two calls of getcpu(2) and come back. That does
+	// not happen three times in a row.
 	differs := 0
 	for range 100 {
 		cpu, node, err := m.getcpu()

@@ -1,6 +1,6 @@
 package processor
 
-// Distort changes what instructions say where they are compared.
+// Distort changes the numbers that comparisons get from instructions.
 func Distort(change func(uint32) uint32) (restore func()) {
 	here.mu.Lock()
 	defer here.mu.Unlock()
@@ -14,7 +14,7 @@ func Distort(change func(uint32) uint32) (restore func()) {
 	}
 }
 
-// Instructions names those that the processor has.
+// Instructions returns the names of those that the processor has.
 func Instructions() (names []string) {
 	for _, w := range instructions() {
 		names = append(names, w.String())
@@ -22,7 +22,7 @@ func Instructions() (names []string) {
 	return names
 }
 
-// Reads returns what each instruction of this machine reads here, by its name.
+// Reads returns the number that each instruction of this machine reads, by its name.
 func Reads() map[string]uint32 {
 	all := map[string]uint32{}
 	for _, w := range instructions() {

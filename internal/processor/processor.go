@@ -1,21 +1,21 @@
-// Package processor has the processor say which CPU and node the caller runs on, without
+// Package processor reads from the processor which CPU and node the caller runs on, without
 // a system call. It is for threads that have no rseq area.
 //
 // Linux keeps node << 12 | CPU in each processor's IA32_TSC_AUX, for its vDSO, and two
-// instructions of amd64 read that register anywhere: RDPID and RDTSCP. Which of them a
-// processor has, CPUID says: Go's runtime runs RDTSCP wherever it is, so that one cannot
+// instructions of amd64 read that register in user mode: RDPID and RDTSCP. CPUID tells which
+// of them a processor has. Go's runtime runs RDTSCP wherever CPUID lists it, so it cannot
 // fault for the first time here. LSL, by which the vDSO reads the same number where there
-// is no RDPID, is not used: nothing says beforehand whether an emulator knows it, and
-// valgrind's ends the process.
+// is no RDPID, is not used: nothing tells beforehand whether an emulator knows it, and
+// valgrind ends the process.
 //
-// What the register holds is the business of a hypervisor, an emulator or a sandbox. So
-// before an instruction is used, it is held against getcpu(2): see ask.go. Everywhere
-// else, and until then, every answer is -1.
+// A hypervisor, an emulator or a sandbox may set the register to another number. So an
+// instruction is compared with getcpu(2) before it is used: see ask.go. Until then, and on
+// other architectures, every answer is -1.
 package processor
 
 import "sync/atomic"
 
-// way is how to read the number; read_amd64.s knows the values.
+// way is how the number is read. read_amd64.s uses the values.
 type way uint32
 
 const (
@@ -26,15 +26,15 @@ const (
 
 func (w way) String() string { return [...]string{"getcpu(2)", "RDPID", "RDTSCP"}[w] }
 
-// The register has 12 bits for the CPU. An instruction that is not there answers all ones,
-// so that CPU is not counted.
+// The register has 12 bits for the CPU. All ones are the answer where there is no
+// instruction, so the highest number is no CPU.
 const (
 	cpuBits = 12
 	maxCPUs = 1<<cpuBits - 1
 )
 
-// choice is the instruction that is used, and below what its CPU numbers must be. The
-// limit is zero while none is used: it is set last, and taken back first.
+// choice is the instruction that is used, and a limit that its CPU numbers are below. The
+// limit is zero while no instruction is used: it is set last and cleared first.
 type choice struct{ way, limit atomic.Uint32 }
 
 func (c *choice) use(w way, cpus int) {
@@ -45,8 +45,8 @@ func (c *choice) use(w way, cpus int) {
 	}
 }
 
-// CPU returns the number of the CPU that the caller runs on, or -1 if the processor does
-// not tell.
+// CPU returns the number of the CPU that the caller runs on, or -1 if no instruction is
+// used.
 func CPU() int32 {
 	if cpu := read(way(here.way.Load())) & maxCPUs; cpu < here.limit.Load() {
 		return int32(cpu)
@@ -54,8 +54,8 @@ func CPU() int32 {
 	return -1
 }
 
-// FastCPU is CPU if that takes about as long as a function call, else -1: RDTSCP takes ten
-// times as long.
+// FastCPU is CPU if that takes about as long as a function call, by RDPID. It returns -1
+// where the instruction is RDTSCP, which takes ten times as long.
 func FastCPU() int32 {
 	if way(here.way.Load()) != rdpid {
 		return -1
@@ -63,7 +63,7 @@ func FastCPU() int32 {
 	return CPU()
 }
 
-// NodeID returns the caller's NUMA node, or -1 if the processor does not tell.
+// NodeID returns the caller's NUMA node, or -1 if no instruction is used.
 func NodeID() int32 {
 	if v := read(way(here.way.Load())); v&maxCPUs < here.limit.Load() {
 		return nodeOf(v)

@@ -12,7 +12,7 @@ import (
 	"github.com/rseq-go/rseq/internal/kernel"
 )
 
-// fake is a machine whose threads are where the test says.
+// fake is a machine whose threads run where the test says.
 type fake struct {
 	machine
 	mu    sync.Mutex
@@ -22,8 +22,8 @@ type fake struct {
 	register func(w way, cpu int) uint32
 }
 
-// newFake returns a machine with both instructions and four CPUs on two nodes, on which
-// all is well.
+// newFake returns a machine with four CPUs on two nodes and both instructions, which are
+// right.
 func newFake() *fake {
 	f := &fake{}
 	f.register = func(_ way, cpu int) uint32 { return uint32(cpu/2<<cpuBits | cpu) }
@@ -54,8 +54,8 @@ func newFake() *fake {
 	return f
 }
 
-// TestAsk: an instruction is used where it agrees, and nowhere else, and the report says
-// why.
+// TestAsk: an instruction is used if it agrees with getcpu(2), and only then. The report
+// says why.
 func TestAsk(t *testing.T) {
 	refused := errors.New("refused")
 	for name, c := range map[string]struct {
@@ -63,14 +63,14 @@ func TestAsk(t *testing.T) {
 		used   way
 		cpus   []int
 		reason string // a part of it
-		final  bool   // it is not asked again by itself
+		final  bool   // the comparison is not repeated
 	}{
 		"agrees": {func(f *fake) {}, rdpid, []int{0, 1, 2, 3}, "", true},
 		"no RDPID": {func(f *fake) { f.instructions = func() []way { return []way{rdtscp} } },
 			rdtscp, []int{0, 1, 2, 3}, "", true},
 		"neither": {func(f *fake) { f.instructions = func() []way { return nil } },
 			none, nil, "neither RDPID nor RDTSCP", true},
-		"a register that nobody sets": {func(f *fake) { f.register = func(way, int) uint32 { return 0 } },
+		"a register that was never set": {func(f *fake) { f.register = func(way, int) uint32 { return 0 } },
 			none, nil, "RDPID says CPU 0 of node 0 where getcpu(2) says CPU", false},
 		"another node": {func(f *fake) { f.register = func(_ way, cpu int) uint32 { return uint32(cpu) } },
 			none, nil, "says CPU 3 of node 0 where getcpu(2) says CPU 3 of node 1", false},
@@ -163,8 +163,8 @@ func TestAsk(t *testing.T) {
 	}
 }
 
-// TestAskedAgain: what did not work is tried again, later each time, and what works
-// stays.
+// TestAskedAgain: a comparison without a result is repeated, after longer and longer waits.
+// After a result it is not repeated.
 func TestAskedAgain(t *testing.T) {
 	f := newFake()
 	broken := true
@@ -185,7 +185,7 @@ func TestAskedAgain(t *testing.T) {
 	if first != minWait || a.wait != maxWait || a.limit.Load() != 0 {
 		t.Errorf("waits from %v to %v: expected %v to %v", first, a.wait, minWait, maxWait)
 	}
-	// By itself.
+	// A slow path starts it.
 	a.wait = 0
 	a.again()
 	f.mu.Lock()
@@ -200,7 +200,7 @@ func TestAskedAgain(t *testing.T) {
 	if r := a.again(); r.Way != "RDPID" || a.wait != 0 {
 		t.Errorf("%v, asked again after %v", r, a.wait)
 	}
-	// A machine that it was moved to.
+	// The process is restored on another machine.
 	f.instructions = func() []way { return []way{rdtscp} }
 	if r := a.again(); r.Way != "RDTSCP" {
 		t.Error(r)
@@ -211,7 +211,7 @@ func TestAskedAgain(t *testing.T) {
 	}
 }
 
-// TestSome: the first and the last are among them.
+// TestSome: some returns the first and the last CPU among others.
 func TestSome(t *testing.T) {
 	for n := range 20 {
 		var cpus []int
@@ -226,8 +226,7 @@ func TestSome(t *testing.T) {
 	}
 }
 
-// TestUnset: before anything is known, and where there is no instruction, no number is
-// made up.
+// TestUnset: before the first comparison, and without an instruction, CPU and node are -1.
 func TestUnset(t *testing.T) {
 	if v := read(none); v != 1<<32-1 {
 		t.Errorf("%#x", v)

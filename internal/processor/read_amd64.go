@@ -7,7 +7,7 @@ func read(w way) uint32
 
 func cpuid(leaf, subleaf uint32) (eax, ecx, edx uint32)
 
-// instructions returns those that the processor has, the faster first.
+// instructions returns the instructions that the processor has, the faster one first.
 func instructions() (list []way) {
 	const features, extended, extendedFeatures = 7, 1 << 31, 1<<31 | 1
 	if most, _, _ := cpuid(0, 0); most >= features {

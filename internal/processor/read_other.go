@@ -2,8 +2,8 @@
 
 package processor
 
-// read returns all ones: there is no such instruction.
+// read returns all ones: this build has no such instruction.
 func read(way) uint32 { return 1<<32 - 1 }
 
-// instructions returns none: arm64 keeps no such number where a program may read it.
+// instructions returns nil: arm64 has no such register that a program may read.
 func instructions() []way { return nil }

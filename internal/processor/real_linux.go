@@ -26,8 +26,8 @@ var real = machine{
 	thread:  kernel.OnThread,
 }
 
-// cost returns the nanoseconds of a call, the least of some tries: a thread that waits for
-// a processor says nothing.
+// cost returns how many nanoseconds a call takes: the least of some tries, since in the
+// others the thread may have waited for a processor.
 func cost(call func()) float64 {
 	const tries, calls = 5, 50
 	least := time.Duration(1<<63 - 1)

@@ -20,7 +20,7 @@ import (
 	"github.com/rseq-go/rseq/percpu"
 )
 
-// answer is what a child process found.
+// answer is what a child process printed.
 type answer struct {
 	Report processor.Report
 	CPU    int
@@ -37,7 +37,7 @@ func TestMain(m *testing.M) {
 	var a answer
 	c := percpu.NewCounter()
 	for range 100 {
-		c.Add(1) // asks by itself, where a filter does not kill for that
+		c.Add(1) // its slow path compares, if a filter does not kill for that
 	}
 	a.Report = processor.Again()
 	if os.Getenv("RSEQ_CHILD") == "cpu" {
@@ -67,11 +67,11 @@ func TestMain(m *testing.M) {
 	for range 100 {
 		c.Add(1)
 	}
-	a.Count = c.Load()
+	a.Count = c.Value()
 	json.NewEncoder(os.Stdout).Encode(a)
 }
 
-// ask runs a child process, by a command that is put before it.
+// ask runs a child process, as arguments of the command before.
 func ask(t *testing.T, child string, program string, before ...string) answer {
 	t.Helper()
 	command := append(before, program)
@@ -87,10 +87,10 @@ func ask(t *testing.T, child string, program string, before ...string) answer {
 	return a
 }
 
-// withoutCgo builds this test as most services are built.
+// withoutCgo builds this test without cgo, as most services are built.
 func withoutCgo(t *testing.T) string { return testutil.GoTest(t, "processor", "CGO_ENABLED=0") }
 
-// TestRight: pinned to each CPU that it may use, a thread is told that one, and its node.
+// TestRight: a thread that is pinned to a CPU reads that CPU and its node.
 func TestRight(t *testing.T) {
 	r := processor.Again()
 	if r.Way == "getcpu(2)" {
@@ -113,7 +113,7 @@ func TestRight(t *testing.T) {
 	}
 }
 
-// TestReads: where one instruction is right so is the other, which reads the same register.
+// TestReads: both instructions read the same register, so both are right or none.
 func TestReads(t *testing.T) {
 	r := processor.Again()
 	if len(r.CPUs) == 0 {
@@ -132,8 +132,7 @@ func TestReads(t *testing.T) {
 	}
 }
 
-// TestInstructions: CPUID and the kernel agree on what there is: it lists in /proc/cpuinfo
-// what it uses itself.
+// TestInstructions: the instructions are those that the kernel lists in /proc/cpuinfo.
 func TestInstructions(t *testing.T) {
 	data, err := os.ReadFile("/proc/cpuinfo")
 	if err != nil {
@@ -152,9 +151,8 @@ func TestInstructions(t *testing.T) {
 	}
 }
 
-// bound returns the threads that may not run where the main one may at first, after
-// processor.Again was called often. It is a process of its own, in which nothing else
-// binds threads.
+// bound calls processor.Again often and returns the threads whose affinity is not the main
+// thread's first one. It runs in a process of its own, in which nothing else binds threads.
 func bound() (tids []int, err error) {
 	want, err := kernel.Affinity(os.Getpid())
 	if err != nil {
@@ -169,7 +167,7 @@ func bound() (tids []int, err error) {
 		})
 	}
 	wg.Wait()
-	for try := 0; ; try++ { // the last thread may be ending
+	for try := 0; ; try++ { // the last thread may still be ending
 		tasks, err := os.ReadDir("/proc/self/task")
 		if err != nil {
 			return nil, err
@@ -188,7 +186,7 @@ func bound() (tids []int, err error) {
 	}
 }
 
-// TestAffinity: asking leaves every thread where it may be, the main one too.
+// TestAffinity: a comparison changes the affinity of no thread, the main one included.
 func TestAffinity(t *testing.T) {
 	self, err := os.Executable()
 	if err != nil {
@@ -199,8 +197,8 @@ func TestAffinity(t *testing.T) {
 	}
 }
 
-// TestFilters: where a filter refuses what it takes to compare, that is the report; where
-// it kills, nothing is killed.
+// TestFilters: if a filter refuses a system call of the comparison, the report says so. A
+// filter that kills for one does not kill this process.
 func TestFilters(t *testing.T) {
 	program := withoutCgo(t)
 	filter := testutil.GoBuild(t, "../../test/testdata/filter", nil)
@@ -213,11 +211,11 @@ func TestFilters(t *testing.T) {
 		way, reason   string
 		err           string
 	}{
-		{"EPERM:acct", "cpu", native.Report.Way, native.Report.Reason, ""}, // not for us
+		{"EPERM:acct", "cpu", native.Report.Way, native.Report.Reason, ""}, // for another call
 		{"EPERM:getcpu", "cpu", "getcpu(2)", "getcpu(2): operation not permitted", "getcpu(2) was refused"},
 		{"kill:getcpu", "count", "getcpu(2)", "a seccomp filter kills", ""},
 		{"trap:getcpu", "count", "getcpu(2)", "a seccomp filter kills", ""},
-		{"kill:sched_getaffinity", "count", "", "", ""}, // Go's own, at start
+		{"kill:sched_getaffinity", "count", "", "", ""}, // Go's runtime makes it at start
 		{"kill:getcpu,sched_setaffinity", "count", "getcpu(2)", "a seccomp filter kills", ""},
 		{"kill:sched_setaffinity", "count", "*", "", ""},
 		{"EPERM:sched_setaffinity", "cpu", "*", "", ""},
@@ -234,7 +232,7 @@ func TestFilters(t *testing.T) {
 			if c.way != "*" && (a.Report.Way != c.way || !strings.Contains(a.Report.Reason, c.reason)) {
 				t.Errorf("%v: want %s, %q", a.Report, c.way, c.reason)
 			}
-			// Not bound, it may have been on one CPU all the time.
+			// A thread that is not bound may run on one CPU all the time.
 			if c.way == "*" && a.Report.Way != native.Report.Way && !strings.Contains(a.Report.Reason, "expected 2 of them") &&
 				!strings.Contains(a.Report.Reason, "CPU 0 only") {
 				t.Errorf("%v: want what is used without a filter, or too few CPUs", a.Report)
@@ -246,8 +244,8 @@ func TestFilters(t *testing.T) {
 	}
 }
 
-// TestEmulated: qemu's user mode has RDTSCP, which says CPU 0 everywhere. No instruction
-// that it does not have is tried.
+// TestEmulated: RDTSCP of qemu's user mode reads CPU 0 on every CPU, and is not used. An
+// instruction that the emulator lacks is not run.
 func TestEmulated(t *testing.T) {
 	if runtime.GOARCH != "amd64" {
 		t.Skip("for amd64")
@@ -265,7 +263,7 @@ func TestEmulated(t *testing.T) {
 	}
 }
 
-// TestOneCPU: a process that may use one CPU is told right, by whatever way.
+// TestOneCPU: a process that may use one CPU only reads that CPU, by any way.
 func TestOneCPU(t *testing.T) {
 	taskset, err := exec.LookPath("taskset")
 	if err != nil {
@@ -283,7 +281,7 @@ func TestOneCPU(t *testing.T) {
 	}
 }
 
-// TestDisagreement: an instruction that turns out to be wrong is not used any more, and the
+// TestDisagreement: an instruction that turns out to be wrong is no longer used, and the
 // report says so.
 func TestDisagreement(t *testing.T) {
 	before := processor.Again()
@@ -294,7 +292,7 @@ func TestDisagreement(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	th.Confirm() // what is called after a restore
+	th.Confirm() // as after a restore
 	th.Unlock()
 	if cpu := processor.CPU(); cpu != -1 {
 		t.Errorf("CPU %d, after Confirm found that it is not right", cpu)

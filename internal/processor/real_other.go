@@ -8,7 +8,7 @@ import (
 	"github.com/rseq-go/rseq/internal/kernel"
 )
 
-// real is this machine, of which nothing is known.
+// real is this machine. It has no instruction and no getcpu(2).
 var real = machine{
 	instructions: instructions,
 	read:         read,

@@ -10,11 +10,11 @@ import (
 	"github.com/rseq-go/rseq/internal/abi"
 )
 
-// Enabled says that this build has critical sections.
+// Enabled is true in a build that has critical sections.
 const Enabled = true
 
-// The assembly finds the gate's words where internal/abi says; a difference does not
-// compile.
+// The assembly reads the gate's words at the offsets of internal/abi. If they differ from
+// the type's, this does not compile.
 var _ = [...][0]int{
 	[unsafe.Offsetof(Gate{}.ReadCPUID) - abi.GateReadCPUID]int{},
 	[unsafe.Offsetof(Gate{}.ReadNodeID) - abi.GateReadNodeID]int{},
@@ -25,15 +25,15 @@ var _ = [...][0]int{
 	[unsafe.Sizeof(Gate{}) - abi.GateSize]int{},
 }
 
-// Own is the gate of the program or library that the code which names it is in: inlined
-// into a plugin, the plugin's.
+// Own is the gate of the program or library that this code is linked into. In code that was
+// inlined into a plugin it is the plugin's.
 //
 //go:linkname Own rseqgo_v1_gate
 var Own Gate
 
 // Convention returns nil if the compiler passes arguments and results as cs_<arch>.s
-// expects, or an error that says that it does not. Then nothing else here may be called
-// before package rseq has set the portable functions.
+// expects, and an error if not. After an error nothing else here may be called until
+// package rseq has set the portable functions.
 func Convention() error { return asked }
 
 var asked = func() error {
@@ -43,12 +43,12 @@ var asked = func() error {
 	return fmt.Errorf("this package's assembly does not know how %s passes arguments in registers", runtime.Version())
 }()
 
-// ThreadPointer returns what the C library's thread-local storage is relative to: the FS
-// base on amd64, TPIDR_EL0 on arm64. Package rseq sets it to a C function.
+// ThreadPointer returns the address that thread-local storage is relative to: the FS base
+// on amd64, TPIDR_EL0 on arm64. Package rseq sets it to a C function.
 var ThreadPointer func() unsafe.Pointer
 
-// The readers return a field of the calling thread's area, or what slow does if the
-// thread has no area or the area no such field.
+// The readers return a field of the calling thread's area. If the thread has no area, or
+// the area has no such field, they return what slow returns.
 
 //go:linkname CPUID rseqgo_v1_read_cpu_id
 //go:noescape
@@ -62,13 +62,13 @@ func NodeID(slow ReadSlow) int32
 //go:noescape
 func MMCID(slow ReadSlow) int32
 
-// Index is CPUID or MMCID, by x, an Index of package rseq.
+// Index is CPUID or MMCID. x, an Index of package rseq, selects which.
 //
 //go:linkname Index rseqgo_v1_read_index
 //go:noescape
 func Index(x uint8, slow IndexSlow) int32
 
-// The critical sections that package rseq documents. They return a Status. x is an Index.
+// The critical sections, which package rseq documents. They return a Status. x is an Index.
 
 //go:linkname Add rseqgo_v1_cs_add_cpu_id
 //go:noescape
@@ -114,9 +114,9 @@ func LoadCBNEMemcpyStore(x uint8, v *int64, expect int64, dst, src unsafe.Pointe
 //go:noescape
 func LoadCBNEMemcpyStoreRelease(x uint8, v *int64, expect int64, dst, src unsafe.Pointer, n uintptr, newv int64, i int) int32
 
-// The operations of package percpu, on the thread's own index. Each begins with a
-// structure of its, whose offsets are in internal/abi. status is zero in a call; slow
-// gets a Status that says why the section could not do it.
+// The operations of package percpu, on the thread's own index. The first argument of each
+// is a structure of percpu, whose offsets are in internal/abi. A caller passes status zero;
+// slow gets a Status that says why the section did not take effect.
 
 //go:linkname Count rseqgo_v1_cs_count_cpu_id
 //go:noescape

@@ -8,19 +8,19 @@ import (
 	"github.com/rseq-go/rseq/internal/processor"
 )
 
-// Enabled says that this build has critical sections.
+// Enabled is true in a build that has critical sections.
 const Enabled = false
 
-// Own is no gate: there is nothing to open.
+// Own is unused: without sections there is nothing to open.
 var Own Gate
 
-// Convention returns nil: nothing is called by a convention of its own.
+// Convention returns nil: the Go compiler makes both sides of each call.
 func Convention() error { return nil }
 
-// ThreadPointer returns nil: this build has no C library to ask.
+// ThreadPointer returns nil: this build links no C library.
 func ThreadPointer() unsafe.Pointer { return nil }
 
-// CPUID and NodeID have the processor tell, which is as good as an area.
+// CPUID and NodeID read the number from the processor, if that is known to be right.
 
 func CPUID(slow ReadSlow) int32 {
 	if cpu := processor.CPU(); cpu >= 0 {

@@ -6,8 +6,8 @@ import (
 	"github.com/rseq-go/rseq/internal/abi"
 )
 
-// What the operations do where there are no sections: each has the operation's own
-// signature.
+// The operations in builds without sections, and where Convention returned an error. Each
+// has the signature of its operation.
 
 func PortableRead(slow ReadSlow) int32 { return slow(nil) }
 

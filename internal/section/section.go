@@ -1,25 +1,25 @@
-// Package section has the Go declarations of the functions in cs_<arch>.s: the readers of
-// the calling thread's rseq area and the critical sections. They stand in assembly for
-// GNU as, in package rseq, which a program that uses this package must link; the compiler
-// calls them directly, with arguments in registers (Go's ABIInternal). There is nothing
-// between a caller and the first instruction.
+// Package section declares the functions of cs_<arch>.s in Go: the readers of the calling
+// thread's rseq area and the critical sections. They are assembly for GNU as and belong to
+// package rseq, which a program that uses this package must link. The compiler calls them
+// directly, with arguments in registers (Go's ABIInternal), without a trampoline.
 //
-// Such a function uses no stack and Go does not preempt it, since it is not Go's: the
-// thread cannot change while it runs, no garbage collection can end, and no stack moves.
-// So a pointer argument may point anywhere, stacks included, and what it points to stays.
+// Such a function uses no stack, and Go does not preempt it, since it is not Go code: while
+// it runs the goroutine stays on its thread, no garbage collection can end, and no stack
+// moves. So a pointer argument may point anywhere, stacks included, and what it points to
+// stays in place.
 //
 // # Slow paths
 //
-// An operation that may have to do something else has an argument slow: a Go function
-// that it jumps to in place of itself, with its own arguments but for slow, whose place
-// the [Gate] has. A slow function must be at package level, no closure, so that its value
-// is a constant. It returns to the operation's caller.
+// An operation with a slow path has an argument slow, a Go function. Where the section cannot
+// do the operation it jumps to slow with its own arguments; only slow itself is replaced, by
+// the address of the [Gate]. slow must be a function at package level and no closure, so
+// that its value is a constant. It returns to the caller of the operation.
 //
 // # Without sections
 //
 // In a build without cgo, with the build tag purego, or for another architecture than
-// amd64 and arm64 the functions have Go bodies, which take the slow path or answer
-// NotRegistered. The same bodies serve where [Convention] is an error.
+// amd64 and arm64 the functions have Go bodies, which take the slow path or return
+// NotRegistered. The same bodies are used where [Convention] returns an error.
 package section
 
 import (
@@ -28,15 +28,16 @@ import (
 	"github.com/rseq-go/rseq/internal/abi"
 )
 
-// A Gate says to the sections of one program or library where the rseq areas are. Zero
-// closes: then the slow path is taken, or the answer is NotRegistered. A plugin and its
-// host have a copy of the sections each, and so a gate each, but share package rseq.
+// A Gate tells the sections of one program or library where the rseq areas are. A word that
+// is zero closes the gate: the section takes the slow path, or returns NotRegistered. A
+// plugin and its host have their own copies of the sections and so their own gates, but
+// share package rseq.
 //
-// All but Possible are bytes from the thread pointer to the area. Package rseq writes it,
-// atomically, Possible first.
+// Every word but Possible is the distance in bytes from the thread pointer to the area.
+// Package rseq writes the words atomically, Possible first.
 type Gate struct {
-	ReadCPUID, ReadNodeID, ReadMMCID uintptr // where a reader may read its field
-	CSCPUID, CSMMCID                 uintptr // where sections with that index may run
+	ReadCPUID, ReadNodeID, ReadMMCID uintptr // for the reader of that field
+	CSCPUID, CSMMCID                 uintptr // for sections with that index
 	Possible                         uint64  // how many indexes there can be
 }
 
@@ -55,8 +56,8 @@ type (
 	BatchSlow func(list unsafe.Pointer, v *uint64, n int, gate *Gate, status uint32) int
 )
 
-// Adopt opens the gate that a slow path was given, if it is that of a plugin's copy of the
-// sections. Package rseq sets it.
+// Adopt opens the gate that a slow path got, if it is the gate of a plugin's sections.
+// Package rseq sets Adopt.
 var Adopt = func(*Gate) {}
 
 // Disturbance is what a live check does to a thread that is inside a critical section: enum

@@ -5,7 +5,7 @@ package testutil
 // #define _GNU_SOURCE
 // #include <sched.h>
 // #include "sections_cgo.h"
-// // Of glibc.h, which the build cache does not see from here.
+// // Declared in glibc.h, whose changes the build cache does not see from here.
 // extern int rseqgo_v1_register_thread(void) __attribute__((visibility("hidden")));
 import "C"
 
@@ -14,20 +14,19 @@ import "unsafe"
 // SchedGetcpu asks the C library for the CPU number, through cgo.
 func SchedGetcpu() int { return int(C.sched_getcpu()) }
 
-// CRegisterThread is rseqgo_register_thread of glibc.h: what C code is told of the
-// calling thread.
+// CRegisterThread calls rseqgo_register_thread of glibc.h, as C code does.
 func CRegisterThread() int { return int(C.rseqgo_v1_register_thread()) }
 
-// What CLoop does in each round.
+// The operations of CLoop.
 const (
-	CAddInline  = C.C_ADD_INLINE  // an add, the section inline
+	CAddInline  = C.C_ADD_INLINE  // an add, inline
 	CAddCall    = C.C_ADD_CALL    // an add, by a function call
 	CListInline = C.C_LIST_INLINE // list pop and push, inline
-	CListCall   = C.C_LIST_CALL   // list pop and push, by a function call
+	CListCall   = C.C_LIST_CALL   // list pop and push, by function calls
 )
 
-// CLoop runs n rounds of critical sections written in C, on this thread's area.
-// cells is laid out as rseq.Cells, and it and nodes are not Go's memory.
+// CLoop runs n rounds of critical sections written in C, on this thread's area. cells has the
+// layout of rseq.Cells. cells and nodes are not in Go's heap.
 func CLoop(what int, area, cells, nodes unsafe.Pointer, n int) {
 	C.c_loop(C.int(what), (*C.char)(area), (*C.struct_c_cells)(cells), nodes, C.long(n))
 }

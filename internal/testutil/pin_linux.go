@@ -23,9 +23,8 @@ func AllowedCPUs(t testing.TB) []int {
 	return cpus
 }
 
-// OnThread runs f on a thread of its own, which ends with f, or, if it is the main one,
-// is parked for ever. So what f does to the thread (its affinity, its signal mask, its
-// area) stays with it.
+// OnThread runs f on a thread of its own, which ends after f, or is parked for ever if it is
+// the main thread. So f may change the thread's affinity, signal mask and area.
 func OnThread(f func()) {
 	done := make(chan struct{})
 	go func() {
@@ -36,7 +35,7 @@ func OnThread(f func()) {
 	<-done
 }
 
-// Pin moves the calling thread, to which the goroutine is locked, to one of cpus.
+// Pin binds the calling thread to cpus. The goroutine must be locked to the thread.
 func Pin(t testing.TB, cpus ...int) {
 	t.Helper()
 	if err := kernel.Bind(0, cpus...); err != nil {
@@ -44,8 +43,8 @@ func Pin(t testing.TB, cpus ...int) {
 	}
 }
 
-// Unregister takes the area of the calling thread away, to which the goroutine is
-// locked for good. It is for areas of the C library's, which does not notice.
+// Unregister unregisters the calling thread's area. The goroutine must be locked to the
+// thread. The C library, which must own the area, does not notice.
 func Unregister(t testing.TB) {
 	t.Helper()
 	info, err := rseq.Query()
@@ -56,7 +55,7 @@ func Unregister(t testing.TB) {
 	UnregisterArea(t, info.Offset, info.RegisteredLen, info.Signature)
 }
 
-// RegisterAgain undoes Unregister.
+// RegisterAgain registers the area again after Unregister.
 func RegisterAgain(t testing.TB) {
 	t.Helper()
 	info, _ := rseq.Query()
@@ -66,7 +65,7 @@ func RegisterAgain(t testing.TB) {
 	}
 }
 
-// UnregisterArea is Unregister for a process that was not asked yet what it has.
+// UnregisterArea is Unregister for a process that must not call Query.
 func UnregisterArea(t testing.TB, offset int, length, signature uint32) {
 	t.Helper()
 	area := uintptr(section.ThreadPointer()) + uintptr(offset)
@@ -75,8 +74,8 @@ func UnregisterArea(t testing.TB, offset int, length, signature uint32) {
 	}
 }
 
-// ThreadTime returns how long a thread of this process has run on a CPU. What a thread
-// does while it runs is judged by that, since a machine may let it run late.
+// ThreadTime returns how long a thread of this process has run on a CPU. Tests use it in place
+// of the time that passed, in which the thread may have waited for a CPU.
 func ThreadTime(t testing.TB, tid int) time.Duration {
 	t.Helper()
 	const perThread, sched = 4, 2 // linux/posix-timers.h

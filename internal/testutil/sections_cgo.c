@@ -1,8 +1,8 @@
 //go:build linux && !android && cgo && !purego && (amd64 || arm64 || riscv64)
 
-/* The operations that the benchmarks compare with, in C: critical sections of
- * its own, as librseq writes them (asm goto, inline), and the same in functions
- * that are not inlined. Each loops inside C, so that no transition is counted. */
+/* The operations in C that the benchmarks compare with: critical sections written as
+ * librseq's (asm goto, inline), and the same in functions that are not inlined. The loop is
+ * in C, so that the benchmark counts no transition from Go. */
 #include "sections_cgo.h"
 
 #if defined(__x86_64__)

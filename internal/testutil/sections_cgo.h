@@ -3,7 +3,7 @@ struct area {
 	unsigned long rseq_cs;
 };
 
-/* As type rseq.Cells. */
+/* The layout of type rseq.Cells. */
 struct c_cells {
 	long *base;
 	long n;

@@ -15,8 +15,8 @@ import (
 	"github.com/rseq-go/rseq/internal/kernel"
 )
 
-// NeedSections skips the test if critical sections cannot run here, by their own
-// word; any other answer than not supported is a failure.
+// NeedSections skips the test if CriticalSections returns ErrNotSupported. Any other error is a
+// failure.
 func NeedSections(t testing.TB, x rseq.Index) {
 	t.Helper()
 	switch err := rseq.CriticalSections(x); {
@@ -27,22 +27,22 @@ func NeedSections(t testing.TB, x rseq.Index) {
 	}
 }
 
-// Weather is what a storm does to its threads between an index that they read
-// and the operation that relies on it: nothing, or at every n-th time one thing.
+// Weather is what a thread of a storm does between reading its index and the operation that
+// relies on that: nothing, or Do at every n-th time.
 type Weather struct {
 	Name  string
 	Every int
 	Do    func()
-	Heavy bool // a round takes some 50 µs
-	// Pestered: another thread sends them all signals and moves them to other
-	// CPUs, at any time.
-	Pestered bool
+	Heavy bool // a round takes about 50 µs
+	// Disturbed: another thread sends signals to all threads of the storm and moves them to
+	// other CPUs, at any time.
+	Disturbed bool
 }
 
 func Yield() { unix.Syscall(unix.SYS_SCHED_YIELD, 0, 0, 0) }
 
 func forecasts() []Weather {
-	list := []Weather{{Name: "calm"}, {Name: "pestered", Pestered: true}}
+	list := []Weather{{Name: "calm"}, {Name: "disturbed", Disturbed: true}}
 	for _, percent := range []int{25, 50, 100} {
 		every := 100 / percent
 		list = append(list,
@@ -57,7 +57,7 @@ func forecasts() []Weather {
 	return list
 }
 
-// Storm is one thread of a test: its index, and what comes in between.
+// Storm is one thread of a storm, with its kind of index and its weather.
 type Storm struct {
 	*testing.T
 	rseq.Index
@@ -67,7 +67,7 @@ type Storm struct {
 	raced  *atomic.Int64
 }
 
-// Pass lets the weather pass: nothing, or what comes every n-th time.
+// Pass does what the weather has for this time.
 func (s *Storm) Pass() {
 	if s.Every > 0 {
 		if s.n++; s.n%s.Every == 0 {
@@ -76,7 +76,7 @@ func (s *Storm) Pass() {
 	}
 }
 
-// Here reads the index and lets the weather pass.
+// Here reads the index and then calls Pass.
 func (s *Storm) Here() int {
 	i, err := s.Current()
 	if err != nil {
@@ -87,8 +87,8 @@ func (s *Storm) Here() int {
 	return i
 }
 
-// Took reports whether the operation took effect; a status that no storm may
-// bring about is an error.
+// Took reports whether the operation took effect. A status that cannot occur in a storm is an
+// error.
 func (s *Storm) Took(status rseq.Status) bool {
 	switch status {
 	case rseq.Done:
@@ -96,8 +96,8 @@ func (s *Storm) Took(status rseq.Status) bool {
 	case rseq.Raced:
 		s.raced.Add(1)
 	case rseq.CompareFailed:
-		Yield() // somebody holds the lock, perhaps
-	case rseq.NotRegistered: // a thread of ours that never asked
+		Yield() // another thread may hold the lock
+	case rseq.NotRegistered: // the first operation of a thread whose area is our own
 		if err := rseq.CriticalSections(s.Index); err == nil {
 			break
 		}
@@ -109,9 +109,9 @@ func (s *Storm) Took(status rseq.Status) bool {
 	return false
 }
 
-// Storms runs test in every weather for each index: prepare makes the data and
-// returns what each thread does and what must hold afterwards. Where the delay
-// loops are compiled in, each of the sections' points is also slowed down.
+// Storms runs a storm for each kind of index in every weather. prepare makes the data, and
+// returns what each thread does and the check at the end. If the delay loops are compiled
+// in, there is a storm for each point of the sections, which is slowed down.
 func Storms(t *testing.T, prepare func(t *testing.T, x rseq.Index, threads, rounds int) (work func(*Storm), check func())) {
 	delays := []int{0}
 	inject := Inject()
@@ -149,14 +149,14 @@ func Storms(t *testing.T, prepare func(t *testing.T, x rseq.Index, threads, roun
 					var tids sync.Map
 					for range threads {
 						wg.Go(func() {
-							runtime.LockOSThread() // and never unlocked: the thread ends here
+							runtime.LockOSThread() // not unlocked: the thread ends with the goroutine
 							tids.Store(unix.Gettid(), true)
 							defer tids.Delete(unix.Gettid())
 							work(&Storm{T: t, Index: x, Weather: w, Rounds: rounds, raced: &raced})
 						})
 					}
-					if w.Pestered || inject != nil {
-						defer pester(t, &tids)()
+					if w.Disturbed || inject != nil {
+						defer disturb(t, &tids)()
 					}
 					wg.Wait()
 					check()
@@ -167,9 +167,9 @@ func Storms(t *testing.T, prepare func(t *testing.T, x rseq.Index, threads, roun
 	}
 }
 
-// pester sends signals to threads and moves them to other CPUs until the function
-// that it returns is called.
-func pester(t *testing.T, tids *sync.Map) (stop func()) {
+// disturb sends signals to threads and moves them to other CPUs until the function that it
+// returns is called.
+func disturb(t *testing.T, tids *sync.Map) (stop func()) {
 	cpus := AllowedCPUs(t)
 	var stopped atomic.Bool
 	var wg sync.WaitGroup

@@ -8,15 +8,14 @@ import (
 
 func anchor() {}
 
-// Injected is how the assembler is told to compile the delay loops in.
+// Injected makes the assembler compile the delay loops in.
 const Injected = "CGO_CFLAGS=-g -O2 -Wa,--defsym,RSEQGO_INJECT=1"
 
-// WrongConvention is how the assembler is told to have the convention check fail.
+// WrongConvention makes the assembler build a convention check that fails.
 const WrongConvention = "CGO_CFLAGS=-g -O2 -Wa,--defsym,RSEQGO_WRONG_CONVENTION=1"
 
-// Inject returns the delay loops that the critical sections of this program make
-// at each of their points, nil if none were compiled in: they are if the
-// assembler was given RSEQGO_INJECT.
+// Inject returns the number of delay loops at each point of this program's critical sections,
+// to be set by the test. It returns nil if the delay loops are not compiled in.
 func Inject() *[7]int32 {
 	file, err := elf.Open("/proc/self/exe")
 	if err != nil {
@@ -35,7 +34,7 @@ func Inject() *[7]int32 {
 	if at == 0 {
 		return nil
 	}
-	// From a function whose place is known, since the program can be anywhere.
+	// The address is relative to a known function, since the program can be loaded anywhere.
 	const known = "github.com/rseq-go/rseq/internal/testutil.anchor"
 	return (*[7]int32)(unsafe.Add(reflect.ValueOf(anchor).UnsafePointer(), at-address[known]))
 }

@@ -1,5 +1,5 @@
-// Package testutil holds what this module's tests share: building programs,
-// running them with a bound, pinning threads.
+// Package testutil has what this module's tests share: it builds programs, runs them with a
+// time limit, pins threads and runs storms.
 package testutil
 
 import (
@@ -19,11 +19,11 @@ import (
 	"time"
 )
 
-// Long reports whether the long storms were asked for.
+// Long reports whether long storms are wanted.
 func Long() bool { return os.Getenv("RSEQ_LONG") != "" }
 
-// Repeat returns how often a test does what a machine does n times in a moment: a
-// tenth in a guest, whose processors are emulated.
+// Repeat returns how often a test repeats what it would do n times on a real machine: a tenth
+// of that in a guest, whose processors are emulated.
 func Repeat(n int) int {
 	if Guest() {
 		return max(n/10, 1)
@@ -31,13 +31,12 @@ func Repeat(n int) int {
 	return n
 }
 
-// WantOwner is who must own the areas here, where a row of the matrix says so:
-// "libc", "self" or "none"; else empty.
+// WantOwner returns who must own the areas: "libc", "self" or "none", as a row of a matrix
+// says, and "" outside the matrices.
 func WantOwner() string { return os.Getenv("RSEQ_WANT_OWNER") }
 
-// GoBuild builds the package at path with the go command's args and the
-// environment env added, and returns the file built. With -short it skips the test:
-// the go command takes longer than most tests.
+// GoBuild builds the package at path with the go command, args and env added, and returns the
+// program's file. With -short it skips the test: the go command takes longer than most tests.
 func GoBuild(t testing.TB, path string, env []string, args ...string) string {
 	t.Helper()
 	if testing.Short() {
@@ -45,34 +44,34 @@ func GoBuild(t testing.TB, path string, env []string, args ...string) string {
 	}
 	if Guest() {
 		flags := slices.DeleteFunc(slices.Concat(env, args), func(f string) bool { return strings.HasPrefix(f, "CGO_CFLAGS=") })
-		return cameAlong(t, filepath.Base(path), flags)
+		return guestProgram(t, filepath.Base(path), flags)
 	}
 	out := filepath.Join(t.TempDir(), "built")
 	Run(t, env, "go", append(append([]string{"build", "-o", out}, args...), path)...)
 	return out
 }
 
-// GoTest builds the tests of the package that is tested, with the environment env
-// added, and returns the file built, which is called name.
+// GoTest builds the tests of the package under test, with env added to the environment, and
+// returns the program's file, whose name is name.
 func GoTest(t testing.TB, name, env string) string {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("builds this test again; not with -short")
 	}
 	if Guest() {
-		return cameAlong(t, name, nil)
+		return guestProgram(t, name, nil)
 	}
 	out := filepath.Join(t.TempDir(), name)
 	Run(t, []string{env}, "go", "test", "-c", "-o", out, ".")
 	return out
 }
 
-// CC compiles with the C compiler that cgo uses and returns the program built.
+// CC runs the C compiler that cgo uses and returns the program's file.
 func CC(t testing.TB, args ...string) string {
 	t.Helper()
 	if Guest() {
 		source := slices.IndexFunc(args, func(a string) bool { return strings.HasSuffix(a, ".c") })
-		return cameAlong(t, strings.TrimSuffix(filepath.Base(args[source]), ".c"), args[:source])
+		return guestProgram(t, strings.TrimSuffix(filepath.Base(args[source]), ".c"), args[:source])
 	}
 	out := filepath.Join(t.TempDir(), "built")
 	cc := strings.Fields(Run(t, nil, "go", "env", "CC"))
@@ -80,7 +79,8 @@ func CC(t testing.TB, args ...string) string {
 	return out
 }
 
-// Root returns the repository's folder. In a guest there is none, and no test that needs it.
+// Root returns the repository's folder. A guest has no repository; there Root returns the
+// working directory, since no test reads files below it.
 func Root(t testing.TB) string {
 	t.Helper()
 	dir, err := os.Getwd()
@@ -97,8 +97,8 @@ func Root(t testing.TB) string {
 	}
 }
 
-// CPart returns the arguments by which CC compiles the package's C files and its assembly
-// into a program, without those that the program includes itself.
+// CPart returns the arguments that make CC link the package's C files and assembly into a
+// program, except the files that the program includes itself.
 func CPart(t testing.TB, included ...string) (args []string) {
 	t.Helper()
 	root := Root(t)
@@ -119,30 +119,29 @@ func NeedCompilers(t testing.TB) {
 	}
 }
 
-// Guest reports whether this is one of the guests of the matrix of kernels, which
-// have no compilers.
+// Guest reports whether this machine is a guest of vm. Guests have no compilers.
 func Guest() bool { return os.Getenv("RSEQ_PROGRAMS") != "" }
 
-// cameAlong returns a program that vm built for the guest, and skips the test if it
-// is to be built with flags of its own.
-func cameAlong(t testing.TB, name string, flags []string) string {
+// guestProgram returns a program that vm built for the guest. It skips the test if the program
+// needs flags, since vm builds each once.
+func guestProgram(t testing.TB, name string, flags []string) string {
 	t.Helper()
 	if len(flags) > 0 {
 		t.Skipf("a guest has no compiler, for %s with %v", name, flags)
 	}
 	program := filepath.Join(os.Getenv("RSEQ_PROGRAMS"), name)
 	if _, err := os.Stat(program); err != nil {
-		t.Fatalf("vm has to bring it along: %v", err)
+		t.Fatalf("vm must build it for the guest: %v", err)
 	}
 	return program
 }
 
-// started is when the tests' time began, or a moment later.
+// started is about the time when the tests started.
 var started = time.Now()
 
-// Patience is how long a program may run, or something may take that must happen at last:
-// an hour, or half of the time that the tests have left, so that there is time to say what
-// happened. It ends what hangs, and not what a slow machine does slowly.
+// Patience returns how long a test waits for a program, or for an event that must happen: half
+// of the time that the tests have left, so that there is time to report a failure, or an
+// hour without a time limit. It ends what hangs, and not what is slow.
 func Patience() time.Duration {
 	if f := flag.Lookup("test.timeout"); f != nil {
 		if limit := f.Value.(flag.Getter).Get().(time.Duration); limit > 0 {
@@ -152,7 +151,7 @@ func Patience() time.Duration {
 	return time.Hour
 }
 
-// Run runs a program, which must end by itself, and returns its standard output.
+// Run runs a program, which must end with status 0, and returns its standard output.
 func Run(t testing.TB, env []string, name string, args ...string) string {
 	t.Helper()
 	if name == "go" && Guest() {
@@ -165,14 +164,14 @@ func Run(t testing.TB, env []string, name string, args ...string) string {
 	return stdout
 }
 
-// Try is Run for a program that may fail.
+// Try runs a program that may fail.
 func Try(env []string, name string, args ...string) (stdout, stderr string, err error) {
 	limit := Patience()
 	ctx, cancel := context.WithTimeoutCause(context.Background(), limit, fmt.Errorf("it did not end within %v", limit.Round(time.Second)))
 	defer cancel()
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Env = append(os.Environ(), env...)
-	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGQUIT) } // Go's programs show where they are
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGQUIT) } // a Go program prints its stacks
 	cmd.WaitDelay = time.Minute
 	var o, e bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &o, &e

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// TestPatience: a program's time limit is what the tests' own leaves it.
+// TestPatience: the time limit of a program follows from the time limit of the tests.
 func TestPatience(t *testing.T) {
 	limit := flag.Lookup("test.timeout").Value
 	defer flag.Set("test.timeout", limit.String())

@@ -7,18 +7,18 @@ import (
 
 var (
 	failLine = regexp.MustCompile(`^\s*--- FAIL: `)
-	// What names a test that failed, or that was running when the time was over.
+	// Lines that name a test that failed, or that was running when the time was over.
 	namingLine = regexp.MustCompile(failLine.String() + `|^panic: |^fatal error: |^SIG[A-Z]+: |^WARNING: DATA RACE` +
 		`|^\s+running tests:|^\t\t(Test|Fuzz|Example)\S* \(`)
 	logLine = regexp.MustCompile(`^\s+\S+\.go:\d+: `)
 )
 
-// lastLines and namingLines are how many an Extract has at most of each kind.
+// lastLines and namingLines are the most lines of each kind that Extract returns.
 const lastLines, namingLines = 40, 40
 
-// Extract is what to show of the output of tests that failed: the lines that name
-// what failed, with the begin of what each test said, and the last lines. Stacks of
-// goroutines, which may follow, are long.
+// Extract returns the part of the output of failed tests that is shown: the lines that name a
+// failure, with the first lines that the test printed, and the last lines. The stacks of
+// goroutines between them may be long.
 func Extract(output string) string {
 	lines := strings.Split(strings.TrimRight(output, "\n"), "\n")
 	last := max(0, len(lines)-lastLines)
@@ -28,7 +28,7 @@ func Extract(output string) string {
 			continue
 		}
 		wanted[i] = true
-		if failLine.MatchString(line) { // -test.v has the test's words before that line
+		if failLine.MatchString(line) { // with -test.v the test's output stands before it
 			for n := 1; n <= 3 && i+n < last && logLine.MatchString(lines[i+n]); n++ {
 				wanted[i+n] = true
 			}
@@ -37,7 +37,7 @@ func Extract(output string) string {
 			}
 		}
 	}
-	shown := map[string]bool{} // a guest repeats some
+	shown := map[string]bool{} // a guest prints some lines twice
 	for _, line := range lines[last:] {
 		shown[line] = true
 	}

@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// Progress prints a line for each event, with the time since its start. When it was
-// quiet for a minute it prints a line that names what is under way.
+// Progress prints a line for each event, with the time since the start. After a minute without
+// an event it prints a line that names the tasks under way.
 type Progress struct {
 	out   io.Writer
 	start time.Time
@@ -22,7 +22,7 @@ type Progress struct {
 	tasks []*Task
 }
 
-// Task is something that takes its time. It is under way until End.
+// Task is a task that takes a while. It is under way from Begin to End.
 type Task struct {
 	p        *Progress
 	name, at string
@@ -40,13 +40,13 @@ func newProgress(out io.Writer, quiet time.Duration) *Progress {
 	return p
 }
 
-// Stop ends the lines that come by themselves.
+// Stop ends the lines about tasks under way.
 func (p *Progress) Stop() { p.timer.Stop() }
 
-// Elapsed is the time since the start.
+// Elapsed returns the time since the start.
 func (p *Progress) Elapsed() time.Duration { return time.Since(p.start) }
 
-// Line prints a line. What follows it in text is indented.
+// Line prints a line. Further lines of the text are indented.
 func (p *Progress) Line(format string, args ...any) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -59,7 +59,7 @@ func (p *Progress) print(text string) {
 	fmt.Fprintf(p.out, "%7v  %s\n", p.Elapsed().Round(time.Second), text)
 }
 
-// tell prints what is under way.
+// tell prints the tasks under way.
 func (p *Progress) tell() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -78,7 +78,7 @@ func (p *Progress) tell() {
 	p.print("under way: " + strings.Join(under, ", "))
 }
 
-// Begin prints that a task starts.
+// Begin begins a task.
 func (p *Progress) Begin(name string) *Task {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -96,14 +96,14 @@ func (t *Task) Say(format string, args ...any) {
 	t.p.print(t.name + ": " + t.at)
 }
 
-// At notes what the task does now, for the line that names what is under way.
+// At sets what the task does now, for the line about tasks under way.
 func (t *Task) At(where string) {
 	t.p.mu.Lock()
 	defer t.p.mu.Unlock()
 	t.at = where
 }
 
-// End takes the task off what is under way.
+// End ends the task.
 func (t *Task) End() {
 	t.p.mu.Lock()
 	defer t.p.mu.Unlock()
@@ -113,8 +113,8 @@ func (t *Task) End() {
 // ErrInterrupted is the error of a run that a signal ended.
 var ErrInterrupted = errors.New("interrupted")
 
-// ExitStatus is that of a command whose checks passed or not, or that ended with an
-// error: 0 or 1, or 2, or 130 (as shells have it for SIGINT) if it was interrupted.
+// ExitStatus returns the exit status of a command: 0 if its checks passed, 1 if not, 2 after an
+// error, and 130, as in shells after SIGINT, if it was interrupted.
 func ExitStatus(passed bool, err error) int {
 	switch {
 	case errors.Is(err, ErrInterrupted):

@@ -1,4 +1,4 @@
-// Package tool is what gen, docker, vm and bench have in common.
+// Package tool has what gen, docker, vm and bench share.
 package tool
 
 import (
@@ -10,8 +10,8 @@ import (
 	"strings"
 )
 
-// Table calls line with the fields of each line of a file that has some; what
-// follows a "#" does not count. An error is told with the file and the line.
+// Table calls line with the fields of each line of a file that has fields. A "#" begins a
+// comment. Table adds the file and the line number to an error.
 func Table(name, text string, line func(fields []string) error) error {
 	n := 0
 	for l := range strings.Lines(text) {
@@ -28,13 +28,13 @@ func Table(name, text string, line func(fields []string) error) error {
 	return nil
 }
 
-// FirstLine is a text's.
+// FirstLine returns the first line of a text.
 func FirstLine(text string) string {
 	text, _, _ = strings.Cut(text, "\n")
 	return text
 }
 
-// Between returns README.md's text with another section between two lines.
+// Between returns README.md's text with the section between two lines replaced.
 func Between(text, begin, section, end string) (string, error) {
 	before, rest, begins := strings.Cut(text, begin)
 	_, after, ends := strings.Cut(rest, end)
@@ -45,7 +45,7 @@ func Between(text, begin, section, end string) (string, error) {
 	return before + begin + section + end + after, nil
 }
 
-// WriteFiles writes all, beside their places first and then in place, or none.
+// WriteFiles writes all files or none: it writes each to a temporary file, then renames all.
 func WriteFiles(files map[string][]byte) (err error) {
 	var written []string
 	defer func() {
@@ -56,7 +56,7 @@ func WriteFiles(files map[string][]byte) (err error) {
 	names := slices.Sorted(maps.Keys(files))
 	for _, name := range names {
 		if is, err := os.Stat(name); err == nil && !is.Mode().IsRegular() {
-			return fmt.Errorf("%s is no file: it is to be generated", name)
+			return fmt.Errorf("%s is no regular file: it cannot be generated", name)
 		}
 		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
 			return err

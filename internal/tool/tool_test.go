@@ -45,7 +45,7 @@ func TestExtract(t *testing.T) {
 	}
 }
 
-// lines takes what is printed, a line at a time.
+// lines is a writer that sends each printed line.
 type lines chan string
 
 func (l lines) Write(data []byte) (int, error) {

@@ -169,7 +169,7 @@ static void in_destructor(void *again)
 	}
 	CHECK(handled == 1 && answer < 0);
 	CHECK(rseqgo_register_thread() < 0);
-	CHECK(rseqgo_look(0).state == RSEQGO_NOT_REGISTERED);
+	CHECK(rseqgo_look(0).state == RSEQGO_UNREGISTERED);
 	handled++;
 }
 

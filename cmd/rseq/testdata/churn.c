@@ -1,4 +1,4 @@
-/* A program whose threads keep making threads: "churn THREADS". Says that it runs. */
+/* "churn THREADS": a program whose threads keep making threads. Prints that it runs. */
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,5 +1,5 @@
-/* A program that does nothing, in so many threads: "idle [THREADS [leave]]". Says that it
- * runs. With a second argument its first thread ends. */
+/* "idle [THREADS [leave]]": a program whose threads do nothing. Prints that it runs. With a
+ * second argument its first thread ends. */
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,6 +1,5 @@
-/* An allocator's way with rseq areas, for LD_PRELOAD with the tunable off: a thread's is
- * the thread-local symbol __rseq_abi, and registered when the thread first allocates
- * (tcmalloc). */
+/* A library for LD_PRELOAD with the tunable off that registers areas as tcmalloc does: the
+ * area is the thread-local variable __rseq_abi, registered at a thread's first allocation. */
 #define _GNU_SOURCE
 #include <stddef.h>
 #include <stdint.h>

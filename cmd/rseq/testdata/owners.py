@@ -1,6 +1,6 @@
-"""An independent answer to whose areas the processes given by id have: by ptrace from
-ctypes, and from the symbol tables of the files that /proc/PID/maps names. Prints
-"PID OWNER" for the main thread of each that it can read."""
+"""Finds the owners of the areas of processes, which are named by id, without the command's
+code: by ptrace through ctypes, and from the symbol tables of the files in /proc/PID/maps.
+Prints "PID OWNER" for the main thread of each process that it can read."""
 import ctypes, os, struct, sys
 
 libc = ctypes.CDLL(None, use_errno=True)

@@ -1,5 +1,5 @@
-/* A process of four threads whose first waits in vfork, where no signal and no tracer
- * stops it. Says that it runs. */
+/* A process with four threads. The first waits in vfork, where no signal and no tracer can
+ * stop it. Prints that it runs. */
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <signal.h>

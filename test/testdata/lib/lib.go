@@ -35,7 +35,7 @@ func JSON() string {
 	counter.Add(3)
 	list.Push(7)
 	drained, err := list.DrainAll()
-	if sum := counter.Load(); sum != 3 || len(drained) != 1 || err != nil {
+	if sum := counter.Value(); sum != 3 || len(drained) != 1 || err != nil {
 		return fmt.Sprint("percpu: ", sum, drained, err)
 	}
 	info, _ := rseq.Query()

@@ -81,7 +81,7 @@ func run(path string) error {
 		return err
 	}
 	slices.Sort(left)
-	if sum, want := counter.Load(), int64(goroutines*rounds); sum != want || added != want || explicit != want/2 {
+	if sum, want := counter.Value(), int64(goroutines*rounds); sum != want || added != want || explicit != want/2 {
 		return fmt.Errorf("counter %d, cells %d, want %d; explicit operations of the plugin %d, want %d", sum, added, want, explicit, want/2)
 	}
 	if len(left) != handles || len(slices.Compact(left)) != handles {

@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * What Go and C count on together: for each operation a word for each index. */
+#ifndef DELAY
+#define DELAY "20" /* rounds at each point of C's sections, to be interrupted in */
+#endif
+#if defined(__x86_64__)
+#define RSEQGO_INJECT_ASM(point)                                                    \
+	"movl $" DELAY ", %%r11d\n"                                                 \
+	"770:\tdecl %%r11d\n\t"                                                     \
+	"jnz 770b\n\t"
+#define RSEQGO_INJECT_CLOBBER , "r11"
+#else
+#define RSEQGO_INJECT_ASM(point)                                                    \
+	"mov w12, #" DELAY "\n"                                                     \
+	"770:\tsubs w12, w12, #1\n\t"                                               \
+	"b.ne 770b\n\t"
+#define RSEQGO_INJECT_CLOBBER , "x12"
+#endif
+#include "rseqgo.h"
+
+enum { CELLS, ADD, CBNE, STORE, STORE_RELEASE, COPY, COPY_RELEASE, THROUGH, TWO, OPS };
+
+/* An index's data, in cache lines that no other index's threads write. */
+struct share {
+	int64_t words[OPS]; /* that are counted up */
+	int64_t aside[OPS]; /* that counts for nothing */
+	int64_t copy[OPS][3];
+	int64_t same;         /* 5 */
+	uintptr_t holder[2];  /* the second: the address of words[THROUGH] */
+	uintptr_t at;         /* the address of holder */
+	char apart[128];
+} __attribute__((aligned(128)));
+
+struct work {
+	enum rseqgo_index by;
+	struct share *shares; /* for each index */
+	int64_t n;
+	int64_t rounds;
+	int64_t done[OPS], raced[OPS];
+	int failed; /* the status that ended it, or 0 */
+};
+
+/* work does rounds of each operation, and goes on until each has raced. It may be
+ * called in any thread. */
+void work(struct work *w);
+
+/* work_in_threads has as many threads do that, and sends them signals meanwhile. It
+ * returns zero or an errno. */
+int work_in_threads(struct work *w, int n);
