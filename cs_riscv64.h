@@ -25,7 +25,7 @@
 	.set	RSEQ_CS_POST_COMMIT_OFFSET, 16
 	.set	RSEQ_CS_ABORT_IP, 24
 
-/* What Go shares: internal/abi/sections.go. */
+/* Shared with Go: internal/abi/sections.go. */
 	.set	DONE, 0
 	.set	COMPARE_FAILED, 1
 	.set	RACED, 2

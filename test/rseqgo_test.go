@@ -96,7 +96,7 @@ func played(t *testing.T, out string, libc bool) {
 }
 
 // TestCStandards: the same with each standard of C, as C++, without optimization, with
-// much, for the other architecture, and as a library that is linked statically; and what
+// much, for other architectures, and as a library that is linked statically; and what
 // the linker made of it: every descriptor is whole.
 func TestCStandards(t *testing.T) {
 	testutil.NeedCompilers(t)
@@ -110,6 +110,7 @@ func TestCStandards(t *testing.T) {
 	c := compiler{command: cc, libc: info.Owner == rseq.OwnerLibc}
 	cpp := compiler{command: append(strings.Fields(testutil.Run(t, nil, "go", "env", "CXX")), "-x", "c++"), libc: c.libc}
 	arm := compiler{command: []string{"aarch64-linux-gnu-gcc", "-static"}, run: []string{"qemu-aarch64"}}
+	riscv := compiler{command: []string{"riscv64-linux-gnu-gcc", "-static"}, run: []string{"qemu-riscv64"}}
 	clang := compiler{command: []string{"clang"}, libc: c.libc}
 	for _, b := range []struct {
 		compiler
@@ -119,6 +120,7 @@ func TestCStandards(t *testing.T) {
 		{c, "-O2 -flto -ffunction-sections -Wl,--gc-sections"}, {c, "-O2 -static"},
 		{cpp, "-std=c++11 -O0"}, {cpp, "-std=c++17 -O2"},
 		{arm, "-std=c99 -O0"}, {arm, "-std=c17 -O2"}, {arm, "-std=gnu17 -O3"},
+		{riscv, "-std=c99 -O0"}, {riscv, "-std=c17 -O2"}, {riscv, "-std=gnu17 -O3"},
 		{clang, "-std=c99 -O0"}, {clang, "-std=c17 -O2"},
 	} {
 		t.Run(b.command[0]+" "+b.flags, func(t *testing.T) {
@@ -137,7 +139,7 @@ func TestCStandards(t *testing.T) {
 				t.Logf("not run: %v", err)
 				return
 			}
-			if b.run != nil && runtime.GOARCH == "arm64" {
+			if b.run != nil && run[0] == map[string]string{"arm64": "qemu-aarch64", "riscv64": "qemu-riscv64"}[runtime.GOARCH] {
 				run = run[1:]
 			}
 			played(t, testutil.Run(t, nil, run[0], run[1:]...), b.libc)
@@ -153,7 +155,7 @@ func checkDescriptors(t *testing.T, i *image) {
 	if len(descriptors) < 7 { // the compiler may merge those that release with the others
 		t.Errorf("%d critical sections: expected 7 at least", len(descriptors))
 	}
-	signature := map[elf.Machine]uint32{elf.EM_X86_64: 0x53053053, elf.EM_AARCH64: 0xd428bc00}[i.Machine]
+	signature := map[elf.Machine]uint32{elf.EM_X86_64: 0x53053053, elf.EM_AARCH64: 0xd428bc00, elf.EM_RISCV: 0xf1401073}[i.Machine]
 	for _, at := range descriptors {
 		start, length, abort := i.word(t, at+8), i.word(t, at+16), i.word(t, at+24)
 		if w := i.word(t, at); at%32 != 0 || w != 0 {

@@ -52,7 +52,7 @@ func fetchKernel(ctx context.Context, k kernel, task *tool.Task) (image string, 
 	if err != nil {
 		return "", fmt.Errorf("kernel %s: %w", k.name(), err)
 	}
-	pattern := "vmlinuz*"
+	pattern := "vmlinu[xz]-*" // an image that is not compressed has an x
 	if k.fromSource() {
 		pattern = "linux-source-*.tar.xz"
 	}
@@ -344,20 +344,23 @@ func prepare(ctx context.Context, m matrix, cells []cell, dir string, says *tool
 // calls made with it.
 func prepareArch(ctx context.Context, m matrix, cells []cell, arch, dir string, task *tool.Task, made func(s system, initramfs string)) error {
 	dynamic := filepath.Join(dir, "dynamic-"+arch)
-	for i, l := range m.libcs {
-		needed := slices.ContainsFunc(cells, func(c cell) bool { return c.libc == l && c.kernel.arch == arch })
-		if i > 0 && !needed {
+	oldest := true
+	for _, l := range m.libcs {
+		of := func(c cell) bool { return c.libc == l && c.kernel.arch == arch }
+		needed := slices.ContainsFunc(cells, of)
+		if !slices.ContainsFunc(m.cells, of) || !oldest && !needed {
 			continue
 		}
 		task.Say("fetching glibc %s", l.version)
 		s, err := fetchSystem(ctx, l, arch)
-		if err == nil && i == 0 {
+		if err == nil && oldest {
 			task.Say("building the dynamically linked programs with glibc %s", l.version)
 			err = s.buildDynamic(ctx, dynamic)
 		}
 		if err != nil {
 			return err
 		}
+		oldest = false
 		if !needed {
 			continue
 		}

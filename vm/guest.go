@@ -48,6 +48,12 @@ var machines = map[string]machine{
 		append:  "console=ttyAMA0",
 		triplet: "aarch64-linux-gnu", loader: "lib/ld-linux-aarch64.so.1",
 	},
+	"riscv64": {
+		qemu: "qemu-system-riscv64", package_: "qemu-system-misc",
+		args:    []string{"-M", "virt", "-smp", "2"},
+		append:  "console=ttyS0",
+		triplet: "riscv64-linux-gnu", loader: "lib/ld-linux-riscv64-lp64d.so.1",
+	},
 }
 
 //go:embed init.sh

@@ -9,6 +9,6 @@ import (
 )
 
 func main() {
-	fmt.Fprintln(os.Stderr, "sharedlist: needs C code: build it for Linux on amd64 or arm64 with CGO_ENABLED=1 and a C compiler")
+	fmt.Fprintln(os.Stderr, "sharedlist: needs C code: build it for Linux on amd64, arm64 or riscv64 with CGO_ENABLED=1 and a C compiler")
 	os.Exit(1)
 }

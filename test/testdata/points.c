@@ -32,7 +32,7 @@ __attribute__((visibility("hidden"))) volatile int points_hold, points_arrived;
 	"771:\t"
 #define RSEQGO_INJECT_CLOBBER
 #define PC(context) ((context)->uc_mcontext.gregs[REG_RIP])
-#else
+#elif defined(__aarch64__)
 #define RSEQGO_INJECT_ASM(point)                                                    \
 	"770:\tadrp x12, points_hold\n\t"                                           \
 	"ldr w12, [x12, :lo12:points_hold]\n\t"                                     \
@@ -45,6 +45,17 @@ __attribute__((visibility("hidden"))) volatile int points_hold, points_arrived;
 	"771:\t"
 #define RSEQGO_INJECT_CLOBBER , "x12", "x13"
 #define PC(context) ((context)->uc_mcontext.pc)
+#else
+#define RSEQGO_INJECT_ASM(point)                                                    \
+	"770:\tlw t3, points_hold\n\t"                                              \
+	"li t4, " #point "\n\t"                                                     \
+	"bne t3, t4, 771f\n\t"                                                      \
+	"li t3, 1\n\t"                                                              \
+	"sw t3, points_arrived, t4\n\t"                                             \
+	"j 770b\n"                                                                  \
+	"771:\t"
+#define RSEQGO_INJECT_CLOBBER , "t3", "t4"
+#define PC(context) ((context)->uc_mcontext.__gregs[REG_PC])
 #endif
 #include "../../rseqgo.h"
 
