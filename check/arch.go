@@ -14,11 +14,12 @@ type arch struct {
 	unicorn       [2]int // unicorn's architecture and mode
 	registers     []register
 	nop           []byte
-	firstFlags    uint64 // the flags before a call
-	reorders      bool   // loads may be reordered
-	signature     uint64 // bytes before an abort address that are no instruction
-	threadPointer int    // unicorn's number of the thread pointer
-	zeroVector    int    // unicorn's number of the vector register that Go keeps zero; 0 if none
+	fence         func(code []byte) bool // the instruction only orders memory; nil if there is none
+	firstFlags    uint64                 // the flags before a call
+	reorders      bool                   // loads may be reordered
+	signature     uint64                 // bytes before an abort address that are no instruction
+	threadPointer int                    // unicorn's number of the thread pointer
+	zeroVector    int                    // unicorn's number of the vector register that Go keeps zero; 0 if none
 
 	sp, pc int // this and what follows are indexes of registers
 	flags  int // the flags, or -1 if there are none

@@ -12,7 +12,7 @@ func init() {
 	a := &arch{
 		name: "riscv64", machine: elf.EM_RISCV, compiler: "riscv64-linux-gnu-gcc", source: "cs_riscv64.S",
 		unicorn: [2]int{C.UC_ARCH_RISCV, C.UC_MODE_RISCV64},
-		nop:     []byte{0x13, 0, 0, 0}, signature: 4, reorders: true, threadPointer: C.UC_RISCV_REG_X4, flags: -1,
+		nop:     []byte{0x13, 0, 0, 0}, fence: func(code []byte) bool { return code[0] == 0x0f }, signature: 4, reorders: true, threadPointer: C.UC_RISCV_REG_X4, flags: -1,
 	}
 	for i := 1; i < 32; i++ {
 		if i != 4 { // the thread pointer: the emulator keeps it

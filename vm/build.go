@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -155,6 +156,17 @@ func fetchSystem(ctx context.Context, l libc, arch string) (s system, err error)
 		}
 	}
 	s.libc, s.arch, s.dir = l, arch, root
+	if m := machines[arch]; m.linker != "" { // the compiler takes what is called ld here
+		path, err := exec.LookPath(m.linker)
+		if err != nil {
+			return s, err
+		}
+		ld := filepath.Join(root, "usr/lib", m.triplet, "ld")
+		if err := os.Remove(ld); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return s, err
+		}
+		return s, os.Symlink(path, ld)
+	}
 	return s, nil
 }
 

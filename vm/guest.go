@@ -33,6 +33,7 @@ type machine struct {
 	append         string // parameters for the kernel's command line
 	triplet        string // the prefix of its compiler and the name of its library folder
 	loader         string // the loader of dynamically linked programs
+	linker         string // in place of the compiler's own, a command that Debian names its package after
 }
 
 var machines = map[string]machine{
@@ -53,6 +54,7 @@ var machines = map[string]machine{
 		args:    []string{"-M", "virt", "-smp", "2"},
 		append:  "console=ttyS0",
 		triplet: "riscv64-linux-gnu", loader: "lib/ld-linux-riscv64-lp64d.so.1",
+		linker: "ld.lld-19", // GNU ld 2.40 ends with SIGSEGV for R_RISCV_SET_ULEB128, which libc.a has
 	},
 }
 
