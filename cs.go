@@ -18,6 +18,8 @@ FUNCTION(read_index, read_index)
 FUNCTION(cs_add_mm_cid, add)
 BY_CPU(add)
 BY_CPU(count)
+BY_CPU(count_float)
+BY_CPU(observe)
 BY_CPU(read_lock)
 BY_CPU(push)
 BY_CPU(pop)
@@ -90,6 +92,8 @@ func init() {
 		{unsafe.Pointer(C.rseqgo_v1_cs_add_cpu_id), &C.rseqgo_v1_portable_add, section.PortableAdd},
 		{unsafe.Pointer(C.rseqgo_v1_cs_add_mm_cid), &C.rseqgo_v1_portable_add, section.PortableAdd},
 		{unsafe.Pointer(C.rseqgo_v1_cs_count_cpu_id), &C.rseqgo_v1_portable_count, section.PortableCount},
+		{unsafe.Pointer(C.rseqgo_v1_cs_count_float_cpu_id), &C.rseqgo_v1_portable_count_float, section.PortableCountFloat},
+		{unsafe.Pointer(C.rseqgo_v1_cs_observe_cpu_id), &C.rseqgo_v1_portable_observe, section.PortableObserve},
 		{unsafe.Pointer(C.rseqgo_v1_cs_read_lock_cpu_id), &C.rseqgo_v1_portable_read_lock, section.PortableReadLock},
 		{unsafe.Pointer(C.rseqgo_v1_cs_push_cpu_id), &C.rseqgo_v1_portable_push, section.PortablePush},
 		{unsafe.Pointer(C.rseqgo_v1_cs_pop_cpu_id), &C.rseqgo_v1_portable_pop, section.PortablePop},

@@ -1,36 +1,39 @@
 //go:build linux && !android && cgo && !purego
 /* SPDX-License-Identifier: MIT
  *
- * Critical sections for amd64, in the order of cs_arm64.s. docs/architecture.md
- * tells how Go gets here and what an abort does.
+ * Readers and critical sections for amd64. cs_common.h has the prototype and pseudocode
+ * of each operation; docs/architecture.md tells how Go gets here and what an abort does.
  *
- * Calling convention: Go's ABIInternal, since Go calls these functions itself, from the
+ * Calling convention: Go's ABIInternal, since Go calls these functions directly, from the
  * declarations in internal/section. The arguments are in rax, rbx, rcx, rdi, rsi, r8,
  * r9, r10, r11 and the results in the same, in this order. rdx is the context of a
  * closure call. r14 (Go's g), r15, xmm15, rsp and rbp stay as they are, and the stack
- * is neither written nor read. That convention is not promised, so convention, below,
- * asks for it before Go calls anything else; see PORTABLE in cs_common.h for the answer no.
+ * is neither written nor read. Go does not promise that convention, so the function
+ * convention, below, checks it before Go calls any other. If it does not hold, PORTABLE
+ * in cs_common.h says what happens.
  *
- * Each operation is written once, as a macro, and made for both kinds of index.
+ * Each operation is a macro that is used for both kinds of index:
  *
- *	<name>:		refusals, rseq_cs = descriptor
- *	<name>_start:	the thread's index is compared, loads, compares
- *	<name>_commit:	right behind the one store that does it
+ *	<name>:		leaves if it cannot run; rseq_cs = descriptor
+ *	<name>_start:	compares the thread's index, loads, compares, stores
+ *	<name>_commit:	right behind the store that commits
  *			exits: compare failed, raced, not registered, ...
  *	signature
  *	<name>_abort:	the kernel continues here if the thread was preempted,
  *			migrated or sent a signal between start and commit
  *
- * rdx is the distance from the thread pointer to the area, r11 scratch. Arguments stay
- * in their registers until the operation is committed, for another try and for the
- * slow path.
+ * rdx is the distance from the thread pointer to the area, r11 scratch. An operation on
+ * the thread's own index finds the address of its word, or of its block's address, before
+ * the section starts; all else that its arguments point to is read and written inside. It
+ * keeps its arguments in their registers until it has committed, for another try and for
+ * the slow path. An operation that names its index makes one try, and may change them.
  */
 	.include "cs_amd64.h"
 	.include "cs_common.h"
 
 /* convention(a, b, c, d, e, f, g, h, i) returns (b+1, c+2, d+3, e+4, f+5, g+6, h+7,
- * i+8, a+9): all nine argument and result registers. Nothing else is touched, so that
- * calling it is safe under any convention. */
+ * i+8, a+9): all nine argument and result registers. Besides these it changes only rdx,
+ * so calling it is safe under any convention. */
 	FUNCTION rseqgo_v1_convention
 	movq	%rax, %rdx
 	leaq	1(%rbx), %rax
@@ -49,16 +52,16 @@
 	END_FUNCTION rseqgo_v1_convention
 
 /* OPEN loads a word of the gate into rdx, the distance from the thread pointer to the
- * area, or leaves if it is zero. No register but rdx has changed then: it is the context
- * of closure calls, which a call by name does not pass, so CLOSED finds the arguments
- * where the caller has put them under whatever convention. */
+ * area, and leaves for CLOSED if it is zero. Only rdx has changed then, the context of
+ * closure calls, which a direct call does not pass. So CLOSED finds the arguments where
+ * the caller put them, under any convention. */
 	.macro	OPEN name, word
 	movq	rseqgo_v1_gate + \word(%rip), %rdx
 	testq	%rdx, %rdx
 	jz	.L\name\()_closed
 	.endm
 
-/* CLOSED is where OPEN leaves for: to the portable function, or to the slow path. */
+/* CLOSED goes on to the portable function if there is one, else to the slow path. */
 	.macro	CLOSED op, name
 .L\name\()_closed:
 	cmpq	$0, rseqgo_v1_portable_\op(%rip)
@@ -66,21 +69,21 @@
 	jmp	*rseqgo_v1_portable_\op(%rip)
 	.endm
 
-/* SLOW calls the function value slow, an argument, in place of this operation and with
- * its arguments, but for slow itself: that is now this program's or library's gate. */
+/* SLOW jumps to the function value slow, an argument, with this operation's arguments; the
+ * gate of this program or library takes the place of slow. */
 	.macro	SLOW slow
 	movq	\slow, %rdx
 	leaq	rseqgo_v1_gate(%rip), \slow
 	jmp	*(%rdx)
 	.endm
 
-/* int32_t read(slow), the readers of a field, and int32_t read_index(index, slow), whose
- * first argument says which kind of index:
+/* The readers, of a field: int32_t read(slow), and of an index: int32_t read_index(index,
+ * slow), whose first argument is the kind of index. See READERS for the names.
  *
  *	if (area->cpu_id < 0) return slow(...)
  *	return area->field
  *
- * mm_cid and node_id are right only in the area of a registered thread. in: slow rax, or
+ * mm_cid and node_id are valid only in the area of a registered thread. In: slow rax, or
  * index al and slow rbx. */
 	.macro	READER op, name, field, slow, other
 	FUNCTION rseqgo_v1_\name
@@ -104,8 +107,8 @@
 	.endm
 	READERS %rax, %rbx
 
-/* INJECT is a delay loop for the tests, nothing in a normal build: so many rounds
- * as a word says, or until that turns zero. It clobbers r12 and the flags. */
+/* INJECT is a delay loop in a build for tests, and nothing in any other. It takes as many
+ * rounds as a word says, or until that becomes zero. It clobbers r12 and the flags. */
 	.macro	INJECT point
 	.ifdef	RSEQGO_INJECT
 	movl	rseqgo_v1_inject + 4 * \point(%rip), %r12d
@@ -117,7 +120,7 @@
 	.endif
 	.endm
 
-/* START starts the section; a thread whose index is not i leaves for elsewhere. */
+/* START starts the section. A thread whose index is not i leaves for elsewhere. */
 	.macro	START name, index, i, elsewhere
 	leaq	\name\()_descriptor(%rip), %r11
 	INJECT	1
@@ -136,9 +139,10 @@
 	INJECT	3
 	.endm
 
-/* ENTER begins an operation that names its index, in the 64 bits of i and the 32 of
- * i32, and whose first argument, al, says which kind that is: 0 for cpu_id, 1 for
- * mm_cid. An index that cannot be leaves before the section starts. */
+/* ENTER begins an operation that names its index. i is its register, i32 the lower half of
+ * that. The first argument, in al, is the kind of index: 0 for cpu_id, 1 for mm_cid.
+ * An index that is not below the number of possible ones leaves before the section
+ * starts. */
 	.macro	ENTER name, index, other, i, i32
 	FUNCTION \name
 	OPEN	\name, GATE_CS_\index
@@ -151,13 +155,13 @@
 	START	\name, \index, \i32, .L\name\()_elsewhere
 	.endm
 
-/* COMPARE_FAILS is the exit of the branches just before it. */
+/* COMPARE_FAILS enters the exit of the branches just before it. */
 	.macro	COMPARE_FAILS name
 	EXIT_POINT \name, .L\name\()_compare_failed
 	.set	.L\name\()_compares, 1
 	.endm
 
-/* COMMIT stands behind the committing store and ends the function; the status goes to
+/* COMMIT stands behind the store that commits, and ends the function. The status goes into
  * the register result. */
 	.macro	COMMIT op, name, index, result=%eax
 	HIDDEN	\name\()_commit
@@ -210,12 +214,14 @@
 	.set	\name, \of
 	.endm
 
-/* OWN begins an operation on the thread's own index: struct is a register that points to
- * what has its number of indexes at n: rax, or one that gets the word at offset at behind
- * rax; zero there is _compare_failed. Refused, or beyond the number, it leaves. Where it
- * is interrupted it starts again, at _again. r8 is the index, in r10 too; tries, if no
- * argument counts the tries, is a register for that. */
-	.macro	OWN name, index, n, tries, struct=%rax, at
+/* CURRENT begins an operation on the thread's own index. struct is a register that points
+ * to a struct with the number of indexes at offset n: rax, or, with at, a register for the
+ * word at that offset behind rax; if that word is zero it leaves for _compare_failed. An
+ * index beyond the number leaves. An aborted section starts again at _again. r8 and r10 become the index.
+ * tries is a register for the number of tries, if no argument counts them. With told=no
+ * the slow path is not told why: an unregistered thread, whose index is negative, leaves
+ * as one with an index beyond the number does. */
+	.macro	CURRENT name, index, n, tries, struct=%rax, at, told
 	FUNCTION \name
 	OPEN	\name, GATE_CS_\index
 	.ifnb	\at
@@ -228,8 +234,8 @@
 	.endif
 .L\name\()_again:
 	movl	%fs:RSEQ_INDEX_\index(%rdx), %r8d
-	.ifc	\index, cpu_id		/* negative where the thread is not registered: */
-	.ifb	\at			/* beyond any n, too, where that is told nobody */
+	.ifc	\index, cpu_id
+	.ifnc	\told, no
 	testl	%r8d, %r8d
 	js	.L\name\()_unregistered
 	.endif
@@ -239,8 +245,8 @@
 	jge	.L\name\()_beyond
 	.endm
 
-/* LEAVE ends an operation on the thread's own index that did not happen: with a status
- * if there is a register for it, by the slow path if there is one. */
+/* LEAVE ends an operation on the thread's own index without effect: with a status if
+ * there is a register for it, and by the slow path if there is one. */
 	.macro	LEAVE status, result, slow
 	.ifnb	\result
 	movl	$\status, \result
@@ -252,13 +258,13 @@
 	.endif
 	.endm
 
-/* LEAVES has the ways out of an operation on the thread's own index, and ends the
- * function. A struct without indexes may have some for the other function. tries counts
- * the tries. */
+/* LEAVES has the exits of an operation on the thread's own index, and ends the function.
+ * A struct without words for CPUs may have words for concurrency ids; those are for the
+ * function other. tries counts the tries. */
 	.macro	LEAVES op, name, tries, result, slow, other, struct=%rax
 .L\name\()_beyond:
 	.ifnb	\other
-	cmpq	$0, OWN_N_MM_CID(\struct)
+	cmpq	$0, CURRENT_N_MM_CID(\struct)
 	jne	\other
 	.endif
 	LEAVE	OUT_OF_RANGE, \result, \slow
@@ -275,70 +281,121 @@
 	DESCRIPTOR \name
 	.endm
 
-/* Status add(struct cells *cells, int64_t delta), for which Go has a function for each
- * index: rseqgo_v1_cs_add_cpu_id and rseqgo_v1_cs_add_mm_cid.
+/* Makes rseqgo_v1_cs_add_cpu_id and rseqgo_v1_cs_add_mm_cid.
  *
- *	i = current index
- *	if (i >= cells->n) return OUT_OF_RANGE
- *	*(cells->base + i * cells->stride) += delta, if i is still the index
- *
- * and void count(struct counter *cells, int64_t delta, slow), which takes the slow path
- * where it cannot: rseqgo_v1_cs_count_cpu_id and rseqgo_v1_cs_count_mm_cid.
- *
- * in: cells rax, delta rbx, slow rcx; r10 the word's address: computed before the
- * section starts, since a load right behind the store of rseq_cs beside it is slow, and
- * only the comparison, which is predicted, waits for that. edi counts the tries. The
- * addq commits. */
-	.macro	ADD_OWN name, index, n
-	OWN	\name, \index, \n, %edi
+ * In: cells rax, delta rbx; r10 the word's address: computed before the section starts,
+ * since a load right behind the store of rseq_cs beside it is slow, and only the
+ * comparison, which is predicted, waits for that. edi counts the tries. The addq
+ * commits. */
+	.macro	OP_ADD op, name, index, other
+	CURRENT	\name, \index, CURRENT_N, %edi
 	imulq	CELLS_STRIDE(%rax), %r10
 	addq	CELLS_BASE(%rax), %r10
 	START	\name, \index, %r8d, \name\()_abort
 	addq	%rbx, (%r10)
 	HIDDEN	\name\()_commit
 	INJECT	6
-	.endm
-	.macro	OP_ADD op, name, index, other
-	ADD_OWN	\name, \index, OWN_N
 	movl	$DONE, %eax
 	ret
 	LEAVES	\op, \name, %edi, %eax
 	.endm
 	BOTH	OP_ADD, add
 
-	.macro	OP_COUNT op, name, index, other
+/* WORDS begins an operation on the words with which the struct at rax begins: r10 becomes
+ * the address of the first word of the thread's own index, as in add. The number of
+ * indexes is loaded first; it is zero until there are words. */
+	.macro	WORDS name, index, other, tries
 	.ifnb	\other
-	ADD_OWN	\name, \index, OWN_N
+	CURRENT	\name, \index, CURRENT_N, \tries, told=no
 	.else
-	ADD_OWN	\name, \index, OWN_N_MM_CID
+	CURRENT	\name, \index, CURRENT_N_MM_CID, \tries, told=no
 	.endif
+	imulq	CELLS_STRIDE(%rax), %r10
+	addq	CELLS_BASE(%rax), %r10
+	.endm
+
+/* COMPARE_STATE leaves, inside a section, if the words are not open. After their state was
+ * changed no section begins to write them, and after a fence of all CPUs none still does. */
+	.macro	COMPARE_STATE name, words
+	cmpq	$WORDS_OPEN, WORDS_STATE(\words)
+	jne	.L\name\()_compare_failed
+	COMPARE_FAILS \name
+	.endm
+
+/* Makes rseqgo_v1_cs_count_cpu_id and rseqgo_v1_cs_count_mm_cid.
+ *
+ * In: counter rax, delta rbx, slow rcx; tries edi. The addq commits. */
+	.macro	OP_COUNT op, name, index, other
+	WORDS	\name, \index, \other, %edi
+	START	\name, \index, %r8d, \name\()_abort
+	addq	%rbx, (%r10)
+	HIDDEN	\name\()_commit
+	INJECT	6
 	ret
 	LEAVES	\op, \name, %edi, , %rcx, \other
 	.endm
 	BOTH	OP_COUNT, count
 
-/* bool read_lock(struct rwmutex *lock, int64_t delta, slow)
+/* Makes rseqgo_v1_cs_count_float_cpu_id and rseqgo_v1_cs_count_float_mm_cid.
  *
- *	r = lock->readers
- *	if (!r || r->state != READERS_OPEN) return slow()
- *	*(r->base + i * r->stride + (delta < 0 ? 0 : 8)) += delta
- *	return true
+ * In: counter rax, delta rbx, slow rcx; tries edi; the sum xmm0. The movsd commits. */
+	.macro	OP_COUNT_FLOAT op, name, index, other
+	WORDS	\name, \index, \other, %edi
+	movq	%rbx, %xmm0
+	START	\name, \index, %r8d, \name\()_abort
+	addsd	(%r10), %xmm0
+	INJECT	4
+	movsd	%xmm0, (%r10)
+	HIDDEN	\name\()_commit
+	INJECT	6
+	ret
+	LEAVES	\op, \name, %edi, , %rcx, \other
+	.endm
+	BOTH	OP_COUNT_FLOAT, count_float
+
+/* Makes rseqgo_v1_cs_observe_cpu_id and rseqgo_v1_cs_observe_mm_cid.
  *
- * in: lock rax, delta rbx, which is 1 or -1, slow rcx; r r9, r10 the word's address, as in add. edi counts
- * the tries. State is loaded inside the section: after it was changed and all CPUs were
- * fenced no section adds any more. The addq commits. */
+ * In: histogram rax, bucket rbx, v rcx, slow rdi; tries esi; b r10, n r8, n % 2 r11, the
+ * sum xmm0. The movq to count commits. */
+	.macro	OP_OBSERVE op, name, index, other
+	WORDS	\name, \index, \other, %esi
+	addq	%rbx, %r10
+	movq	%rcx, %xmm0
+	START	\name, \index, %r8d, \name\()_abort
+	COMPARE_STATE \name, %rax
+	movq	BUCKET_COUNT(%r10), %r8
+	movl	%r8d, %r11d
+	andl	$1, %r11d
+	addsd	BUCKET_SUMS(%r10,%r11,8), %xmm0
+	xorl	$1, %r11d
+	INJECT	4
+	movsd	%xmm0, BUCKET_SUMS(%r10,%r11,8)
+	incq	%r8
+	INJECT	5
+	movq	%r8, BUCKET_COUNT(%r10)
+	HIDDEN	\name\()_commit
+	INJECT	6
+	ret
+.L\name\()_compare_failed:
+	SLOW	%rdi
+	LEAVES	\op, \name, %esi, , %rdi, \other
+	.endm
+	BOTH	OP_OBSERVE, observe
+
+/* Makes rseqgo_v1_cs_read_lock_cpu_id and rseqgo_v1_cs_read_lock_mm_cid.
+ *
+ * In: lock rax, delta rbx, which is 1 or -1, slow rcx; w r9, r10 the word's address, as
+ * in add. edi counts the tries. The addq commits. */
 	.macro	OP_READ_LOCK op, name, index, other
 	.ifnb	\other
-	OWN	\name, \index, OWN_N, %edi, %r9, LOCK_READERS
+	CURRENT	\name, \index, CURRENT_N, %edi, %r9, LOCK_WORDS, no
 	.else
-	OWN	\name, \index, OWN_N_MM_CID, %edi, %r9, LOCK_READERS
+	CURRENT	\name, \index, CURRENT_N_MM_CID, %edi, %r9, LOCK_WORDS, no
 	.endif
 	imulq	CELLS_STRIDE(%r9), %r10
 	addq	CELLS_BASE(%r9), %r10
 	START	\name, \index, %r8d, \name\()_abort
-	cmpq	$READERS_OPEN, READERS_STATE(%r9)
-	jne	.L\name\()_compare_failed
-	COMPARE_FAILS \name
+	COMPARE_STATE \name, %r9
 	INJECT	4
 	addq	%rbx, 4(%r10,%rbx,4)
 	HIDDEN	\name\()_commit
@@ -351,14 +408,14 @@
 	.endm
 	BOTH	OP_READ_LOCK, read_lock
 
-/* LIST starts an operation on a list: r9 becomes the block of the thread's own index
- * and r11 its count. Both are loaded inside the section: after another block was
- * published and the CPU fenced no section uses the old one. */
+/* LIST begins an operation on a list: r9 becomes the block of the thread's own index, and
+ * r11 its count. Both are loaded inside the section, so after another block was published
+ * and the CPU was fenced no section uses the old one. */
 	.macro	LIST name, index, other
 	.ifnb	\other
-	OWN	\name, \index, OWN_N
+	CURRENT	\name, \index, CURRENT_N
 	.else
-	OWN	\name, \index, OWN_N_MM_CID
+	CURRENT	\name, \index, CURRENT_N_MM_CID
 	.endif
 	shlq	$3, %r10
 	addq	LIST_BLOCKS(%rax), %r10
@@ -367,25 +424,18 @@
 	movq	BLOCK_COUNT(%r9), %r11
 	.endm
 
-/* LISTED stands behind the result of an operation on a list and ends the function. Its
- * arguments slow and status: status is zero in a call, counts the tries, and says to the
- * slow path why. */
-	.macro	LISTED op, name, slow, status, other
+/* LIST_END stands behind the result of an operation on a list, and ends the function.
+ * status is zero in a call, counts the tries, and tells the slow path why. */
+	.macro	LIST_END op, name, slow, status, other
 	ret
 .L\name\()_compare_failed:
 	LEAVE	COMPARE_FAILED, \status, \slow
 	LEAVES	\op, \name, \status, \status, \slow, \other
 	.endm
 
-/* bool push(struct list *list, uint64_t v, slow, uint32_t status)
+/* Makes rseqgo_v1_cs_push_cpu_id and rseqgo_v1_cs_push_mm_cid.
  *
- *	b = list->blocks[i]
- *	if (b->count == b->cap) return slow(COMPARE_FAILED)
- *	b->items[b->count] = v
- *	b->count++
- *	return true
- *
- * in: list rax, v rbx, slow rcx, status edi. The movq to count commits. */
+ * In: list rax, v rbx, slow rcx, status edi. The movq to count commits. */
 	.macro	OP_PUSH op, name, index, other
 	LIST	\name, \index, \other
 	cmpq	BLOCK_CAP(%r9), %r11
@@ -399,19 +449,13 @@
 	HIDDEN	\name\()_commit
 	INJECT	6
 	movl	$1, %eax
-	LISTED	\op, \name, %rcx, %edi, \other
+	LIST_END	\op, \name, %rcx, %edi, \other
 	.endm
 	BOTH	OP_PUSH, push
 
-/* (uint64_t v, bool) pop(struct list *list, slow, uint32_t status)
+/* Makes rseqgo_v1_cs_pop_cpu_id and rseqgo_v1_cs_pop_mm_cid.
  *
- *	b = list->blocks[i]
- *	if (b->count == 0) return slow(COMPARE_FAILED)
- *	v = b->items[b->count - 1]
- *	b->count--
- *	return v, true
- *
- * in: list rax, slow rbx, status ecx; v r8. The movq to count commits. */
+ * In: list rax, slow rbx, status ecx; v r8. The movq to count commits. */
 	.macro	OP_POP op, name, index, other
 	LIST	\name, \index, \other
 	subq	$1, %r11
@@ -425,22 +469,14 @@
 	INJECT	6
 	movq	%r8, %rax
 	movl	$1, %ebx
-	LISTED	\op, \name, %rbx, %ecx, \other
+	LIST_END	\op, \name, %rbx, %ecx, \other
 	.endm
 	BOTH	OP_POP, pop
 
-/* size_t push_batch(struct list *list, const uint64_t *v, size_t n, slow,
- *	uint32_t status)
+/* Makes rseqgo_v1_cs_push_batch_cpu_id and rseqgo_v1_cs_push_batch_mm_cid.
  *
- *	b = list->blocks[i]
- *	n = min(n, b->cap - b->count)
- *	if (n == 0) return slow(COMPARE_FAILED)
- *	memcpy(b->items + b->count, v, n * 8)
- *	b->count += n
- *	return n
- *
- * in: list rax, v rbx, n rcx, slow rdi, status esi; the new n r8, r10 where it copies to,
- * r13 scratch. v is read inside the section. The addq to count commits. */
+ * In: list rax, v rbx, n rcx, slow rdi, status esi; the new n r8, r10 where it copies
+ * to, r13 scratch. v is read inside the section. The addq to count commits. */
 	.macro	OP_PUSH_BATCH op, name, index, other
 	LIST	\name, \index, \other
 	movq	BLOCK_CAP(%r9), %r8
@@ -463,20 +499,13 @@
 	HIDDEN	\name\()_commit
 	INJECT	6
 	movq	%r8, %rax
-	LISTED	\op, \name, %rdi, %esi, \other
+	LIST_END	\op, \name, %rdi, %esi, \other
 	.endm
 	BOTH	OP_PUSH_BATCH, push_batch
 
-/* size_t pop_batch(struct list *list, uint64_t *v, size_t n, slow, uint32_t status)
+/* Makes rseqgo_v1_cs_pop_batch_cpu_id and rseqgo_v1_cs_pop_batch_mm_cid.
  *
- *	b = list->blocks[i]
- *	n = min(n, b->count)
- *	if (n == 0) return slow(COMPARE_FAILED)
- *	for (k = 0; k < n; k++) v[k] = b->items[b->count - 1 - k]
- *	b->count -= n
- *	return n
- *
- * in: list rax, v rbx, n rcx, slow rdi, status esi; the new n r8, r10 where it copies
+ * In: list rax, v rbx, n rcx, slow rdi, status esi; the new n r8, r10 where it copies
  * from, r13 scratch. v is written inside the section. The subq from count commits. */
 	.macro	OP_POP_BATCH op, name, index, other
 	LIST	\name, \index, \other
@@ -500,16 +529,13 @@
 	HIDDEN	\name\()_commit
 	INJECT	6
 	movq	%r8, %rax
-	LISTED	\op, \name, %rdi, %esi, \other
+	LIST_END	\op, \name, %rdi, %esi, \other
 	.endm
 	BOTH	OP_POP_BATCH, pop_batch
 
-/* Status load_cbne_store(index, int64_t *v, expect, newv, int i)
+/* Makes rseqgo_v1_cs_load_cbne_store_cpu_id and rseqgo_v1_cs_load_cbne_store_mm_cid.
  *
- *	if (*v != expect) return COMPARE_FAILED
- *	*v = newv
- *
- * in: index al, v rbx, expect rcx, newv rdi, i rsi. The movq to v commits. */
+ * In: index al, v rbx, expect rcx, newv rdi, i rsi. The movq to v commits. */
 	.macro	OP_LOAD_CBNE_STORE op, name, index, other
 	ENTER	\name, \index, \other, %rsi, %esi
 	cmpq	%rcx, (%rbx)
@@ -521,11 +547,9 @@
 	.endm
 	BOTH	OP_LOAD_CBNE_STORE, load_cbne_store
 
-/* Status load_add_store(index, int64_t *v, count, int i)
+/* Makes rseqgo_v1_cs_load_add_store_cpu_id and rseqgo_v1_cs_load_add_store_mm_cid.
  *
- *	*v += count
- *
- * in: index al, v rbx, count rcx, i rdi. The addq commits. */
+ * In: index al, v rbx, count rcx, i rdi. The addq commits. */
 	.macro	OP_LOAD_ADD_STORE op, name, index, other
 	ENTER	\name, \index, \other, %rdi, %edi
 	addq	%rcx, (%rbx)
@@ -533,15 +557,10 @@
 	.endm
 	BOTH	OP_LOAD_ADD_STORE, load_add_store
 
-/* (int64_t load, Status) load_cbeq_store_add_load_store(index, int64_t *v,
- *	expectnot, uintptr_t voffp, int i)
+/* Makes rseqgo_v1_cs_load_cbeq_store_add_load_store_cpu_id and
+ * rseqgo_v1_cs_load_cbeq_store_add_load_store_mm_cid.
  *
- *	load = *v
- *	if (load == expectnot) return COMPARE_FAILED
- *	*v = *(load + voffp)
- *
- * in: index al, v rbx, expectnot rcx, voffp rdi, i rsi; load rax. The movq to v
- * commits. */
+ * In: index al, v rbx, expectnot rcx, voffp rdi, i rsi; load rax. The movq to v commits. */
 	.macro	OP_LOAD_CBEQ_STORE_ADD_LOAD_STORE op, name, index, other
 	ENTER	\name, \index, \other, %rsi, %esi
 	movq	(%rbx), %rax
@@ -556,13 +575,10 @@
 	.endm
 	BOTH	OP_LOAD_CBEQ_STORE_ADD_LOAD_STORE, load_cbeq_store_add_load_store
 
-/* Status load_add_load_load_add_store(index, uintptr_t *ptr, off, int64_t inc,
- *	int i)
+/* Makes rseqgo_v1_cs_load_add_load_load_add_store_cpu_id and
+ * rseqgo_v1_cs_load_add_load_load_add_store_mm_cid.
  *
- *	p = *(int64_t **)(*ptr + off)
- *	*p += inc
- *
- * in: index al, ptr rbx, off rcx, inc rdi, i rsi. The addq commits. */
+ * In: index al, ptr rbx, off rcx, inc rdi, i rsi. The addq commits. */
 	.macro	OP_LOAD_ADD_LOAD_LOAD_ADD_STORE op, name, index, other
 	ENTER	\name, \index, \other, %rsi, %esi
 	addq	(%rbx), %rcx
@@ -574,14 +590,10 @@
 	.endm
 	BOTH	OP_LOAD_ADD_LOAD_LOAD_ADD_STORE, load_add_load_load_add_store
 
-/* Status load_cbne_load_cbne_store(index, int64_t *v, expect, int64_t *v2,
- *	expect2, newv, int i)
+/* Makes rseqgo_v1_cs_load_cbne_load_cbne_store_cpu_id and
+ * rseqgo_v1_cs_load_cbne_load_cbne_store_mm_cid.
  *
- *	if (*v != expect) return COMPARE_FAILED
- *	if (*v2 != expect2) return COMPARE_FAILED
- *	*v = newv
- *
- * in: index al, v rbx, expect rcx, v2 rdi, expect2 rsi, newv r8, i r9. The movq to v
+ * In: index al, v rbx, expect rcx, v2 rdi, expect2 rsi, newv r8, i r9. The movq to v
  * commits. */
 	.macro	OP_LOAD_CBNE_LOAD_CBNE_STORE op, name, index, other
 	ENTER	\name, \index, \other, %r9, %r9d
@@ -597,14 +609,12 @@
 	.endm
 	BOTH	OP_LOAD_CBNE_LOAD_CBNE_STORE, load_cbne_load_cbne_store
 
-/* Status load_cbne_store_store(index, int64_t *v, expect, int64_t *v2, newv2,
- *	newv, int i), and load_cbne_store_store_release
+/* Makes rseqgo_v1_cs_load_cbne_store_store_cpu_id,
+ * rseqgo_v1_cs_load_cbne_store_store_mm_cid,
+ * rseqgo_v1_cs_load_cbne_store_store_release_cpu_id and
+ * rseqgo_v1_cs_load_cbne_store_store_release_mm_cid.
  *
- *	if (*v != expect) return COMPARE_FAILED
- *	*v2 = newv2
- *	*v = newv
- *
- * in: index al, v rbx, expect rcx, v2 rdi, newv2 rsi, newv r8, i r9. The movq to v
+ * In: index al, v rbx, expect rcx, v2 rdi, newv2 rsi, newv r8, i r9. The movq to v
  * commits. */
 	.macro	OP_LOAD_CBNE_STORE_STORE op, name, index, other
 	ENTER	\name, \index, \other, %r9, %r9d
@@ -620,14 +630,12 @@
 	BOTH	OP_LOAD_CBNE_STORE_STORE, load_cbne_store_store
 	RELEASES load_cbne_store_store
 
-/* Status load_cbne_memcpy_store(index, int64_t *v, expect, void *dst,
- *	const void *src, size_t len, newv, int i), and load_cbne_memcpy_store_release
+/* Makes rseqgo_v1_cs_load_cbne_memcpy_store_cpu_id,
+ * rseqgo_v1_cs_load_cbne_memcpy_store_mm_cid,
+ * rseqgo_v1_cs_load_cbne_memcpy_store_release_cpu_id and
+ * rseqgo_v1_cs_load_cbne_memcpy_store_release_mm_cid.
  *
- *	if (*v != expect) return COMPARE_FAILED
- *	memcpy(dst, src, len)
- *	*v = newv
- *
- * in: index al, v rbx, expect rcx, dst rdi, src rsi, len r8, newv r9, i r10. src is read
+ * In: index al, v rbx, expect rcx, dst rdi, src rsi, len r8, newv r9, i r10. src is read
  * inside the section. The movq to v commits. */
 	.macro	OP_LOAD_CBNE_MEMCPY_STORE op, name, index, other
 	ENTER	\name, \index, \other, %r10, %r10d
@@ -658,16 +666,7 @@
 	BOTH	OP_LOAD_CBNE_MEMCPY_STORE, load_cbne_memcpy_store
 	RELEASES load_cbne_memcpy_store
 
-/* int spin(const volatile uint32_t *flag, uint64_t limit,
- *	struct rseqgo_area *area, const void *descriptor)
- *
- *	for (; limit; limit--)
- *		if (*flag) return SPIN_SAW_FLAG
- *	return SPIN_EXHAUSTED
- *
- * A section to be disturbed in, for live.c and the tests; C's calling
- * convention. The caller names the descriptor, rseqgo_v1_cs_spin_descriptor in
- * earnest. in: flag rdi, limit rsi, area rdx, descriptor rcx. Nothing commits. */
+/* spin. In: flag rdi, limit rsi, area rdx, descriptor rcx. */
 	FUNCTION rseqgo_v1_cs_spin
 	movq	%rcx, RSEQ_RSEQ_CS(%rdx)
 	HIDDEN	rseqgo_v1_cs_spin_start

@@ -37,11 +37,13 @@
 	.set	SPIN_EXHAUSTED, 2
 	.set	CELLS_BASE, 0
 	.set	CELLS_STRIDE, 16
-	.set	OWN_N, 8
-	.set	OWN_N_MM_CID, 24
-	.set	LOCK_READERS, 0
-	.set	READERS_STATE, 32
-	.set	READERS_OPEN, 1
+	.set	CURRENT_N, 8
+	.set	CURRENT_N_MM_CID, 24
+	.set	LOCK_WORDS, 0
+	.set	WORDS_STATE, 40
+	.set	WORDS_OPEN, 1
+	.set	BUCKET_COUNT, 0
+	.set	BUCKET_SUMS, 8
 	.set	LIST_BLOCKS, 0
 	.set	BLOCK_COUNT, 0
 	.set	BLOCK_CAP, 8

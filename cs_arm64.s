@@ -1,24 +1,25 @@
 //go:build linux && !android && cgo && !purego
 /* SPDX-License-Identifier: MIT
  *
- * Critical sections for arm64, in the order of cs_amd64.s, which has the story.
+ * Readers and critical sections for arm64, in the order and with the labels of
+ * cs_amd64.s, whose first comment holds here too.
  *
  * Calling convention: Go's ABIInternal. The arguments are in x0 to x15 and the results
  * in the same; x26 is the context of a closure call. x18, x28 (Go's g), x29, sp and
- * x30, by which a section returns, stay as they are. The first register that changes is
- * x16: the linker may change that at any call, so it is nobody's argument under any
+ * x30, by which a function returns, stay as they are. The first register that changes is
+ * x16. The linker may change it in any call, so it holds no argument under any
  * convention.
  *
  * x16 is the area, x17 scratch, and x8 to x15 are free in operations on the thread's own
- * index, which have at most five arguments. The loads that a comparison follows acquire,
- * so that a lock can be taken so.
+ * index, which have at most five arguments. A load whose value is compared acquires, so
+ * that a section can take a lock.
  */
 	.include "cs_arm64.h"
 	.include "cs_common.h"
 
 /* convention(a, b, ..., p) returns (b+1, c+2, ..., p+15, a+16): all sixteen argument and
- * result registers. Nothing else but x16 is touched, so that calling it is safe under
- * any convention. */
+ * result registers. Besides these it changes only x16, so calling it is safe under any
+ * convention. */
 	FUNCTION rseqgo_v1_convention
 	mov	x16, x0
 	add	x0, x1, #1
@@ -43,8 +44,8 @@
 	ret
 	END_FUNCTION rseqgo_v1_convention
 
-/* OPEN makes x16 the area, or leaves for the portable function or the slow path if the
- * word of the gate is zero. */
+/* OPEN makes x16 the area, and leaves for CLOSED if the word of the gate is zero. Only x16
+ * has changed then. */
 	.macro	OPEN name, word
 	adrp	x16, rseqgo_v1_gate + \word
 	ldr	x16, [x16, :lo12:rseqgo_v1_gate + \word]
@@ -53,7 +54,7 @@
 	add	x16, x16, x17
 	.endm
 
-/* CLOSED is where OPEN leaves for. */
+/* CLOSED goes on to the portable function if there is one, else to the slow path. */
 	.macro	CLOSED op, name
 .L\name\()_closed:
 	adrp	x16, rseqgo_v1_portable_\op
@@ -62,8 +63,8 @@
 	br	x16
 	.endm
 
-/* SLOW calls the function value slow, an argument, in place of this operation and with
- * its arguments, but for slow itself: that is now this program's or library's gate. */
+/* SLOW jumps to the function value slow, an argument, with this operation's arguments; the
+ * gate of this program or library takes the place of slow. */
 	.macro	SLOW slow
 	mov	x26, \slow
 	adrp	\slow, rseqgo_v1_gate
@@ -72,13 +73,13 @@
 	br	x27
 	.endm
 
-/* int32_t read(slow), the readers of a field, and int32_t read_index(index, slow), whose
- * first argument says which kind of index:
+/* The readers, of a field: int32_t read(slow), and of an index: int32_t read_index(index,
+ * slow), whose first argument is the kind of index. See READERS for the names.
  *
  *	if (area->cpu_id < 0) return slow(...)
  *	return area->field
  *
- * mm_cid and node_id are right only in the area of a registered thread. in: slow x0, or
+ * mm_cid and node_id are valid only in the area of a registered thread. In: slow x0, or
  * index w0 and slow x1. */
 	.macro	READER op, name, field, slow, other
 	FUNCTION rseqgo_v1_\name
@@ -101,8 +102,8 @@
 	.endm
 	READERS x0, x1
 
-/* INJECT is a delay loop for the tests, nothing in a normal build: so many rounds
- * as a word says, or until that turns zero. It clobbers x19 to x21. */
+/* INJECT is a delay loop in a build for tests, and nothing in any other. It takes as many
+ * rounds as a word says, or until that becomes zero. It clobbers x19 to x21. */
 	.macro	INJECT point
 	.ifdef	RSEQGO_INJECT
 	adrp	x19, rseqgo_v1_inject + 4 * \point
@@ -116,16 +117,16 @@
 	.endif
 	.endm
 
-/* REGISTERED leaves if the thread is not: an unregistered area's mm_cid is 0, as
- * a registered one's may be. */
+/* REGISTERED leaves if the thread is unregistered: the mm_cid of its area is 0, as that of
+ * a registered thread may be. */
 	.macro	REGISTERED name
 	ldr	w17, [x16, #RSEQ_CPU_ID]
 	tbnz	w17, #31, .L\name\()_unregistered
 	EXIT_POINT \name, .L\name\()_unregistered
 	.endm
 
-/* START starts the section; a thread whose index is not i leaves for elsewhere, with the
- * thread's in w17. */
+/* START starts the section. A thread whose index is not i leaves for elsewhere, with its
+ * own in w17. */
 	.macro	START name, index, i, elsewhere
 	adrp	x17, \name\()_descriptor
 	add	x17, x17, :lo12:\name\()_descriptor
@@ -143,9 +144,10 @@
 	INJECT	3
 	.endm
 
-/* ENTER begins an operation that names its index, in the 64 bits of i and the 32 of
- * i32, and whose first argument, the lowest byte of w0, says which kind that is: 0 for
- * cpu_id, 1 for mm_cid. An index that cannot be leaves before the section starts. */
+/* ENTER begins an operation that names its index. i is its register, i32 the lower half of
+ * that. The first argument, in the lowest byte of w0, is the kind of index: 0 for cpu_id, 1 for mm_cid.
+ * An index that is not below the number of possible ones leaves before the section
+ * starts. */
 	.macro	ENTER name, index, other, i, i32
 	FUNCTION \name
 	OPEN	\name, GATE_CS_\index
@@ -160,13 +162,13 @@
 	START	\name, \index, \i32, .L\name\()_elsewhere
 	.endm
 
-/* COMPARE_FAILS is the exit of the branches just before it. */
+/* COMPARE_FAILS enters the exit of the branches just before it. */
 	.macro	COMPARE_FAILS name
 	EXIT_POINT \name, .L\name\()_compare_failed
 	.set	.L\name\()_compares, 1
 	.endm
 
-/* COMMIT stands behind the committing store and ends the function; the status goes to
+/* COMMIT stands behind the store that commits, and ends the function. The status goes into
  * the register result. */
 	.macro	COMMIT op, name, index, result=w0
 	HIDDEN	\name\()_commit
@@ -213,16 +215,19 @@
 	COMPARE_FAILS \name
 	.endm
 
-/* OWN begins an operation on the thread's own index: struct is a register that points to
- * what has its number of indexes at n: x0, or one that gets the word at offset at behind
- * x0; zero there is _compare_failed. Refused, or beyond the number, it leaves. Where it
- * is interrupted it starts again, at _again. x8 is the index, and x10 what it counts from;
- * tries, if no argument counts the tries, is a register for that. */
-	.macro	OWN name, index, n, tries, struct=x0, at
+/* CURRENT begins an operation on the thread's own index. struct is a register that points
+ * to a struct with the number of indexes at offset n: x0, or, with at, a register for the
+ * word at that offset behind x0; if that word is zero it leaves for _compare_failed. An
+ * index beyond the number leaves. An aborted section starts again at _again. x8 becomes the index, and x10 what it counts from.
+ * tries is a register for the number of tries, if no argument counts them. With told=no
+ * the slow path is not told why: an unregistered thread, whose index is negative, leaves
+ * as one with an index beyond the number does. With grows=yes the number is stored
+ * behind the rest of the struct, so it is loaded with acquire. */
+	.macro	CURRENT name, index, n, tries, struct=x0, at, told, grows
 	FUNCTION \name
 	OPEN	\name, GATE_CS_\index
 	.ifnb	\at
-	ldr	\struct, [x0, #\at]	/* what it points to is loaded through it: ordered */
+	ldr	\struct, [x0, #\at]	/* later loads depend on it, so they are ordered */
 	cbz	\struct, .L\name\()_compare_failed
 	.endif
 	.ifnb	\tries
@@ -230,19 +235,24 @@
 	.endif
 .L\name\()_again:
 	ldr	w8, [x16, #RSEQ_INDEX_\index]
-	.ifc	\index, cpu_id		/* negative where the thread is not registered: */
-	.ifb	\at			/* beyond any n, too, where that is told nobody */
+	.ifc	\index, cpu_id
+	.ifnc	\told, no
 	tbnz	w8, #31, .L\name\()_unregistered
 	.endif
 	.endif
+	.ifc	\grows, yes
+	add	x9, \struct, #\n
+	ldar	x9, [x9]
+	.else
 	ldr	x9, [\struct, #\n]
+	.endif
 	cmp	x8, x9			/* signed: n may be negative */
 	b.ge	.L\name\()_beyond
 	ldr	x10, [\struct]
 	.endm
 
-/* LEAVE ends an operation on the thread's own index that did not happen: with a status
- * if there is a register for it, by the slow path if there is one. */
+/* LEAVE ends an operation on the thread's own index without effect: with a status if
+ * there is a register for it, and by the slow path if there is one. */
 	.macro	LEAVE status, result, slow
 	.ifnb	\result
 	mov	\result, #\status
@@ -254,13 +264,13 @@
 	.endif
 	.endm
 
-/* LEAVES has the ways out of an operation on the thread's own index, and ends the
- * function. A struct without indexes may have some for the other function. tries counts
- * the tries. */
+/* LEAVES has the exits of an operation on the thread's own index, and ends the function.
+ * A struct without words for CPUs may have words for concurrency ids; those are for the
+ * function other. tries counts the tries. */
 	.macro	LEAVES op, name, tries, result, slow, other, struct=x0
 .L\name\()_beyond:
 	.ifnb	\other
-	ldr	x9, [\struct, #OWN_N_MM_CID]
+	ldr	x9, [\struct, #CURRENT_N_MM_CID]
 	cbnz	x9, \other
 	.endif
 	LEAVE	OUT_OF_RANGE, \result, \slow
@@ -277,20 +287,12 @@
 	DESCRIPTOR \name
 	.endm
 
-/* Status add(struct cells *cells, int64_t delta), for which Go has a function for each
- * index: rseqgo_v1_cs_add_cpu_id and rseqgo_v1_cs_add_mm_cid.
+/* Makes rseqgo_v1_cs_add_cpu_id and rseqgo_v1_cs_add_mm_cid.
  *
- *	i = current index
- *	if (i >= cells->n) return OUT_OF_RANGE
- *	*(cells->base + i * cells->stride) += delta, if i is still the index
- *
- * and void count(struct counter *cells, int64_t delta, slow), which takes the slow path
- * where it cannot: rseqgo_v1_cs_count_cpu_id and rseqgo_v1_cs_count_mm_cid.
- *
- * in: cells x0, delta x1, slow x2; x10 the word's address, from before the section
- * starts. w5 counts the tries. The str commits. */
-	.macro	ADD_OWN name, index, n
-	OWN	\name, \index, \n, w5
+ * In: cells x0, delta x1; x10 the word's address, from before the section starts. w5
+ * counts the tries. The str commits. */
+	.macro	OP_ADD op, name, index, other
+	CURRENT	\name, \index, CURRENT_N, w5
 	ldr	x9, [x0, #CELLS_STRIDE]
 	madd	x10, x8, x9, x10
 	START	\name, \index, w8, \name\()_abort
@@ -300,52 +302,118 @@
 	str	x17, [x10]
 	HIDDEN	\name\()_commit
 	INJECT	6
-	.endm
-	.macro	OP_ADD op, name, index, other
-	ADD_OWN	\name, \index, OWN_N
 	mov	w0, #DONE
 	ret
 	LEAVES	\op, \name, w5, w0
 	.endm
 	BOTH	OP_ADD, add
 
-	.macro	OP_COUNT op, name, index, other
+/* WORDS begins an operation on the words with which the struct at x0 begins: x10 becomes
+ * the address of the first word of the thread's own index, as in add. The number of
+ * indexes is loaded first; it is zero until there are words. */
+	.macro	WORDS name, index, other, tries
 	.ifnb	\other
-	ADD_OWN	\name, \index, OWN_N
+	CURRENT	\name, \index, CURRENT_N, \tries, told=no, grows=yes
 	.else
-	ADD_OWN	\name, \index, OWN_N_MM_CID
+	CURRENT	\name, \index, CURRENT_N_MM_CID, \tries, told=no, grows=yes
 	.endif
+	ldr	x9, [x0, #CELLS_STRIDE]
+	madd	x10, x8, x9, x10
+	.endm
+
+/* COMPARE_STATE leaves, inside a section, if the words are not open. After their state was
+ * changed no section begins to write them, and after a fence of all CPUs none still does. x9
+ * is the address of the state, which is loaded with acquire. */
+	.macro	COMPARE_STATE name
+	ldar	x17, [x9]
+	cmp	x17, #WORDS_OPEN
+	b.ne	.L\name\()_compare_failed
+	COMPARE_FAILS \name
+	.endm
+
+/* Makes rseqgo_v1_cs_count_cpu_id and rseqgo_v1_cs_count_mm_cid.
+ *
+ * In: counter x0, delta x1, slow x2; tries w5. The str commits. */
+	.macro	OP_COUNT op, name, index, other
+	WORDS	\name, \index, \other, w5
+	START	\name, \index, w8, \name\()_abort
+	ldr	x17, [x10]
+	add	x17, x17, x1
+	INJECT	4
+	str	x17, [x10]
+	HIDDEN	\name\()_commit
+	INJECT	6
 	ret
 	LEAVES	\op, \name, w5, , x2, \other
 	.endm
 	BOTH	OP_COUNT, count
 
-/* bool read_lock(struct rwmutex *lock, int64_t delta, slow)
+/* Makes rseqgo_v1_cs_count_float_cpu_id and rseqgo_v1_cs_count_float_mm_cid.
  *
- *	r = lock->readers
- *	if (!r || r->state != READERS_OPEN) return slow()
- *	*(r->base + i * r->stride + (delta < 0 ? 0 : 8)) += delta
- *	return true
+ * In: counter x0, delta x1, slow x2; tries w5; delta d0, the sum d1. The str commits. */
+	.macro	OP_COUNT_FLOAT op, name, index, other
+	WORDS	\name, \index, \other, w5
+	fmov	d0, x1
+	START	\name, \index, w8, \name\()_abort
+	ldr	d1, [x10]
+	fadd	d1, d1, d0
+	INJECT	4
+	str	d1, [x10]
+	HIDDEN	\name\()_commit
+	INJECT	6
+	ret
+	LEAVES	\op, \name, w5, , x2, \other
+	.endm
+	BOTH	OP_COUNT_FLOAT, count_float
+
+/* Makes rseqgo_v1_cs_observe_cpu_id and rseqgo_v1_cs_observe_mm_cid.
  *
- * in: lock x0, delta x1, which is 1 or -1, slow x2; r x11, x10 the word's address, as in add. w5 counts the
- * tries. State is loaded inside the section, and acquires: after it was changed and all
- * CPUs were fenced no section adds any more. The str commits. */
+ * In: histogram x0, bucket x1, v x2, slow x3; tries w5; b x10, its sums x13, n x12, n %
+ * 2 x14, v d0, the sum d1. The stlr to count commits. */
+	.macro	OP_OBSERVE op, name, index, other
+	WORDS	\name, \index, \other, w5
+	add	x10, x10, x1
+	add	x13, x10, #BUCKET_SUMS
+	fmov	d0, x2
+	add	x9, x0, #WORDS_STATE
+	START	\name, \index, w8, \name\()_abort
+	COMPARE_STATE \name
+	ldr	x12, [x10, #BUCKET_COUNT]
+	and	x14, x12, #1
+	ldr	d1, [x13, x14, lsl #3]
+	fadd	d1, d1, d0
+	eor	x14, x14, #1
+	INJECT	4
+	str	d1, [x13, x14, lsl #3]
+	add	x12, x12, #1
+	INJECT	5
+	stlr	x12, [x10]		/* BUCKET_COUNT is 0 */
+	HIDDEN	\name\()_commit
+	INJECT	6
+	ret
+.L\name\()_compare_failed:
+	SLOW	x3
+	LEAVES	\op, \name, w5, , x3, \other
+	.endm
+	BOTH	OP_OBSERVE, observe
+
+/* Makes rseqgo_v1_cs_read_lock_cpu_id and rseqgo_v1_cs_read_lock_mm_cid.
+ *
+ * In: lock x0, delta x1, which is 1 or -1, slow x2; w x11, x10 the word's address, as in
+ * add. w5 counts the tries. The str commits. */
 	.macro	OP_READ_LOCK op, name, index, other
 	.ifnb	\other
-	OWN	\name, \index, OWN_N, w5, x11, LOCK_READERS
+	CURRENT	\name, \index, CURRENT_N, w5, x11, LOCK_WORDS, no
 	.else
-	OWN	\name, \index, OWN_N_MM_CID, w5, x11, LOCK_READERS
+	CURRENT	\name, \index, CURRENT_N_MM_CID, w5, x11, LOCK_WORDS, no
 	.endif
 	ldr	x9, [x11, #CELLS_STRIDE]
 	madd	x10, x8, x9, x10
 	add	x10, x10, x1, lsl #2
 	add	x10, x10, #4
-	add	x9, x11, #READERS_STATE
+	add	x9, x11, #WORDS_STATE
 	START	\name, \index, w8, \name\()_abort
-	ldar	x17, [x9]
-	cmp	x17, #READERS_OPEN
-	b.ne	.L\name\()_compare_failed
-	COMPARE_FAILS \name
+	COMPARE_STATE \name
 	ldr	x17, [x10]
 	add	x17, x17, x1
 	INJECT	4
@@ -360,14 +428,14 @@
 	.endm
 	BOTH	OP_READ_LOCK, read_lock
 
-/* LIST starts an operation on a list: x11 becomes the block of the thread's own index
- * and x12 its count. Both are loaded inside the section: after another block was
- * published and the CPU fenced no section uses the old one. */
+/* LIST begins an operation on a list: x11 becomes the block of the thread's own index, and
+ * x12 its count. Both are loaded inside the section, so after another block was published
+ * and the CPU was fenced no section uses the old one. */
 	.macro	LIST name, index, other
 	.ifnb	\other
-	OWN	\name, \index, OWN_N
+	CURRENT	\name, \index, CURRENT_N
 	.else
-	OWN	\name, \index, OWN_N_MM_CID
+	CURRENT	\name, \index, CURRENT_N_MM_CID
 	.endif
 	add	x10, x10, x8, lsl #3
 	START	\name, \index, w8, \name\()_abort
@@ -375,25 +443,18 @@
 	ldr	x12, [x11, #BLOCK_COUNT]
 	.endm
 
-/* LISTED stands behind the result of an operation on a list and ends the function. Its
- * arguments slow and status: status is zero in a call, counts the tries, and says to the
- * slow path why. */
-	.macro	LISTED op, name, slow, status, other
+/* LIST_END stands behind the result of an operation on a list, and ends the function.
+ * status is zero in a call, counts the tries, and tells the slow path why. */
+	.macro	LIST_END op, name, slow, status, other
 	ret
 .L\name\()_compare_failed:
 	LEAVE	COMPARE_FAILED, \status, \slow
 	LEAVES	\op, \name, \status, \status, \slow, \other
 	.endm
 
-/* bool push(struct list *list, uint64_t v, slow, uint32_t status)
+/* Makes rseqgo_v1_cs_push_cpu_id and rseqgo_v1_cs_push_mm_cid.
  *
- *	b = list->blocks[i]
- *	if (b->count == b->cap) return slow(COMPARE_FAILED)
- *	b->items[b->count] = v
- *	b->count++
- *	return true
- *
- * in: list x0, v x1, slow x2, status w3. The str to count commits. */
+ * In: list x0, v x1, slow x2, status w3. The str to count commits. */
 	.macro	OP_PUSH op, name, index, other
 	LIST	\name, \index, \other
 	ldr	x9, [x11, #BLOCK_CAP]
@@ -409,19 +470,13 @@
 	HIDDEN	\name\()_commit
 	INJECT	6
 	mov	w0, #1
-	LISTED	\op, \name, x2, w3, \other
+	LIST_END	\op, \name, x2, w3, \other
 	.endm
 	BOTH	OP_PUSH, push
 
-/* (uint64_t v, bool) pop(struct list *list, slow, uint32_t status)
+/* Makes rseqgo_v1_cs_pop_cpu_id and rseqgo_v1_cs_pop_mm_cid.
  *
- *	b = list->blocks[i]
- *	if (b->count == 0) return slow(COMPARE_FAILED)
- *	v = b->items[b->count - 1]
- *	b->count--
- *	return v, true
- *
- * in: list x0, slow x1, status w2; v x13. The str to count commits. */
+ * In: list x0, slow x1, status w2; v x13. The str to count commits. */
 	.macro	OP_POP op, name, index, other
 	LIST	\name, \index, \other
 	cbz	x12, .L\name\()_compare_failed
@@ -436,21 +491,13 @@
 	INJECT	6
 	mov	x0, x13
 	mov	w1, #1
-	LISTED	\op, \name, x1, w2, \other
+	LIST_END	\op, \name, x1, w2, \other
 	.endm
 	BOTH	OP_POP, pop
 
-/* size_t push_batch(struct list *list, const uint64_t *v, size_t n, slow,
- *	uint32_t status)
+/* Makes rseqgo_v1_cs_push_batch_cpu_id and rseqgo_v1_cs_push_batch_mm_cid.
  *
- *	b = list->blocks[i]
- *	n = min(n, b->cap - b->count)
- *	if (n == 0) return slow(COMPARE_FAILED)
- *	memcpy(b->items + b->count, v, n * 8)
- *	b->count += n
- *	return n
- *
- * in: list x0, v x1, n x2, slow x3, status w4; the new n x13, x10 where it copies to. v
+ * In: list x0, v x1, n x2, slow x3, status w4; the new n x13, x10 where it copies to. v
  * is read inside the section. The str to count commits. */
 	.macro	OP_PUSH_BATCH op, name, index, other
 	LIST	\name, \index, \other
@@ -475,21 +522,14 @@
 	HIDDEN	\name\()_commit
 	INJECT	6
 	mov	x0, x13
-	LISTED	\op, \name, x3, w4, \other
+	LIST_END	\op, \name, x3, w4, \other
 	.endm
 	BOTH	OP_PUSH_BATCH, push_batch
 
-/* size_t pop_batch(struct list *list, uint64_t *v, size_t n, slow, uint32_t status)
+/* Makes rseqgo_v1_cs_pop_batch_cpu_id and rseqgo_v1_cs_pop_batch_mm_cid.
  *
- *	b = list->blocks[i]
- *	n = min(n, b->count)
- *	if (n == 0) return slow(COMPARE_FAILED)
- *	for (k = 0; k < n; k++) v[k] = b->items[b->count - 1 - k]
- *	b->count -= n
- *	return n
- *
- * in: list x0, v x1, n x2, slow x3, status w4; the new n x13, x10 where it copies from. v
- * is written inside the section. The str to count commits. */
+ * In: list x0, v x1, n x2, slow x3, status w4; the new n x13, x10 where it copies from.
+ * v is written inside the section. The str to count commits. */
 	.macro	OP_POP_BATCH op, name, index, other
 	LIST	\name, \index, \other
 	cmp	x2, x12
@@ -511,16 +551,13 @@
 	HIDDEN	\name\()_commit
 	INJECT	6
 	mov	x0, x13
-	LISTED	\op, \name, x3, w4, \other
+	LIST_END	\op, \name, x3, w4, \other
 	.endm
 	BOTH	OP_POP_BATCH, pop_batch
 
-/* Status load_cbne_store(index, int64_t *v, expect, newv, int i)
+/* Makes rseqgo_v1_cs_load_cbne_store_cpu_id and rseqgo_v1_cs_load_cbne_store_mm_cid.
  *
- *	if (*v != expect) return COMPARE_FAILED
- *	*v = newv
- *
- * in: index w0, v x1, expect x2, newv x3, i x4. The str to v commits. */
+ * In: index w0, v x1, expect x2, newv x3, i x4. The str to v commits. */
 	.macro	OP_LOAD_CBNE_STORE op, name, index, other
 	ENTER	\name, \index, \other, x4, w4
 	CBNE	\name, x1, x2
@@ -530,11 +567,9 @@
 	.endm
 	BOTH	OP_LOAD_CBNE_STORE, load_cbne_store
 
-/* Status load_add_store(index, int64_t *v, count, int i)
+/* Makes rseqgo_v1_cs_load_add_store_cpu_id and rseqgo_v1_cs_load_add_store_mm_cid.
  *
- *	*v += count
- *
- * in: index w0, v x1, count x2, i x3. The str to v commits. */
+ * In: index w0, v x1, count x2, i x3. The str to v commits. */
 	.macro	OP_LOAD_ADD_STORE op, name, index, other
 	ENTER	\name, \index, \other, x3, w3
 	ldr	x17, [x1]
@@ -545,15 +580,11 @@
 	.endm
 	BOTH	OP_LOAD_ADD_STORE, load_add_store
 
-/* (int64_t load, Status) load_cbeq_store_add_load_store(index, int64_t *v,
- *	expectnot, uintptr_t voffp, int i)
+/* Makes rseqgo_v1_cs_load_cbeq_store_add_load_store_cpu_id and
+ * rseqgo_v1_cs_load_cbeq_store_add_load_store_mm_cid.
  *
- *	load = *v
- *	if (load == expectnot) return COMPARE_FAILED
- *	*v = *(load + voffp)
- *
- * in: index w0, v x1, expectnot x2, voffp x3, i x4; results: load x0,
- * status w1. The str to v commits. */
+ * In: index w0, v x1, expectnot x2, voffp x3, i x4; results: load x0, status w1. The str
+ * to v commits. */
 	.macro	OP_LOAD_CBEQ_STORE_ADD_LOAD_STORE op, name, index, other
 	ENTER	\name, \index, \other, x4, w4
 	ldar	x0, [x1]
@@ -568,13 +599,10 @@
 	.endm
 	BOTH	OP_LOAD_CBEQ_STORE_ADD_LOAD_STORE, load_cbeq_store_add_load_store
 
-/* Status load_add_load_load_add_store(index, uintptr_t *ptr, off, int64_t inc,
- *	int i)
+/* Makes rseqgo_v1_cs_load_add_load_load_add_store_cpu_id and
+ * rseqgo_v1_cs_load_add_load_load_add_store_mm_cid.
  *
- *	p = *(int64_t **)(*ptr + off)
- *	*p += inc
- *
- * in: index w0, ptr x1, off x2, inc x3, i x4. The str to p commits. */
+ * In: index w0, ptr x1, off x2, inc x3, i x4. The str to p commits. */
 	.macro	OP_LOAD_ADD_LOAD_LOAD_ADD_STORE op, name, index, other
 	ENTER	\name, \index, \other, x4, w4
 	ldr	x17, [x1]
@@ -588,15 +616,10 @@
 	.endm
 	BOTH	OP_LOAD_ADD_LOAD_LOAD_ADD_STORE, load_add_load_load_add_store
 
-/* Status load_cbne_load_cbne_store(index, int64_t *v, expect, int64_t *v2,
- *	expect2, newv, int i)
+/* Makes rseqgo_v1_cs_load_cbne_load_cbne_store_cpu_id and
+ * rseqgo_v1_cs_load_cbne_load_cbne_store_mm_cid.
  *
- *	if (*v != expect) return COMPARE_FAILED
- *	if (*v2 != expect2) return COMPARE_FAILED
- *	*v = newv
- *
- * in: index w0, v x1, expect x2, v2 x3, expect2 x4, newv x5, i x6. The str to v
- * commits. */
+ * In: index w0, v x1, expect x2, v2 x3, expect2 x4, newv x5, i x6. The str to v commits. */
 	.macro	OP_LOAD_CBNE_LOAD_CBNE_STORE op, name, index, other
 	ENTER	\name, \index, \other, x6, w6
 	CBNE	\name, x1, x2
@@ -608,14 +631,12 @@
 	.endm
 	BOTH	OP_LOAD_CBNE_LOAD_CBNE_STORE, load_cbne_load_cbne_store
 
-/* Status load_cbne_store_store(index, int64_t *v, expect, int64_t *v2, newv2,
- *	newv, int i), and load_cbne_store_store_release
+/* Makes rseqgo_v1_cs_load_cbne_store_store_cpu_id,
+ * rseqgo_v1_cs_load_cbne_store_store_mm_cid,
+ * rseqgo_v1_cs_load_cbne_store_store_release_cpu_id and
+ * rseqgo_v1_cs_load_cbne_store_store_release_mm_cid.
  *
- *	if (*v != expect) return COMPARE_FAILED
- *	*v2 = newv2
- *	*v = newv
- *
- * in: index w0, v x1, expect x2, v2 x3, newv2 x4, newv x5, i x6. The store to v commits:
+ * In: index w0, v x1, expect x2, v2 x3, newv2 x4, newv x5, i x6. The store to v commits:
  * str, or stlr to release. */
 	.macro	LOAD_CBNE_STORE_STORE op, name, index, other, store
 	ENTER	\name, \index, \other, x6, w6
@@ -635,14 +656,12 @@
 	BOTH	OP_LOAD_CBNE_STORE_STORE, load_cbne_store_store
 	BOTH	OP_LOAD_CBNE_STORE_STORE_RELEASE, load_cbne_store_store_release
 
-/* Status load_cbne_memcpy_store(index, int64_t *v, expect, void *dst,
- *	const void *src, size_t len, newv, int i), and load_cbne_memcpy_store_release
+/* Makes rseqgo_v1_cs_load_cbne_memcpy_store_cpu_id,
+ * rseqgo_v1_cs_load_cbne_memcpy_store_mm_cid,
+ * rseqgo_v1_cs_load_cbne_memcpy_store_release_cpu_id and
+ * rseqgo_v1_cs_load_cbne_memcpy_store_release_mm_cid.
  *
- *	if (*v != expect) return COMPARE_FAILED
- *	memcpy(dst, src, len)
- *	*v = newv
- *
- * in: index w0, v x1, expect x2, dst x3, src x4, len x5, newv x6, i x7. src is read
+ * In: index w0, v x1, expect x2, dst x3, src x4, len x5, newv x6, i x7. src is read
  * inside the section. The store to v commits: str, or stlr to release. */
 	.macro	LOAD_CBNE_MEMCPY_STORE op, name, index, other, store
 	ENTER	\name, \index, \other, x7, w7
@@ -673,16 +692,7 @@
 	BOTH	OP_LOAD_CBNE_MEMCPY_STORE, load_cbne_memcpy_store
 	BOTH	OP_LOAD_CBNE_MEMCPY_STORE_RELEASE, load_cbne_memcpy_store_release
 
-/* int spin(const volatile uint32_t *flag, uint64_t limit,
- *	struct rseqgo_area *area, const void *descriptor)
- *
- *	for (; limit; limit--)
- *		if (*flag) return SPIN_SAW_FLAG
- *	return SPIN_EXHAUSTED
- *
- * A section to be disturbed in, for live.c and the tests; C's calling
- * convention. The caller names the descriptor, rseqgo_v1_cs_spin_descriptor in
- * earnest. in: flag x0, limit x1, area x2, descriptor x3. Nothing commits. */
+/* spin. In: flag x0, limit x1, area x2, descriptor x3. */
 	FUNCTION rseqgo_v1_cs_spin
 	str	x3, [x2, #RSEQ_RSEQ_CS]
 	HIDDEN	rseqgo_v1_cs_spin_start

@@ -1,17 +1,102 @@
 /* SPDX-License-Identifier: MIT
  *
- * What cs_amd64.s and cs_arm64.s share; they include it behind the constants
- * of their architecture, GNU as reads it. It is named .h so that the go command
- * sees when it changes. */
+ * What the files cs_<arch>.s share: the operations, in their order there, and macros for
+ * GNU as. Each includes it behind the constants of its architecture, cs_<arch>.h. It is
+ * named .h so that the go command sees when it changes.
+ *
+ * Operations on an index that the caller names, i: those of type Index, with whose methods
+ * their pseudocode stands (index.go). The first argument says which kind of index i is.
+ *
+ *	Status load_cbne_store(index, int64_t *v, expect, newv, int64_t i)
+ *	Status load_add_store(index, int64_t *v, count, i)
+ *	(int64_t load, Status) load_cbeq_store_add_load_store(index, int64_t *v, expectnot,
+ *		uintptr_t voffp, i)
+ *	Status load_add_load_load_add_store(index, uintptr_t *ptr, off, int64_t inc, i)
+ *	Status load_cbne_load_cbne_store(index, int64_t *v, expect, int64_t *v2, expect2,
+ *		newv, i)
+ *	Status load_cbne_store_store(index, int64_t *v, expect, int64_t *v2, newv2, newv, i)
+ *	Status load_cbne_memcpy_store(index, int64_t *v, expect, void *dst, const void *src,
+ *		size_t len, newv, i)
+ *
+ * and the last two with a store that releases, load_cbne_store_store_release and
+ * load_cbne_memcpy_store_release.
+ *
+ * Operations on the index i that the thread has. Their structs are those of Go; the
+ * offsets are in internal/abi. slow is the slow path, a Go function; status, which is zero
+ * in a call, tells it why.
+ *
+ *	Status add(struct cells *cells, int64_t delta)
+ *		if (i >= cells->n) return OUT_OF_RANGE
+ *		*(cells->base + i * cells->stride) += delta
+ *
+ *	void count(struct counter *counter, int64_t delta, slow)
+ *		if (i >= counter->n) return slow()
+ *		*(counter->base + i * counter->stride) += delta
+ *
+ *	void count_float(struct counter *counter, double delta, slow)
+ *		as count, for words that are doubles; delta comes as its bits
+ *
+ *	void observe(struct histogram *h, uintptr_t bucket, double v, slow)
+ *		if (i >= h->n || h->state != WORDS_OPEN) return slow()
+ *		b = h->base + i * h->stride + bucket
+ *		n = b->count
+ *		b->sums[(n + 1) % 2] = b->sums[n % 2] + v
+ *		b->count = n + 1	// the sum of n + 1 is current from now on
+ *
+ *	bool read_lock(struct rwmutex *lock, int64_t delta, slow)	delta is 1 or -1
+ *		w = lock->words
+ *		if (!w || i >= w->n || w->state != WORDS_OPEN) return slow()
+ *		*(w->base + i * w->stride + (delta < 0 ? 0 : 8)) += delta
+ *		return true
+ *
+ *	bool push(struct list *list, uint64_t v, slow, uint32_t status)
+ *		b = list->blocks[i]
+ *		if (b->count == b->cap) return slow(COMPARE_FAILED)
+ *		b->items[b->count] = v
+ *		b->count++
+ *		return true
+ *
+ *	(uint64_t v, bool) pop(struct list *list, slow, uint32_t status)
+ *		b = list->blocks[i]
+ *		if (b->count == 0) return slow(COMPARE_FAILED)
+ *		v = b->items[b->count - 1]
+ *		b->count--
+ *		return v, true
+ *
+ *	size_t push_batch(struct list *list, const uint64_t *v, size_t n, slow, status)
+ *		b = list->blocks[i]
+ *		n = min(n, b->cap - b->count)
+ *		if (n == 0) return slow(COMPARE_FAILED)
+ *		memcpy(b->items + b->count, v, n * 8)
+ *		b->count += n
+ *		return n
+ *
+ *	size_t pop_batch(struct list *list, uint64_t *v, size_t n, slow, status)
+ *		b = list->blocks[i]
+ *		n = min(n, b->count)
+ *		if (n == 0) return slow(COMPARE_FAILED)
+ *		for (k = 0; k < n; k++) v[k] = b->items[b->count - 1 - k]
+ *		b->count -= n
+ *		return n
+ *
+ * A section for the live check and the tests, with C's calling convention; it commits
+ * nothing:
+ *
+ *	int spin(const volatile uint32_t *flag, uint64_t limit, struct rseqgo_area *area,
+ *		const void *descriptor)
+ *		for (; limit; limit--)
+ *			if (*flag) return SPIN_SAW_FLAG
+ *		return SPIN_EXHAUSTED
+ */
 
-/* The fields that the kinds of index are named after. */
+/* The fields of the area that hold the kinds of index. */
 	.set	RSEQ_INDEX_cpu_id, RSEQ_CPU_ID
 	.set	RSEQ_INDEX_mm_cid, RSEQ_MM_CID
-	.set	RSEQ_INDEX_node_id, RSEQ_NODE_ID	/* for the readers alone */
+	.set	RSEQ_INDEX_node_id, RSEQ_NODE_ID	/* for the readers only */
 
 /* BOTH makes an operation's two functions, rseqgo_v1_cs_<op>_cpu_id and
- * rseqgo_v1_cs_<op>_mm_cid, and its PORTABLE word. Go calls the first, which jumps to
- * the second where the index is mm_cid. */
+ * rseqgo_v1_cs_<op>_mm_cid, and the word rseqgo_v1_portable_<op>. Go calls the first
+ * function, which jumps to the second if the index is mm_cid. */
 	.macro	BOTH macro, op
 	PORTABLE \op
 	\macro	\op, rseqgo_v1_cs_\op\()_cpu_id, cpu_id, rseqgo_v1_cs_\op\()_mm_cid
@@ -31,9 +116,9 @@
 	READER	read_index, read_index_mm_cid, mm_cid, \second
 	.endm
 
-/* PORTABLE defines rseqgo_v1_portable_<op>: zero, or the Go function with the
- * operation's own signature that the section jumps to before it looks at an argument.
- * Package rseq sets it where the convention check failed. */
+/* PORTABLE makes rseqgo_v1_portable_<op>: zero, or a Go function with the operation's
+ * signature, to which the operation jumps before it looks at an argument. Package rseq
+ * sets it if the compiler has another calling convention. */
 	.macro	PORTABLE op
 	.pushsection .bss
 	.balign	8
@@ -54,8 +139,8 @@ rseqgo_v1_gate:
 	.zero	GATE_SIZE
 	.size	rseqgo_v1_gate, GATE_SIZE
 
-/* DESCRIPTOR defines the struct rseq_cs of the section name, which the kernel
- * reads, and enters it in the array that debuggers and emulators read. */
+/* DESCRIPTOR makes <name>_descriptor, the struct rseq_cs that the kernel reads, and its
+ * entry in the array that debuggers and emulators read. */
 	.macro	DESCRIPTOR name
 	.pushsection __rseq_cs, "aw"
 	.balign	RSEQ_CS_ALIGN
@@ -76,7 +161,8 @@ rseqgo_v1_gate:
 	.popsection
 	.endm
 
-/* EXIT_POINT says that the section name can be left by a jump to label. */
+/* EXIT_POINT makes the entry, for debuggers and emulators, of a jump out of the section
+ * name to label. */
 	.macro	EXIT_POINT name, label
 	.pushsection __rseq_exit_point_array, "aw"
 	.balign	8
@@ -84,14 +170,14 @@ rseqgo_v1_gate:
 	.popsection
 	.endm
 
-/* HIDDEN defines a symbol for this program or library alone. */
+/* HIDDEN makes a symbol that only this program or library sees. */
 	.macro	HIDDEN name
 	.globl	\name
 	.hidden	\name
 \name:
 	.endm
 
-/* FUNCTION and END_FUNCTION enclose a function that uses no stack. */
+/* FUNCTION and END_FUNCTION enclose a function that does not use the stack. */
 	.macro	FUNCTION name
 	.text
 	.balign	64
@@ -105,7 +191,7 @@ rseqgo_v1_gate:
 	.size	\name, . - \name
 	.endm
 
-/* How long INJECT's delay at each point is; see there. */
+/* The length of INJECT's delay at each point, in rounds. */
 	.ifdef	RSEQGO_INJECT
 	.bss
 	.balign	4

@@ -1,20 +1,23 @@
 //go:build linux && !android && cgo && !purego
 /* SPDX-License-Identifier: MIT
  *
- * Critical sections for riscv64, in the order of cs_amd64.s, which has the story.
+ * Readers and critical sections for riscv64, in the order and with the labels of
+ * cs_amd64.s, whose first comment holds here too. This assembler takes no comment that
+ * begins with two slashes, so the name ends in .S: the C preprocessor removes the first line.
  *
  * Calling convention: Go's ABIInternal. The arguments are in x10 to x17 (a0 to a7), x8, x9
- * (s0, s1), x18 to x23 (s2 to s7) and the results in the same; x26 (s10) is the context of a
- * closure call. x2 (sp), x3 (gp), x4 (tp), x27 (s11, Go's g) and x1 (ra), by which a section
- * returns, stay as they are. The first register that changes is x31 (t6): Go's assembler
- * and linker may change that at any call, so it is nobody's argument under any convention.
+ * (s0, s1), x18 to x23 (s2 to s7) and the results in the same; x26 (s10) is the context of
+ * a closure call. x2 (sp), x3 (gp), x4 (tp), x27 (s11, Go's g) and x1 (ra), by which a
+ * function returns, stay as they are. The first register that changes is x31 (t6). Go's
+ * assembler and linker may change it in any call, so it holds no argument under any
+ * convention.
  *
- * t6 is the area, t0 scratch, and t1 to t5 and s8 are free. All jumps to a register are by
- * t6: a processor takes one by ra or t0 for a return. The loads that a comparison follows
- * acquire, by a fence, so that a lock can be taken so.
+ * t6 is the area, t0 scratch, and t1 to t5 and s8 are free. Jumps to a register use t6,
+ * since processors take one to ra or t0 for a return. A load whose value is compared
+ * acquires, so that a section can take a lock.
  *
- * Without relaxation and compressed instructions the linker changes nothing, and what
- * stands in front of an abort handler is at an address that the kernel reads in one piece.
+ * Relaxation and compressed instructions are off. So the linker changes no instruction,
+ * and the kernel reads an aligned signature.
  */
 	.option	norelax
 	.option	norvc
@@ -22,8 +25,8 @@
 	.include "cs_common.h"
 
 /* convention(a, b, ..., p) returns (b+1, c+2, ..., p+15, a+16): all sixteen argument and
- * result registers. Nothing else but t6 is touched, so that calling it is safe under
- * any convention. */
+ * result registers. Besides these it changes only t6, so calling it is safe under any
+ * convention. */
 	FUNCTION rseqgo_v1_convention
 	mv	t6, a0
 	addi	a0, a1, 1
@@ -48,15 +51,15 @@
 	ret
 	END_FUNCTION rseqgo_v1_convention
 
-/* OPEN makes t6 the area, or leaves for the portable function or the slow path if the
- * word of the gate is zero. */
+/* OPEN makes t6 the area, and leaves for CLOSED if the word of the gate is zero. Only t6
+ * has changed then. */
 	.macro	OPEN name, word
 	ld	t6, rseqgo_v1_gate + \word
 	beqz	t6, .L\name\()_closed
 	add	t6, t6, tp
 	.endm
 
-/* CLOSED is where OPEN leaves for. */
+/* CLOSED goes on to the portable function if there is one, else to the slow path. */
 	.macro	CLOSED op, name
 .L\name\()_closed:
 	ld	t6, rseqgo_v1_portable_\op
@@ -64,8 +67,8 @@
 	jr	t6
 	.endm
 
-/* SLOW calls the function value slow, an argument, in place of this operation and with
- * its arguments, but for slow itself: that is now this program's or library's gate. */
+/* SLOW jumps to the function value slow, an argument, with this operation's arguments; the
+ * gate of this program or library takes the place of slow. */
 	.macro	SLOW slow
 	mv	s10, \slow
 	lla	\slow, rseqgo_v1_gate
@@ -73,13 +76,13 @@
 	jr	t6
 	.endm
 
-/* int32_t read(slow), the readers of a field, and int32_t read_index(index, slow), whose
- * first argument says which kind of index:
+/* The readers, of a field: int32_t read(slow), and of an index: int32_t read_index(index,
+ * slow), whose first argument is the kind of index. See READERS for the names.
  *
  *	if (area->cpu_id < 0) return slow(...)
  *	return area->field
  *
- * mm_cid and node_id are right only in the area of a registered thread. in: slow a0, or
+ * mm_cid and node_id are valid only in the area of a registered thread. In: slow a0, or
  * index a0 and slow a1. */
 	.macro	READER op, name, field, slow, other
 	FUNCTION rseqgo_v1_\name
@@ -102,8 +105,8 @@
 	.endm
 	READERS a0, a1
 
-/* INJECT is a delay loop for the tests, nothing in a normal build: so many rounds
- * as a word says, or until that turns zero. It clobbers s2 to s4. */
+/* INJECT is a delay loop in a build for tests, and nothing in any other. It takes as many
+ * rounds as a word says, or until that becomes zero. It clobbers s2 to s4. */
 	.macro	INJECT point
 	.ifdef	RSEQGO_INJECT
 	lla	s2, rseqgo_v1_inject + 4 * \point
@@ -116,16 +119,16 @@
 	.endif
 	.endm
 
-/* REGISTERED leaves if the thread is not: an unregistered area's mm_cid is 0, as
- * a registered one's may be. */
+/* REGISTERED leaves if the thread is unregistered: the mm_cid of its area is 0, as that of
+ * a registered thread may be. */
 	.macro	REGISTERED name
 	lw	t0, RSEQ_CPU_ID(t6)
 	bltz	t0, .L\name\()_unregistered
 	EXIT_POINT \name, .L\name\()_unregistered
 	.endm
 
-/* START starts the section; a thread whose index is not i leaves for elsewhere, with the
- * thread's in t0. */
+/* START starts the section. A thread whose index is not i leaves for elsewhere, with its
+ * own in t0. */
 	.macro	START name, index, i, elsewhere
 	lla	t0, \name\()_descriptor
 	INJECT	1
@@ -141,9 +144,9 @@
 	INJECT	3
 	.endm
 
-/* ENTER begins an operation that names its index, in the 64 bits of i, and whose first
- * argument, the lowest byte of a0, says which kind that is: 0 for cpu_id, 1 for mm_cid. An
- * index that cannot be leaves before the section starts. */
+/* ENTER begins an operation that names its index in the register i. The first argument, in
+ * the lowest byte of a0, is the kind of index: 0 for cpu_id, 1 for mm_cid. An index that is
+ * not below the number of possible ones leaves before the section starts. */
 	.macro	ENTER name, index, other, i
 	FUNCTION \name
 	OPEN	\name, GATE_CS_\index
@@ -156,13 +159,13 @@
 	START	\name, \index, \i, .L\name\()_elsewhere
 	.endm
 
-/* COMPARE_FAILS is the exit of the branches just before it. */
+/* COMPARE_FAILS enters the exit of the branches just before it. */
 	.macro	COMPARE_FAILS name
 	EXIT_POINT \name, .L\name\()_compare_failed
 	.set	.L\name\()_compares, 1
 	.endm
 
-/* COMMIT stands behind the committing store and ends the function; the status goes to
+/* COMMIT stands behind the store that commits, and ends the function. The status goes into
  * the register result. */
 	.macro	COMMIT op, name, index, result=a0
 	HIDDEN	\name\()_commit
@@ -201,13 +204,13 @@
 	.4byte	RSEQ_SIG
 	.endm
 
-/* ACQUIRE loads the word at v: what is loaded and stored after it comes after it. */
+/* ACQUIRE loads the word at v. Later loads and stores come after it. */
 	.macro	ACQUIRE to, v:vararg
 	ld	\to, \v
 	fence	r, rw
 	.endm
 
-/* RELEASE stores to the word at v: what was loaded and stored before it comes before it. */
+/* RELEASE stores to the word at v. Earlier loads and stores come before it. */
 	.macro	RELEASE from, v:vararg
 	fence	rw, w
 	sd	\from, \v
@@ -220,16 +223,20 @@
 	COMPARE_FAILS \name
 	.endm
 
-/* OWN begins an operation on the thread's own index: struct is a register that points to
- * what has its number of indexes at n: a0, or one that gets the word at offset at behind
- * a0; zero there is _compare_failed. Refused, or beyond the number, it leaves. Where it
- * is interrupted it starts again, at _again. t1 is the index, and t3 what it counts from;
- * tries, if no argument counts the tries, is a register for that. */
-	.macro	OWN name, index, n, tries, struct=a0, at
+/* CURRENT begins an operation on the thread's own index. struct is a register that points
+ * to a struct with the number of indexes at offset n: a0, or, with at, a register for the
+ * word at that offset behind a0; if that word is zero it leaves for _compare_failed. An
+ * index beyond the number leaves. An aborted section starts again at _again. t1 becomes
+ * the index, and t3 what it counts from.
+ * tries is a register for the number of tries, if no argument counts them. With told=no
+ * the slow path is not told why: an unregistered thread, whose index is negative, leaves
+ * as one with an index beyond the number does. With grows=yes the number is stored
+ * behind the rest of the struct, so it is loaded with acquire. */
+	.macro	CURRENT name, index, n, tries, struct=a0, at, told, grows
 	FUNCTION \name
 	OPEN	\name, GATE_CS_\index
 	.ifnb	\at
-	ld	\struct, \at(a0)	/* what it points to is loaded through it: ordered */
+	ld	\struct, \at(a0)	/* later loads depend on it, so they are ordered */
 	beqz	\struct, .L\name\()_compare_failed
 	.endif
 	.ifnb	\tries
@@ -237,19 +244,23 @@
 	.endif
 .L\name\()_again:
 	lwu	t1, RSEQ_INDEX_\index(t6)
-	.ifc	\index, cpu_id		/* negative where the thread is not registered: */
-	.ifb	\at			/* beyond any n, too, where that is told nobody */
+	.ifc	\index, cpu_id
+	.ifnc	\told, no
 	sext.w	t0, t1
 	bltz	t0, .L\name\()_unregistered
 	.endif
 	.endif
+	.ifc	\grows, yes
+	ACQUIRE	t2, \n(\struct)
+	.else
 	ld	t2, \n(\struct)
+	.endif
 	bge	t1, t2, .L\name\()_beyond	/* signed: n may be negative */
 	ld	t3, (\struct)
 	.endm
 
-/* LEAVE ends an operation on the thread's own index that did not happen: with a status
- * if there is a register for it, by the slow path if there is one. */
+/* LEAVE ends an operation on the thread's own index without effect: with a status if
+ * there is a register for it, and by the slow path if there is one. */
 	.macro	LEAVE status, result, slow
 	.ifnb	\result
 	li	\result, \status
@@ -261,13 +272,13 @@
 	.endif
 	.endm
 
-/* LEAVES has the ways out of an operation on the thread's own index, and ends the
- * function. A struct without indexes may have some for the other function. tries counts
- * the tries. */
+/* LEAVES has the exits of an operation on the thread's own index, and ends the function.
+ * A struct without words for CPUs may have words for concurrency ids; those are for the
+ * function other. tries counts the tries. */
 	.macro	LEAVES op, name, tries, result, slow, other, struct=a0
 .L\name\()_beyond:
 	.ifnb	\other
-	ld	t2, OWN_N_MM_CID(\struct)
+	ld	t2, CURRENT_N_MM_CID(\struct)
 	bnez	t2, \other
 	.endif
 	LEAVE	OUT_OF_RANGE, \result, \slow
@@ -284,20 +295,12 @@
 	DESCRIPTOR \name
 	.endm
 
-/* Status add(struct cells *cells, int64_t delta), for which Go has a function for each
- * index: rseqgo_v1_cs_add_cpu_id and rseqgo_v1_cs_add_mm_cid.
+/* Makes rseqgo_v1_cs_add_cpu_id and rseqgo_v1_cs_add_mm_cid.
  *
- *	i = current index
- *	if (i >= cells->n) return OUT_OF_RANGE
- *	*(cells->base + i * cells->stride) += delta, if i is still the index
- *
- * and void count(struct counter *cells, int64_t delta, slow), which takes the slow path
- * where it cannot: rseqgo_v1_cs_count_cpu_id and rseqgo_v1_cs_count_mm_cid.
- *
- * in: cells a0, delta a1, slow a2; t3 the word's address, from before the section
- * starts. a5 counts the tries. The sd commits. */
-	.macro	ADD_OWN name, index, n
-	OWN	\name, \index, \n, a5
+ * In: cells a0, delta a1; t3 the word's address, from before the section starts. a5
+ * counts the tries. The sd commits. */
+	.macro	OP_ADD op, name, index, other
+	CURRENT	\name, \index, CURRENT_N, a5
 	ld	t2, CELLS_STRIDE(a0)
 	mul	t2, t1, t2
 	add	t3, t3, t2
@@ -308,41 +311,113 @@
 	sd	t0, (t3)
 	HIDDEN	\name\()_commit
 	INJECT	6
-	.endm
-	.macro	OP_ADD op, name, index, other
-	ADD_OWN	\name, \index, OWN_N
 	li	a0, DONE
 	ret
 	LEAVES	\op, \name, a5, a0
 	.endm
 	BOTH	OP_ADD, add
 
-	.macro	OP_COUNT op, name, index, other
+/* WORDS begins an operation on the words with which the struct at a0 begins: t3 becomes
+ * the address of the first word of the thread's own index, as in add. The number of
+ * indexes is loaded first; it is zero until there are words. */
+	.macro	WORDS name, index, other, tries
 	.ifnb	\other
-	ADD_OWN	\name, \index, OWN_N
+	CURRENT	\name, \index, CURRENT_N, \tries, told=no, grows=yes
 	.else
-	ADD_OWN	\name, \index, OWN_N_MM_CID
+	CURRENT	\name, \index, CURRENT_N_MM_CID, \tries, told=no, grows=yes
 	.endif
+	ld	t2, CELLS_STRIDE(a0)
+	mul	t2, t1, t2
+	add	t3, t3, t2
+	.endm
+
+/* COMPARE_STATE leaves, inside a section, if the words at the register words are not open.
+ * After their state was changed no section begins to write them, and after a fence of all
+ * CPUs none still does. The state is loaded with acquire. */
+	.macro	COMPARE_STATE name, words
+	ACQUIRE	t0, WORDS_STATE(\words)
+	li	t2, WORDS_OPEN
+	bne	t0, t2, .L\name\()_compare_failed
+	COMPARE_FAILS \name
+	.endm
+
+/* Makes rseqgo_v1_cs_count_cpu_id and rseqgo_v1_cs_count_mm_cid.
+ *
+ * In: counter a0, delta a1, slow a2; tries a5. The sd commits. */
+	.macro	OP_COUNT op, name, index, other
+	WORDS	\name, \index, \other, a5
+	START	\name, \index, t1, \name\()_abort
+	ld	t0, (t3)
+	add	t0, t0, a1
+	INJECT	4
+	sd	t0, (t3)
+	HIDDEN	\name\()_commit
+	INJECT	6
 	ret
 	LEAVES	\op, \name, a5, , a2, \other
 	.endm
 	BOTH	OP_COUNT, count
 
-/* bool read_lock(struct rwmutex *lock, int64_t delta, slow)
+/* Makes rseqgo_v1_cs_count_float_cpu_id and rseqgo_v1_cs_count_float_mm_cid.
  *
- *	r = lock->readers
- *	if (!r || r->state != READERS_OPEN) return slow()
- *	*(r->base + i * r->stride + (delta < 0 ? 0 : 8)) += delta
- *	return true
+ * In: counter a0, delta a1, slow a2; tries a5; delta ft0, the sum ft1. The fsd commits. */
+	.macro	OP_COUNT_FLOAT op, name, index, other
+	WORDS	\name, \index, \other, a5
+	fmv.d.x	ft0, a1
+	START	\name, \index, t1, \name\()_abort
+	fld	ft1, (t3)
+	fadd.d	ft1, ft1, ft0
+	INJECT	4
+	fsd	ft1, (t3)
+	HIDDEN	\name\()_commit
+	INJECT	6
+	ret
+	LEAVES	\op, \name, a5, , a2, \other
+	.endm
+	BOTH	OP_COUNT_FLOAT, count_float
+
+/* Makes rseqgo_v1_cs_observe_cpu_id and rseqgo_v1_cs_observe_mm_cid.
  *
- * in: lock a0, delta a1, which is 1 or -1, slow a2; r t4, t3 the word's address, as in add. a5 counts the
- * tries. State is loaded inside the section, and acquires: after it was changed and all
- * CPUs were fenced no section adds any more. The sd commits. */
+ * In: histogram a0, bucket a1, v a2, slow a3; tries a5; b t3, n t5, in t1 the place of
+ * the sum; v ft0, the sum ft1. The sd to count commits, behind a fence. */
+	.macro	OP_OBSERVE op, name, index, other
+	WORDS	\name, \index, \other, a5
+	add	t3, t3, a1
+	fmv.d.x	ft0, a2
+	START	\name, \index, t1, \name\()_abort
+	COMPARE_STATE \name, a0
+	ld	t5, BUCKET_COUNT(t3)
+	andi	t1, t5, 1
+	slli	t1, t1, 3
+	add	t1, t1, t3
+	fld	ft1, BUCKET_SUMS(t1)
+	fadd.d	ft1, ft1, ft0
+	addi	t5, t5, 1
+	andi	t1, t5, 1
+	slli	t1, t1, 3
+	add	t1, t1, t3
+	INJECT	4
+	fsd	ft1, BUCKET_SUMS(t1)
+	INJECT	5
+	RELEASE	t5, BUCKET_COUNT(t3)
+	HIDDEN	\name\()_commit
+	INJECT	6
+	ret
+.L\name\()_compare_failed:
+	SLOW	a3
+	LEAVES	\op, \name, a5, , a3, \other
+	.endm
+	BOTH	OP_OBSERVE, observe
+
+/* Makes rseqgo_v1_cs_read_lock_cpu_id and rseqgo_v1_cs_read_lock_mm_cid.
+ *
+ * In: lock a0, delta a1, which is 1 or -1, slow a2; w t4, t3 the word's address, as in
+ * add. a5 counts the tries. The sd commits. */
 	.macro	OP_READ_LOCK op, name, index, other
 	.ifnb	\other
-	OWN	\name, \index, OWN_N, a5, t4, LOCK_READERS
+	CURRENT	\name, \index, CURRENT_N, a5, t4, LOCK_WORDS, no
 	.else
-	OWN	\name, \index, OWN_N_MM_CID, a5, t4, LOCK_READERS
+	CURRENT	\name, \index, CURRENT_N_MM_CID, a5, t4, LOCK_WORDS, no
 	.endif
 	ld	t2, CELLS_STRIDE(t4)
 	mul	t2, t1, t2
@@ -351,10 +426,7 @@
 	addi	t2, t2, 4
 	add	t3, t3, t2
 	START	\name, \index, t1, \name\()_abort
-	ACQUIRE	t0, READERS_STATE(t4)
-	li	t2, READERS_OPEN
-	bne	t0, t2, .L\name\()_compare_failed
-	COMPARE_FAILS \name
+	COMPARE_STATE \name, t4
 	ld	t0, (t3)
 	add	t0, t0, a1
 	INJECT	4
@@ -369,14 +441,14 @@
 	.endm
 	BOTH	OP_READ_LOCK, read_lock
 
-/* LIST starts an operation on a list: t4 becomes the block of the thread's own index
- * and t5 its count. Both are loaded inside the section: after another block was
- * published and the CPU fenced no section uses the old one. */
+/* LIST begins an operation on a list: t4 becomes the block of the thread's own index, and
+ * t5 its count. Both are loaded inside the section, so after another block was published
+ * and the CPU was fenced no section uses the old one. */
 	.macro	LIST name, index, other
 	.ifnb	\other
-	OWN	\name, \index, OWN_N
+	CURRENT	\name, \index, CURRENT_N
 	.else
-	OWN	\name, \index, OWN_N_MM_CID
+	CURRENT	\name, \index, CURRENT_N_MM_CID
 	.endif
 	slli	t2, t1, 3
 	add	t3, t3, t2
@@ -385,25 +457,18 @@
 	ld	t5, BLOCK_COUNT(t4)
 	.endm
 
-/* LISTED stands behind the result of an operation on a list and ends the function. Its
- * arguments slow and status: status is zero in a call, counts the tries, and says to the
- * slow path why. */
-	.macro	LISTED op, name, slow, status, other
+/* LIST_END stands behind the result of an operation on a list, and ends the function.
+ * status is zero in a call, counts the tries, and tells the slow path why. */
+	.macro	LIST_END op, name, slow, status, other
 	ret
 .L\name\()_compare_failed:
 	LEAVE	COMPARE_FAILED, \status, \slow
 	LEAVES	\op, \name, \status, \status, \slow, \other
 	.endm
 
-/* bool push(struct list *list, uint64_t v, slow, uint32_t status)
+/* Makes rseqgo_v1_cs_push_cpu_id and rseqgo_v1_cs_push_mm_cid.
  *
- *	b = list->blocks[i]
- *	if (b->count == b->cap) return slow(COMPARE_FAILED)
- *	b->items[b->count] = v
- *	b->count++
- *	return true
- *
- * in: list a0, v a1, slow a2, status a3. The sd to count commits. */
+ * In: list a0, v a1, slow a2, status a3. The sd to count commits. */
 	.macro	OP_PUSH op, name, index, other
 	LIST	\name, \index, \other
 	ld	t2, BLOCK_CAP(t4)
@@ -419,19 +484,13 @@
 	HIDDEN	\name\()_commit
 	INJECT	6
 	li	a0, 1
-	LISTED	\op, \name, a2, a3, \other
+	LIST_END	\op, \name, a2, a3, \other
 	.endm
 	BOTH	OP_PUSH, push
 
-/* (uint64_t v, bool) pop(struct list *list, slow, uint32_t status)
+/* Makes rseqgo_v1_cs_pop_cpu_id and rseqgo_v1_cs_pop_mm_cid.
  *
- *	b = list->blocks[i]
- *	if (b->count == 0) return slow(COMPARE_FAILED)
- *	v = b->items[b->count - 1]
- *	b->count--
- *	return v, true
- *
- * in: list a0, slow a1, status a2; v s8. The sd to count commits. */
+ * In: list a0, slow a1, status a2; v s8. The sd to count commits. */
 	.macro	OP_POP op, name, index, other
 	LIST	\name, \index, \other
 	beqz	t5, .L\name\()_compare_failed
@@ -447,22 +506,14 @@
 	INJECT	6
 	mv	a0, s8
 	li	a1, 1
-	LISTED	\op, \name, a1, a2, \other
+	LIST_END	\op, \name, a1, a2, \other
 	.endm
 	BOTH	OP_POP, pop
 
-/* size_t push_batch(struct list *list, const uint64_t *v, size_t n, slow,
- *	uint32_t status)
+/* Makes rseqgo_v1_cs_push_batch_cpu_id and rseqgo_v1_cs_push_batch_mm_cid.
  *
- *	b = list->blocks[i]
- *	n = min(n, b->cap - b->count)
- *	if (n == 0) return slow(COMPARE_FAILED)
- *	memcpy(b->items + b->count, v, n * 8)
- *	b->count += n
- *	return n
- *
- * in: list a0, v a1, n a2, slow a3, status a4; the new n s8, t3 where it copies to, t1
- * from, up to t2. v is read inside the section. The sd to count commits. */
+ * In: list a0, v a1, n a2, slow a3, status a4; the new n s8, t3 where it copies to. v
+ * is read inside the section. The sd to count commits. */
 	.macro	OP_PUSH_BATCH op, name, index, other
 	LIST	\name, \index, \other
 	ld	s8, BLOCK_CAP(t4)
@@ -488,21 +539,14 @@
 	HIDDEN	\name\()_commit
 	INJECT	6
 	mv	a0, s8
-	LISTED	\op, \name, a3, a4, \other
+	LIST_END	\op, \name, a3, a4, \other
 	.endm
 	BOTH	OP_PUSH_BATCH, push_batch
 
-/* size_t pop_batch(struct list *list, uint64_t *v, size_t n, slow, uint32_t status)
+/* Makes rseqgo_v1_cs_pop_batch_cpu_id and rseqgo_v1_cs_pop_batch_mm_cid.
  *
- *	b = list->blocks[i]
- *	n = min(n, b->count)
- *	if (n == 0) return slow(COMPARE_FAILED)
- *	for (k = 0; k < n; k++) v[k] = b->items[b->count - 1 - k]
- *	b->count -= n
- *	return n
- *
- * in: list a0, v a1, n a2, slow a3, status a4; the new n s8, t3 where it copies from, t1
- * to, up to t2. v is written inside the section. The sd to count commits. */
+ * In: list a0, v a1, n a2, slow a3, status a4; the new n s8, t3 where it copies from.
+ * v is written inside the section. The sd to count commits. */
 	.macro	OP_POP_BATCH op, name, index, other
 	LIST	\name, \index, \other
 	mv	s8, t5
@@ -527,16 +571,13 @@
 	HIDDEN	\name\()_commit
 	INJECT	6
 	mv	a0, s8
-	LISTED	\op, \name, a3, a4, \other
+	LIST_END	\op, \name, a3, a4, \other
 	.endm
 	BOTH	OP_POP_BATCH, pop_batch
 
-/* Status load_cbne_store(index, int64_t *v, expect, newv, int i)
+/* Makes rseqgo_v1_cs_load_cbne_store_cpu_id and rseqgo_v1_cs_load_cbne_store_mm_cid.
  *
- *	if (*v != expect) return COMPARE_FAILED
- *	*v = newv
- *
- * in: index a0, v a1, expect a2, newv a3, i a4. The sd to v commits. */
+ * In: index a0, v a1, expect a2, newv a3, i a4. The sd to v commits. */
 	.macro	OP_LOAD_CBNE_STORE op, name, index, other
 	ENTER	\name, \index, \other, a4
 	CBNE	\name, a1, a2
@@ -546,11 +587,9 @@
 	.endm
 	BOTH	OP_LOAD_CBNE_STORE, load_cbne_store
 
-/* Status load_add_store(index, int64_t *v, count, int i)
+/* Makes rseqgo_v1_cs_load_add_store_cpu_id and rseqgo_v1_cs_load_add_store_mm_cid.
  *
- *	*v += count
- *
- * in: index a0, v a1, count a2, i a3. The sd to v commits. */
+ * In: index a0, v a1, count a2, i a3. The sd to v commits. */
 	.macro	OP_LOAD_ADD_STORE op, name, index, other
 	ENTER	\name, \index, \other, a3
 	ld	t0, (a1)
@@ -561,14 +600,10 @@
 	.endm
 	BOTH	OP_LOAD_ADD_STORE, load_add_store
 
-/* (int64_t load, Status) load_cbeq_store_add_load_store(index, int64_t *v,
- *	expectnot, uintptr_t voffp, int i)
+/* Makes rseqgo_v1_cs_load_cbeq_store_add_load_store_cpu_id and
+ * rseqgo_v1_cs_load_cbeq_store_add_load_store_mm_cid.
  *
- *	load = *v
- *	if (load == expectnot) return COMPARE_FAILED
- *	*v = *(load + voffp)
- *
- * in: index a0, v a1, expectnot a2, voffp a3, i a4; results: load a0, status a1. The sd to v
+ * In: index a0, v a1, expectnot a2, voffp a3, i a4; results: load a0, status a1. The sd to v
  * commits. */
 	.macro	OP_LOAD_CBEQ_STORE_ADD_LOAD_STORE op, name, index, other
 	ENTER	\name, \index, \other, a4
@@ -584,13 +619,10 @@
 	.endm
 	BOTH	OP_LOAD_CBEQ_STORE_ADD_LOAD_STORE, load_cbeq_store_add_load_store
 
-/* Status load_add_load_load_add_store(index, uintptr_t *ptr, off, int64_t inc,
- *	int i)
+/* Makes rseqgo_v1_cs_load_add_load_load_add_store_cpu_id and
+ * rseqgo_v1_cs_load_add_load_load_add_store_mm_cid.
  *
- *	p = *(int64_t **)(*ptr + off)
- *	*p += inc
- *
- * in: index a0, ptr a1, off a2, inc a3, i a4. The sd to p commits. */
+ * In: index a0, ptr a1, off a2, inc a3, i a4. The sd to p commits. */
 	.macro	OP_LOAD_ADD_LOAD_LOAD_ADD_STORE op, name, index, other
 	ENTER	\name, \index, \other, a4
 	ld	t0, (a1)
@@ -605,15 +637,10 @@
 	.endm
 	BOTH	OP_LOAD_ADD_LOAD_LOAD_ADD_STORE, load_add_load_load_add_store
 
-/* Status load_cbne_load_cbne_store(index, int64_t *v, expect, int64_t *v2,
- *	expect2, newv, int i)
+/* Makes rseqgo_v1_cs_load_cbne_load_cbne_store_cpu_id and
+ * rseqgo_v1_cs_load_cbne_load_cbne_store_mm_cid.
  *
- *	if (*v != expect) return COMPARE_FAILED
- *	if (*v2 != expect2) return COMPARE_FAILED
- *	*v = newv
- *
- * in: index a0, v a1, expect a2, v2 a3, expect2 a4, newv a5, i a6. The sd to v
- * commits. */
+ * In: index a0, v a1, expect a2, v2 a3, expect2 a4, newv a5, i a6. The sd to v commits. */
 	.macro	OP_LOAD_CBNE_LOAD_CBNE_STORE op, name, index, other
 	ENTER	\name, \index, \other, a6
 	CBNE	\name, a1, a2
@@ -625,14 +652,12 @@
 	.endm
 	BOTH	OP_LOAD_CBNE_LOAD_CBNE_STORE, load_cbne_load_cbne_store
 
-/* Status load_cbne_store_store(index, int64_t *v, expect, int64_t *v2, newv2,
- *	newv, int i), and load_cbne_store_store_release
+/* Makes rseqgo_v1_cs_load_cbne_store_store_cpu_id,
+ * rseqgo_v1_cs_load_cbne_store_store_mm_cid,
+ * rseqgo_v1_cs_load_cbne_store_store_release_cpu_id and
+ * rseqgo_v1_cs_load_cbne_store_store_release_mm_cid.
  *
- *	if (*v != expect) return COMPARE_FAILED
- *	*v2 = newv2
- *	*v = newv
- *
- * in: index a0, v a1, expect a2, v2 a3, newv2 a4, newv a5, i a6. The store to v commits:
+ * In: index a0, v a1, expect a2, v2 a3, newv2 a4, newv a5, i a6. The store to v commits:
  * sd, or RELEASE. */
 	.macro	LOAD_CBNE_STORE_STORE op, name, index, other, store
 	ENTER	\name, \index, \other, a6
@@ -652,17 +677,15 @@
 	BOTH	OP_LOAD_CBNE_STORE_STORE, load_cbne_store_store
 	BOTH	OP_LOAD_CBNE_STORE_STORE_RELEASE, load_cbne_store_store_release
 
-/* Status load_cbne_memcpy_store(index, int64_t *v, expect, void *dst,
- *	const void *src, size_t len, newv, int i), and load_cbne_memcpy_store_release
+/* Makes rseqgo_v1_cs_load_cbne_memcpy_store_cpu_id,
+ * rseqgo_v1_cs_load_cbne_memcpy_store_mm_cid,
+ * rseqgo_v1_cs_load_cbne_memcpy_store_release_cpu_id and
+ * rseqgo_v1_cs_load_cbne_memcpy_store_release_mm_cid.
  *
- *	if (*v != expect) return COMPARE_FAILED
- *	memcpy(dst, src, len)
- *	*v = newv
- *
- * in: index a0, v a1, expect a2, dst a3, src a4, len a5, newv a6, i a7. src is read
- * inside the section. Words are copied only where both are aligned: a load or a store that is
- * not may be done by the firmware, in hundreds of instructions. The store to v commits: sd, or
- * RELEASE. */
+ * In: index a0, v a1, expect a2, dst a3, src a4, len a5, newv a6, i a7. src is read
+ * inside the section. It copies words only if both places are aligned: the firmware may
+ * have to do a load or a store that is not, in hundreds of instructions. The store to v
+ * commits: sd, or RELEASE. */
 	.macro	LOAD_CBNE_MEMCPY_STORE op, name, index, other, store
 	ENTER	\name, \index, \other, a7
 	CBNE	\name, a1, a2
@@ -698,16 +721,7 @@
 	BOTH	OP_LOAD_CBNE_MEMCPY_STORE, load_cbne_memcpy_store
 	BOTH	OP_LOAD_CBNE_MEMCPY_STORE_RELEASE, load_cbne_memcpy_store_release
 
-/* int spin(const volatile uint32_t *flag, uint64_t limit,
- *	struct rseqgo_area *area, const void *descriptor)
- *
- *	for (; limit; limit--)
- *		if (*flag) return SPIN_SAW_FLAG
- *	return SPIN_EXHAUSTED
- *
- * A section to be disturbed in, for live.c and the tests; C's calling
- * convention. The caller names the descriptor, rseqgo_v1_cs_spin_descriptor in
- * earnest. in: flag a0, limit a1, area a2, descriptor a3. Nothing commits. */
+/* spin. In: flag a0, limit a1, area a2, descriptor a3. */
 	FUNCTION rseqgo_v1_cs_spin
 	sd	a3, RSEQ_RSEQ_CS(a2)
 	HIDDEN	rseqgo_v1_cs_spin_start

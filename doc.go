@@ -37,9 +37,11 @@
 //
 // # C code in the same program
 //
-// The header glibc.h gives C code the same answer and an inline reader. cgo
-// cannot include a header of another module by itself; name its folder in the
-// environment:
+// The header glibc.h gives C code the same answers and inline readers, and rseqgo.h the
+// operations of [Index] and [Cells] as inline functions, on the same words. cgo finds no
+// header of another module by itself. Name its folder in the environment:
 //
-//	CGO_CFLAGS="-I$(go list -f '{{.Dir}}' github.com/rseq-go/rseq)" go build
+//	CGO_CFLAGS="-O2 -I$(go list -m -f '{{.Dir}}' github.com/rseq-go/rseq)" go build
+//
+// docs/c.md has another way, and an example.
 package rseq

@@ -156,7 +156,7 @@ func TestQuartiles(t *testing.T) {
 }
 
 func TestSteps(t *testing.T) {
-	for cpus, want := range map[int][]int{1: {1}, 2: {1, 2}, 3: {1, 2, 3}, 20: {1, 2, 3, 4, 5, 6, 7, 8, 16, 20}} {
+	for cpus, want := range map[int][]int{1: {1, 2, 4, 8}, 2: {1, 2, 4, 8, 16}, 3: {1, 2, 3, 4, 8, 16, 24}, 20: {1, 2, 4, 8, 16, 20, 32, 64, 128, 160}} {
 		if got := steps(cpus); !slices.Equal(got, want) {
 			t.Errorf("%d CPUs: %v: expected %v", cpus, got, want)
 		}
@@ -171,28 +171,27 @@ func recorded() *report {
 			ns := times * float64(i+1)
 			results = append(results, result{c.name, c.kind, quartiles{ns * 0.9, ns, ns * 1.1}, float64(i + 1)})
 		}
-		return measurement{name, workers, 100, results}
+		return measurement{name, workers, strings.Contains(name, "threads"), 100, results}
 	}
 	r := &report{
 		Date: "2026-11-24", Go: "go1.26.8", Platform: "linux/amd64", Kernel: "6.18.0", CPU: "Some CPU", CPUs: 2, Procs: 2, Libc: "glibc 2.36",
 		Modules:     []string{"example.com/other v1.2.3"},
-		Scenarios:   []measurement{m("1 goroutine", 1, 1), m("64 goroutines", 64, 40)},
-		Scaling:     []measurement{m("1", 1, 1), m("2", 2, 0.5)},
+		Scenarios:   []measurement{m("1 goroutine", 1, 1), m("64 goroutines", 64, 40), m("16 threads", 16, 2)},
+		Scaling:     []measurement{m("1", 1, 1), m("2", 2, 0.5), m("16", 16, 0.25)},
 		Allocations: []allocation{{"percpu.Counter", 0}},
+	}
+	for i := range r.Scaling {
+		r.Scaling[i].Results = slices.DeleteFunc(r.Scaling[i].Results, func(x result) bool { return !slices.Contains(scalers, x.Name) })
 	}
 	return r
 }
 
 func TestReport(t *testing.T) {
 	r := recorded()
-	const section = `| median, ns for one operation | 1 goroutine | 64 goroutines |
-| --- | --- | --- |
-| *counters: add* | | |
-| **percpu.Counter** | **1.00** | **40.0** |
-| **percpu.Counter, compact** | **2.00, 2.00×** | **80.0, 2.00×** |
-| **percpu.Counters** | **3.00, 3.00×** | **120, 3.00×** |
-| rseq.Cells | 4.00, 4.00× | 160, 4.00× |
-`
+	const section = "| ns for one operation | 1 goroutine | 64 goroutines |\n| --- | --- | --- |\n" +
+		"| `percpu.Counter` | 1.00 | 40.0 |\n| `atomic.Int64` | 7.00 | 280 |\n| `xsync.Counter` | 8.00 | 320 |\n" +
+		"| `percpu.RWMutex`, to read | 20.0 | 800 |\n| `sync.RWMutex`, to read | 21.0 | 840 |\n" +
+		"| `percpu.Pool` / `sync.Pool` | 18.0 / 19.0 | 720 / 760 |\n\n"
 	got := r.section()
 	if !strings.HasPrefix(got, section) {
 		t.Errorf("README.md's section:\n%s\nexpected it to begin\n%s", got, section)
@@ -208,19 +207,19 @@ func TestReport(t *testing.T) {
 		}
 	}
 	for _, want := range []string{"example.com/other v1.2.3", "## Allocations", "| **percpu.FreeList** | **15.0** | 13.5 | 16.5 | 15.0 |",
-		"| 2 | 0.50 (0.45 to 0.55) |", "published figures, not measured here", "DO NOT EDIT"} {
+		"| 2 | 0.50 (0.45 to 0.55) |", "| this page, 2026-11-24 | Some CPU, 2 CPUs, linux/amd64, Linux 6.18.0, go1.26.8 | 1.00, 0.50, 0.25 | 7.00, 3.50, 1.75 |", "## Many CPUs: published figures", "DO NOT EDIT"} {
 		if !strings.Contains(r.page(), want) {
 			t.Errorf("docs/bench.md has no %q:\n%s", want, r.page())
 		}
 	}
 	// 64 goroutines on two CPUs took 40 times as long.
 	for name, page := range map[string]string{"text": r.text(), "page": r.page(), "section": got} {
-		if !strings.Contains(page, "Mind: by 64 goroutines, empty calls went 0.03 times") {
+		if !strings.Contains(page, "Note: with 64 goroutines, empty calls were 0.03 times") {
 			t.Errorf("%s does not say that the machine was busy", name)
 		}
 	}
 	idle := recorded()
-	idle.Scenarios[1] = idle.Scenarios[0]
+	idle.Scenarios = idle.Scenarios[:1]
 	if busy := idle.busy(); busy != "" {
 		t.Errorf("busy though it was not: %s", busy)
 	}
@@ -255,12 +254,12 @@ func TestWithoutCgo(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	before := [3]string{r.text(), r.page(), r.section()}
+	before := [2]string{r.text(), r.page()}
 	r.WithoutCgo = new(report)
 	if err := json.Unmarshal(data, r.WithoutCgo); err != nil {
 		t.Fatal(err)
 	}
-	for i, page := range []string{r.text(), r.page(), r.section()} {
+	for i, page := range []string{r.text(), r.page()} {
 		if strings.Contains(before[i], "without cgo") || !strings.Contains(strings.ToLower(page), "without cgo") ||
 			!strings.Contains(page, "some instruction") || strings.Count(page, "percpu.FreeList") <= strings.Count(before[i], "percpu.FreeList") {
 			t.Errorf("nothing of the program without cgo:\n%s", page)
@@ -292,44 +291,101 @@ func TestWrap(t *testing.T) {
 	}
 }
 
-func TestPlot(t *testing.T) {
-	svg, err := recorded().plot()
-	if err != nil {
-		t.Fatal(err)
-	}
-	again, _ := recorded().plot()
-	if !bytes.Equal(svg, again) {
-		t.Error("the same report gave another picture")
-	}
-	var text strings.Builder
-	root := ""
+// textOf returns a picture's text and the names of its elements, in order.
+func textOf(t *testing.T, svg []byte) (text string, elements []string) {
+	t.Helper()
 	for d := xml.NewDecoder(bytes.NewReader(svg)); ; {
 		token, err := d.Token()
 		if err == io.EOF {
-			break
+			return text, elements
 		}
 		if err != nil {
 			t.Fatal(err)
 		}
 		switch x := token.(type) {
 		case xml.StartElement:
-			if root == "" {
-				root = x.Name.Local
-			}
+			elements = append(elements, x.Name.Local)
 		case xml.CharData:
-			text.Write(x)
+			text += string(x)
 		}
 	}
-	if root != "svg" {
-		t.Errorf("the root is %q", root)
-	}
-	for _, want := range append(names(contenders(true)), "1 goroutine", "64 goroutines", "600", kind(0).String()) {
-		if !strings.Contains(text.String(), want) {
-			t.Errorf("the picture has no text %q", want)
+}
+
+func TestPlot(t *testing.T) {
+	for name, picture := range map[string]struct {
+		draw func(*report) ([]byte, error)
+		want []string
+	}{
+		"dots":  {(*report).plot, append(names(contenders(true)), "1 goroutine", "64 goroutines", "600", kind(0).String())},
+		"lines": {(*report).lines, append(slices.Clone(scalers), "16", "1000", "counters: add", "millions in a second", "goroutines")},
+	} {
+		svg, err := picture.draw(recorded())
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, _ := picture.draw(recorded())
+		if !bytes.Equal(svg, again) {
+			t.Errorf("%s: the same report gave another picture", name)
+		}
+		text, elements := textOf(t, svg)
+		if elements[0] != "svg" {
+			t.Errorf("%s: the root is %q", name, elements[0])
+		}
+		for _, want := range picture.want {
+			if !strings.Contains(text, want) {
+				t.Errorf("%s: the picture has no text %q", name, want)
+			}
+		}
+		if !bytes.Contains(svg, []byte("#FFFFFF")) {
+			t.Errorf("%s: the picture has no white background", name)
 		}
 	}
-	if !bytes.Contains(svg, []byte("#FFFFFF")) {
-		t.Error("the picture has no white background")
+}
+
+// TestShare: the file has the machine, both pictures and, as JSON, every figure.
+func TestShare(t *testing.T) {
+	t.Chdir(t.TempDir())
+	var out strings.Builder
+	if err := recorded().share(&out); err != nil {
+		t.Fatal(err)
+	}
+	const name = "rseq-bench-2-linux-amd64.svg"
+	for _, want := range []string{"written: " + name, "template=benchmark.yml", "| 1.00, 0.50, 0.25 |"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("it says\n%s\nexpected %q", &out, want)
+		}
+	}
+	svg, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, elements := textOf(t, svg)
+	n := 0
+	for _, e := range elements {
+		if e == "svg" {
+			n++
+		}
+	}
+	if n != 3 || elements[1] != "metadata" {
+		t.Errorf("%d pictures, the first element is %q: expected one with two in it, and metadata", n, elements[1])
+	}
+	for _, want := range []string{"Some CPU with 2 CPUs", "Linux 6.18.0", "example.com/other v1.2.3", "millions in a second", "logarithmic scale"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("the file has no text %q", want)
+		}
+	}
+	var file struct {
+		Metadata string `xml:"metadata"`
+	}
+	var again report
+	if err := xml.Unmarshal(svg, &file); err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal([]byte(file.Metadata), &again); err != nil {
+		t.Fatal(err)
+	}
+	if again.text() != recorded().text() {
+		t.Errorf("the figures in the file are others:\n%s", again.text())
 	}
 }
 
@@ -351,6 +407,8 @@ func TestParse(t *testing.T) {
 		"-only nothing": "no contender's name matches",
 		"-none":         "not defined",
 		"more":          "unexpected argument",
+
+		"-share -only percpu": "expected all contenders",
 	} {
 		var out strings.Builder
 		if _, err := parse(strings.Fields(args), &out); err == nil || !strings.Contains(out.String(), want) {
@@ -400,7 +458,7 @@ func TestRun(t *testing.T) {
 	case sections == nil && err != nil:
 		t.Fatal(err)
 	}
-	for _, name := range []string{"docs/bench.md", "docs/bench.svg"} {
+	for _, name := range []string{"docs/bench.md", "docs/bench.svg", "docs/scaling.svg"} {
 		if _, err := os.Stat(name); (err == nil) != (sections == nil) {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -409,7 +467,7 @@ func TestRun(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := strings.Contains(string(readme), "| **percpu.Counter** |"); got != (sections == nil) || !strings.HasPrefix(string(readme), before) {
+	if got := strings.Contains(string(readme), "| `percpu.Counter` |"); got != (sections == nil) || !strings.HasPrefix(string(readme), before) {
 		t.Errorf("README.md:\n%s", readme)
 	}
 }

@@ -2,12 +2,12 @@
 // counters beside atomics, sharded counters and a mutex, a reader/writer lock beside sync's,
 // free lists and pools beside sync.Pool, a channel and a mutex.
 //
-//	go run ./bench [-rounds N] [-only REGEXP] [-write=false]
+//	go run ./bench [-rounds N] [-only REGEXP] [-share] [-write=false]
 //
-// From the repository's root. It takes a bit more than a minute, on a machine that
+// From the repository's root. It takes some two minutes, on a machine that
 // does nothing else: all contenders run in turn, some milliseconds each, round after
 // round, by one goroutine, by two, by 64 and by eight threads per CPU, then the main
-// counters by 1 goroutine up to one for each CPU. Then it builds itself without cgo and
+// ones by 1 goroutine up to eight for each CPU. Then it builds itself without cgo and
 // has that program time what there is then. A time is the wall time of a turn,
 // divided by the operations of all goroutines; a ratio is the median of the ratios in
 // each round. Every operation's answer is looked at, and what was counted has to be
@@ -15,13 +15,18 @@
 //
 //	-rounds N     rounds of each scenario
 //	-only REGEXP  only contenders whose names match; nothing is written then
+//	-share        write one file for others, with everything in it, and no pages
 //	-write=false  write nothing
 //	-json         print the report as JSON, of what is compared without cgo
 //
-// It prints the tables and writes docs/bench.md, docs/bench.svg and the section of
-// README.md between "<!-- bench -->" and "<!-- /bench -->". Where critical sections
-// cannot run it says so above the tables and writes nothing: that is not what package
-// percpu is about.
+// It prints the tables and writes docs/bench.md, docs/bench.svg, docs/scaling.svg and the
+// section of README.md between "<!-- bench -->" and "<!-- /bench -->". Where critical
+// sections cannot run it says so above the tables and writes no pages: that is not what
+// package percpu is about.
+//
+// The file of -share is a picture, rseq-bench-CPUS-ARCH.svg in the current folder: the
+// machine, throughput over goroutines, the medians, and inside, as JSON, every figure.
+// docs/bench.md says where to send it.
 //
 // The exit status is 0, 1 if it failed, an operation did not do what it should, a
 // percpu operation allocates, or what was to be written was not, and 2 if the usage
@@ -51,10 +56,11 @@ type options struct {
 	rounds int
 	only   *regexp.Regexp
 	write  bool
+	share  bool
 	json   bool // by the program itself: print the report so, of some contenders
 }
 
-// defaultRounds take a bit more than a minute on two CPUs.
+// defaultRounds take some two minutes on two CPUs.
 const defaultRounds = 240
 
 // errUsage is what parse returns when the flag package has said what is wrong.
@@ -85,7 +91,8 @@ func parse(args []string, out io.Writer) (options, error) {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.SetOutput(out)
 	flags.IntVar(&o.rounds, "rounds", defaultRounds, "rounds of each scenario, at least one")
-	flags.BoolVar(&o.write, "write", true, "write docs/bench.md, docs/bench.svg and README.md's section after a whole run")
+	flags.BoolVar(&o.write, "write", true, "write docs/bench.md, its pictures and README.md's section after a whole run")
+	flags.BoolVar(&o.share, "share", false, "write one file, rseq-bench-CPUS-ARCH.svg, to share the figures of this machine, and no pages")
 	flags.BoolVar(&o.json, "json", false, "print what it is built for without cgo, as JSON, and write no files")
 	flags.Func("only", "run only contenders whose names match this `regexp`, and write no files", func(s string) (err error) {
 		if o.only, err = regexp.Compile(s); err != nil {
@@ -103,6 +110,8 @@ func parse(args []string, out io.Writer) (options, error) {
 	switch {
 	case flags.NArg() > 0:
 		wrong = fmt.Sprintf("unexpected argument %q: contenders are named by -only", flags.Arg(0))
+	case o.share && o.only != nil:
+		wrong = "-share with -only: expected all contenders, so that results can be compared"
 	case o.rounds < 1:
 		wrong = fmt.Sprintf("-rounds %d: expected at least 1", o.rounds)
 	}
@@ -130,7 +139,7 @@ func isPercpu(name string) bool { return strings.HasPrefix(name, "percpu.") }
 // run does it all.
 func run(ctx context.Context, o options, out, progress io.Writer) error {
 	sections := rseq.CriticalSections(rseq.ByCPU)
-	write := o.write && o.only == nil && !o.json
+	write := o.write && o.only == nil && !o.json && !o.share
 	if write {
 		// Before it takes its time.
 		readme, err := os.ReadFile("README.md")
@@ -190,6 +199,8 @@ func run(ctx context.Context, o options, out, progress io.Writer) error {
 	switch {
 	case ctx.Err() != nil:
 		return errInterrupted
+	case o.share:
+		return r.share(out)
 	case write && sections != nil:
 		return fmt.Errorf("not written, as these are not the figures of critical sections: %w", sections)
 	case write:

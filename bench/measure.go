@@ -36,15 +36,15 @@ func scenarios() []scenario {
 	}
 }
 
-// steps are how many goroutines the scaling series has: all numbers up to 8, powers
-// of two and the number of CPUs.
+// steps are how many goroutines the scaling series has: powers of two up to eight for each
+// CPU, that number itself and the number of CPUs.
 func steps(cpus int) (list []int) {
-	for n := 1; n < cpus; n++ {
-		if n <= 8 || n&(n-1) == 0 {
-			list = append(list, n)
-		}
+	for n := 1; n < 8*cpus; n *= 2 {
+		list = append(list, n)
 	}
-	return append(list, cpus)
+	list = append(list, cpus, 8*cpus)
+	slices.Sort(list)
+	return slices.Compact(list)
 }
 
 // scaling are the scenarios of the scaling series, whose contenders are scalers.
@@ -55,7 +55,8 @@ func scaling() (list []scenario) {
 	return list
 }
 
-var scalers = []string{"percpu.Counter", "procPin", "atomic.Int64", "xsync.Counter"}
+var scalers = []string{"percpu.Counter", "procPin", "atomic.Int64", "xsync.Counter",
+	"percpu.Pool", "sync.Pool", "percpu.RWMutex", "sync.RWMutex"}
 
 // team is goroutines that wait for work.
 type team struct {
@@ -174,6 +175,7 @@ type result struct {
 type measurement struct {
 	Name    string
 	Workers int
+	Threads bool // each worker had an OS thread
 	Rounds  int
 	Results []result
 }
@@ -182,7 +184,7 @@ type measurement struct {
 // moment of the machine meets all, and each time another one first.
 func measure(ctx context.Context, s scenario, list []contender, rounds int) (m measurement, err error) {
 	rounds = max(rounds/s.share, 1)
-	m = measurement{Name: s.name, Workers: s.workers, Rounds: rounds}
+	m = measurement{Name: s.name, Workers: s.workers, Threads: s.threads, Rounds: rounds}
 	if s.threads {
 		defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(max(s.workers, runtime.GOMAXPROCS(0))))
 	}

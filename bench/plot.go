@@ -30,15 +30,17 @@ const (
 	gap       = "\u00a0\u00a0\u00a0" // the same towards the axis
 )
 
+var sans = font.Font{Typeface: "Liberation", Variant: "Sans"}
+
+func style(size vg.Length) text.Style {
+	f := sans
+	f.Size = size
+	return text.Style{Color: color.Black, Font: f, Handler: plot.DefaultTextHandler, YAlign: text.YCenter}
+}
+
 // plot draws the medians as dots on a logarithmic axis, kind under kind, as SVG. The same
 // report gives the same bytes.
 func (r *report) plot() ([]byte, error) {
-	sans := font.Font{Typeface: "Liberation", Variant: "Sans"}
-	style := func(size vg.Length) text.Style {
-		f := sans
-		f.Size = size
-		return text.Style{Color: color.Black, Font: f, Handler: plot.DefaultTextHandler, YAlign: text.YCenter}
-	}
 	p := plot.New()
 	p.BackgroundColor = color.White
 	p.Title.Text = "ns for one operation: medians, logarithmic scale, less is better"
@@ -127,6 +129,11 @@ func (r *report) plot() ([]byte, error) {
 		whole.FillText(style(10), vg.Point{X: at.X + 8, Y: at.Y}, m.Name)
 	}
 	p.Draw(draw.Crop(whole, nameSpace, -24, 8, -28))
+	return svg(c)
+}
+
+// svg returns what was drawn.
+func svg(c *vgsvg.Canvas) ([]byte, error) {
 	var b bytes.Buffer
 	if _, err := c.WriteTo(&b); err != nil {
 		return nil, err
@@ -135,6 +142,83 @@ func (r *report) plot() ([]byte, error) {
 	return bytes.ReplaceAll(b.Bytes(), []byte("font-family:Liberation Sans;"),
 		[]byte("font-family:Liberation Sans,Arial,Helvetica,sans-serif;")), nil
 }
+
+// lines draws throughput over goroutines, both on logarithmic axes, a panel for each kind,
+// as SVG. A dotted line stands where there is a goroutine for each CPU.
+func (r *report) lines() ([]byte, error) {
+	const panel, height = 300, 330
+	var panels []kind
+	for k := range kinds {
+		if len(r.scaled(k)) > 0 {
+			panels = append(panels, k)
+		}
+	}
+	low, high := math.Inf(1), math.Inf(-1)
+	for _, m := range r.Scaling {
+		for _, x := range m.Results {
+			low, high = min(low, throughput(x)), max(high, throughput(x))
+		}
+	}
+	low, high = math.Floor(low), math.Ceil(high)+1 // room for the legend
+	width := vg.Length(max(len(panels), 1)) * panel
+	c := vgsvg.New(width, height)
+	whole := draw.New(c)
+	whole.SetColor(color.White)
+	whole.Fill(whole.Rectangle.Path())
+	for i, k := range panels {
+		p := plot.New()
+		p.BackgroundColor = color.White
+		p.Title.Text = k.String()
+		p.Y.Label.Text = "millions in a second"
+		p.Title.TextStyle.Font = style(11).Font
+		p.Title.Padding = 4
+		p.X.Label.Text = "goroutines"
+		for _, f := range []*font.Font{&p.X.Label.TextStyle.Font, &p.Y.Label.TextStyle.Font, &p.X.Tick.Label.Font, &p.Y.Tick.Label.Font, &p.Legend.TextStyle.Font} {
+			*f = style(9).Font
+		}
+		p.Legend.Top, p.Legend.Left = true, true
+		p.Legend.XOffs, p.Legend.YOffs, p.Legend.Padding = 6, -2, 2
+		grid := plotter.NewGrid()
+		grid.Vertical.Width = 0
+		grid.Horizontal.Color = color.Gray{0xdd}
+		p.Add(grid)
+		cpus, err := plotter.NewLine(plotter.XYs{{X: math.Log2(float64(r.CPUs)), Y: low}, {X: math.Log2(float64(r.CPUs)), Y: high - 0.9}})
+		if err != nil {
+			return nil, err
+		}
+		cpus.Color, cpus.Dashes = color.Gray{0x88}, []vg.Length{1, 3}
+		p.Add(cpus)
+		for n, name := range r.scaled(k) {
+			var points plotter.XYs
+			for _, m := range r.Scaling {
+				points = append(points, plotter.XY{X: math.Log2(float64(m.Workers)), Y: throughput(m.result(name))})
+			}
+			line, dots, err := plotter.NewLinePoints(points)
+			if err != nil {
+				return nil, err
+			}
+			line.Color, line.Width = colors[n%len(colors)], 1.5
+			dots.GlyphStyle = glyph(n)
+			p.Add(line, dots)
+			p.Legend.Add(name, line, dots)
+		}
+		var x, y plot.ConstantTicks
+		for _, m := range r.Scaling {
+			x = append(x, plot.Tick{Value: math.Log2(float64(m.Workers)), Label: strconv.Itoa(m.Workers)})
+		}
+		for d := low; d < high; d++ {
+			y = append(y, plot.Tick{Value: d, Label: strconv.FormatFloat(math.Pow(10, d), 'f', -1, 64)})
+		}
+		p.X.Tick.Marker, p.Y.Tick.Marker = x, y
+		p.Y.Min, p.Y.Max = low, high
+		p.X.Min, p.X.Max = -0.2, math.Log2(float64(8*r.CPUs))+0.2
+		p.Draw(draw.Crop(whole, vg.Length(i)*panel+6, -vg.Length(len(panels)-1-i)*panel-10, 6, -8))
+	}
+	return svg(c)
+}
+
+// throughput is a contender's, the logarithm of millions in a second.
+func throughput(x result) float64 { return math.Log10(1000 / x.Ns[1]) }
 
 // glyph is how the dots of a scenario look.
 func glyph(scenario int) draw.GlyphStyle {

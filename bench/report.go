@@ -22,6 +22,11 @@ import (
 //go:embed published.md
 var published string
 
+// others are the rows of docs/bench.md's table of other machines, but for this one's.
+//
+//go:embed others.md
+var others string
+
 // report is a run's outcome.
 type report struct {
 	Date, Go, Platform, Kernel string
@@ -108,7 +113,7 @@ func (r *report) text() string {
 	}
 	p("%s", r.machine())
 	if busy := r.busy(); busy != "" {
-		p("Mind: %s.", busy)
+		p("Note: %s.", busy)
 	}
 	p("ns for one operation: median (quartiles), and the ratio to the first percpu of its kind")
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
@@ -130,16 +135,20 @@ func (r *report) text() string {
 		}
 	}
 	w.Flush()
-	if len(r.Scaling) > 0 {
-		fmt.Fprint(w, "\ngoroutines")
-		for _, x := range r.Scaling[0].Results {
-			fmt.Fprintf(w, "\t%s\t", x.Name)
+	for k := range kinds {
+		names := r.scaled(k)
+		if len(names) == 0 {
+			continue
+		}
+		fmt.Fprintf(w, "\n%v, by goroutines", k)
+		for _, name := range names {
+			fmt.Fprintf(w, "\t%s\t", name)
 		}
 		fmt.Fprintln(w)
 		for _, m := range r.Scaling {
 			fmt.Fprint(w, m.Workers)
-			for _, x := range m.Results {
-				fmt.Fprint(w, cells(x))
+			for _, name := range names {
+				fmt.Fprint(w, cells(m.result(name)))
 			}
 			fmt.Fprintln(w)
 		}
@@ -156,6 +165,22 @@ func (r *report) text() string {
 		p("\nThe same program without cgo (CPU from %s)\n%s", r.WithoutCgo.Way, r.WithoutCgo.text())
 	}
 	return b.String()
+}
+
+// row is the row of a table of machines: the time of an add by one goroutine, one for each
+// CPU and eight for each.
+func (r *report) row(who string) string {
+	line := fmt.Sprintf("| %s, %s | %s, %d CPUs, %s, Linux %s, %s |", who, r.Date, r.CPU, r.CPUs, r.Platform, r.Kernel, r.Go)
+	for _, name := range []string{"percpu.Counter", "atomic.Int64", "xsync.Counter"} {
+		var cells []string
+		for _, m := range r.Scaling {
+			if n := m.Workers; n == 1 || n == r.CPUs || n == 8*r.CPUs {
+				cells = append(cells, show(m.result(name).Ns[1]))
+			}
+		}
+		line += " " + strings.Join(cells, ", ") + " |"
+	}
+	return line
 }
 
 // speedup says how much faster empty calls went than on one goroutine, and how much
@@ -175,14 +200,14 @@ func (r *report) showSpeedup(m measurement) string {
 	if most < 2 {
 		return ""
 	}
-	return fmt.Sprintf(" Empty calls went %.2f times as fast as by one goroutine.", got)
+	return fmt.Sprintf(" Empty calls were %.2f times as fast as with one goroutine.", got)
 }
 
 // busy says why what should run at once did not, if so.
 func (r *report) busy() string {
 	for _, m := range r.Scenarios {
 		if got, most := r.speedup(m); got > 0 && got < 0.8*float64(most) {
-			return fmt.Sprintf("by %s, empty calls went %.2f times as fast as by one goroutine, not %d times: "+
+			return fmt.Sprintf("with %s, empty calls were %.2f times as fast as with one goroutine, not %d times: "+
 				"the machine did something else, or its CPUs share cores", m.Name, got, most)
 		}
 	}
@@ -200,6 +225,19 @@ func (r *report) of(k kind) (names []string) {
 		return nil
 	}
 	for _, x := range r.Scenarios[0].Results {
+		if x.Kind == k {
+			names = append(names, x.Name)
+		}
+	}
+	return names
+}
+
+// scaled returns the names of the scalers of a kind that ran.
+func (r *report) scaled(k kind) (names []string) {
+	if len(r.Scaling) == 0 {
+		return nil
+	}
+	for _, x := range r.Scaling[0].Results {
 		if x.Kind == k {
 			names = append(names, x.Name)
 		}
@@ -228,65 +266,64 @@ func (r *report) write() error {
 	if err != nil {
 		return err
 	}
-	picture, err := r.plot()
+	dots, err := r.plot()
+	if err != nil {
+		return err
+	}
+	lines, err := r.lines()
 	if err != nil {
 		return err
 	}
 	return tool.WriteFiles(map[string][]byte{
-		"docs/bench.md": []byte(r.page()), "docs/bench.svg": picture, "README.md": []byte(changed),
+		"docs/bench.md": []byte(r.page()), "docs/bench.svg": dots, "docs/scaling.svg": lines, "README.md": []byte(changed),
 	})
 }
 
-// section is README.md's: medians, and ratios to the first of the kind.
+// summary is what README.md's table has: a row for each, with the medians of its contenders.
+var summary = []struct {
+	about string
+	names []string
+}{
+	{"`percpu.Counter`", []string{"percpu.Counter"}},
+	{"`atomic.Int64`", []string{"atomic.Int64"}},
+	{"`xsync.Counter`", []string{"xsync.Counter"}},
+	{"`percpu.RWMutex`, to read", []string{"percpu.RWMutex"}},
+	{"`sync.RWMutex`, to read", []string{"sync.RWMutex"}},
+	{"`percpu.Pool` / `sync.Pool`", []string{"percpu.Pool", "sync.Pool"}},
+}
+
+// section is README.md's.
 func (r *report) section() string {
 	var b strings.Builder
-	p := func(format string, args ...any) { fmt.Fprintf(&b, format, args...) }
-	r.medians(p)
-	if x := r.WithoutCgo; x != nil {
-		p("\n%s\n\n", wrap("Without cgo, where no thread has an area, the CPU comes from "+x.Way+":"))
-		x.medians(p)
-	}
-	p("\n%s\n", wrap(fmt.Sprintf("Seen by `go run ./bench` on %s. "+
-		"A time is wall time divided by the operations of all goroutines; × is the ratio to the first of its kind. "+
-		"[docs/bench.md](docs/bench.md) has what each line is, quartiles and a plot.", r.machine())))
-	if busy := r.busy(); busy != "" {
-		p("\n%s\n", wrap("Mind: "+busy+"."))
-	}
-	return b.String()
-}
-
-// medians adds the table of them.
-func (r *report) medians(p func(format string, args ...any)) {
-	p("| median, ns for one operation |")
+	p := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
+	var scenarios []measurement
 	for _, m := range r.Scenarios {
-		p(" %s |", m.Name)
-	}
-	p("\n%s|\n", strings.Repeat("| --- ", len(r.Scenarios)+1))
-	for k := range kinds {
-		for i, name := range r.of(k) {
-			if i == 0 {
-				p("| *%v* |%s\n", k, strings.Repeat(" |", len(r.Scenarios)))
-			}
-			p("| %s |", bold(name, name))
-			for _, m := range r.Scenarios {
-				x := m.result(name)
-				text := show(x.Ns[1])
-				if i > 0 {
-					text += ", " + showRatio(x.Ratio) + "×"
-				}
-				p(" %s |", bold(name, text))
-			}
-			p("\n")
+		if !m.Threads {
+			scenarios = append(scenarios, m)
 		}
 	}
-}
-
-// bold marks a text of package percpu's.
-func bold(name, text string) string {
-	if isPercpu(name) {
-		return "**" + text + "**"
+	line := "| ns for one operation |"
+	for _, m := range scenarios {
+		line += " " + m.Name + " |"
 	}
-	return text
+	p("%s\n| --- |%s", line, strings.Repeat(" --- |", len(scenarios)))
+	for _, row := range summary {
+		line := "| " + row.about + " |"
+		for _, m := range scenarios {
+			var cells []string
+			for _, name := range row.names {
+				cells = append(cells, show(m.result(name).Ns[1]))
+			}
+			line += " " + strings.Join(cells, " / ") + " |"
+		}
+		p("%s", line)
+	}
+	p("\n%s", wrap("Medians of `go run ./bench`, "+r.machine()+". A time is wall time divided by the operations of all goroutines: "+
+		"where two do not hinder each other, it halves."))
+	if busy := r.busy(); busy != "" {
+		p("\n%s", wrap("Note: "+busy+"."))
+	}
+	return b.String()
 }
 
 // wrap breaks a paragraph into lines.
@@ -314,12 +351,14 @@ func (r *report) page() string {
 	var b strings.Builder
 	p := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
 	p("<!-- Code generated by go run ./bench; DO NOT EDIT. -->\n\n# What package percpu's operations cost\n")
-	p("%s\n", wrap(fmt.Sprintf("%s, GOMAXPROCS %d. `go run ./bench` makes it anew, in one process: all contenders run in turn, "+
-		"some milliseconds each, round after round, another one first each time, so that a slow moment of the machine meets all. "+
-		"Each round's operations are checked, and after a scenario what was counted, or is on the lists.", r.machine(), r.Procs)))
-	p("%s\n", wrap("A time is the wall time of a turn divided by the operations of all its goroutines: where two run at once "+
-		"and do not hinder each other, it is half of what an operation takes. A ratio is to the first of its kind, printed bold: "+
-		"the median of the ratios in each round."))
+	p("%s\n", wrap(fmt.Sprintf("%s, GOMAXPROCS %d. `go run ./bench` writes this page. All contenders run in one process and in turn, "+
+		"some milliseconds each, round after round. Each round begins with another contender, so a slow moment of the machine affects all. "+
+		"Every answer is checked, and after each scenario what was counted, or is on the lists.", r.machine(), r.Procs)))
+	p("%s\n", wrap("A time is the wall time of a turn divided by the operations of all its goroutines. Where two goroutines run at once "+
+		"and do not hinder each other, it is half of what an operation takes. A ratio compares with the first contender of its kind, "+
+		"which is printed bold: it is the median of the ratios of all rounds."))
+	p("Further down: [other machines](#other-machines), what [many CPUs](#on-paper-a-shared-word-on-n-cpus) do on\npaper, " +
+		"and [what others published](#many-cpus-published-figures).\n")
 	p("![the medians as dots](bench.svg)\n")
 	p("| contender | what is timed |\n| --- | --- |")
 	for _, c := range contenders(true) {
@@ -329,20 +368,23 @@ func (r *report) page() string {
 		p("\nCompared with %s.", strings.Join(r.Modules, " and "))
 	}
 	if busy := r.busy(); busy != "" {
-		p("\n%s", wrap("Mind: "+busy+"."))
+		p("\n%s", wrap("Note: "+busy+"."))
 	}
 	r.tables(p, "")
 	if len(r.Scaling) > 0 {
-		p("\n## From one goroutine to one for each CPU\n\n%d rounds each, ns for one operation: median (quartiles).\n", r.Scaling[0].Rounds)
-		line, rule := "| goroutines |", "| --- |"
-		for _, x := range r.Scaling[0].Results {
-			line += " " + x.Name + " |"
-			rule += " --- |"
+		p("\n## From one goroutine to eight for each CPU\n\n%d rounds each, ns for one operation: median (quartiles).\n", r.Scaling[0].Rounds)
+		p("![operations in a second, by goroutines](scaling.svg)")
+	}
+	for k := range kinds {
+		names := r.scaled(k)
+		if len(names) == 0 {
+			continue
 		}
-		p("%s\n%s", line, rule)
+		p("\n| *%v*, by goroutines | %s |\n| --- |%s", k, strings.Join(names, " | "), strings.Repeat(" --- |", len(names)))
 		for _, m := range r.Scaling {
 			line := fmt.Sprintf("| %d |", m.Workers)
-			for _, x := range m.Results {
+			for _, name := range names {
+				x := m.result(name)
 				line += fmt.Sprintf(" %s (%s to %s) |", show(x.Ns[1]), show(x.Ns[0]), show(x.Ns[2]))
 			}
 			p("%s", line)
@@ -355,9 +397,17 @@ func (r *report) page() string {
 		}
 	}
 	if x := r.WithoutCgo; x != nil {
-		p("\n## Without cgo\n\n%s", wrap("The same program built with CGO_ENABLED=0 and run next, where no thread has an area. "+
+		p("\n## Without cgo\n\n%s", wrap("The same program, built with CGO_ENABLED=0. No thread has an area there. "+
 			"A thread knows its CPU from "+x.Way+"."))
 		x.tables(p, "without cgo, ")
+	}
+	p("\n## Other machines\n\n%s\n", wrap("Does your machine have more CPUs? `go run ./bench -share`, in a clone of this repository, writes one file. "+
+		"[Open an issue](https://github.com/rseq-go/rseq/issues/new?template=benchmark.yml) and attach it; the row for this table stands in what the command prints. "+
+		"A column has the ns for one add by 1 goroutine, one for each CPU, and eight for each."))
+	p("| who, when | machine | percpu.Counter | atomic.Int64 | xsync.Counter |\n| --- | --- | --- | --- | --- |")
+	p("%s", r.row("this page"))
+	if more := strings.TrimSpace(others); more != "" {
+		p("%s", more)
 	}
 	p("\n%s", strings.TrimSpace(published))
 	return b.String()

@@ -14,7 +14,7 @@ func init() {
 			{"rsi", C.UC_X86_REG_RSI}, {"rdi", C.UC_X86_REG_RDI}, {"rbp", C.UC_X86_REG_RBP}, {"rsp", C.UC_X86_REG_RSP},
 			{"r8", C.UC_X86_REG_R8}, {"r9", C.UC_X86_REG_R9}, {"r10", C.UC_X86_REG_R10}, {"r11", C.UC_X86_REG_R11},
 			{"r12", C.UC_X86_REG_R12}, {"r13", C.UC_X86_REG_R13}, {"r14", C.UC_X86_REG_R14}, {"r15", C.UC_X86_REG_R15},
-			{"flags", C.UC_X86_REG_EFLAGS}, {"rip", C.UC_X86_REG_RIP},
+			{"xmm0", C.UC_X86_REG_XMM0}, {"flags", C.UC_X86_REG_EFLAGS}, {"rip", C.UC_X86_REG_RIP},
 		},
 		nop: []byte{0x90}, signature: 7, firstFlags: 2, threadPointer: C.UC_X86_REG_FS_BASE, zeroVector: C.UC_X86_REG_XMM15, link: -1,
 	}

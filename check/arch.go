@@ -18,6 +18,7 @@ type arch struct {
 	firstFlags    uint64                 // the flags before a call
 	reorders      bool                   // loads may be reordered
 	signature     uint64                 // bytes before an abort address that are no instruction
+	floats        [2]int                 // unicorn's number and the value of a register that allows floats, or zero
 	threadPointer int                    // unicorn's number of the thread pointer
 	zeroVector    int                    // unicorn's number of the vector register that Go keeps zero; 0 if none
 

@@ -18,7 +18,7 @@ func init() {
 		a.registers = append(a.registers, register{"x" + strconv.Itoa(i), C.UC_ARM64_REG_X0 + i})
 	}
 	a.registers = append(a.registers, register{"x29", C.UC_ARM64_REG_X29}, register{"x30", C.UC_ARM64_REG_X30},
-		register{"sp", C.UC_ARM64_REG_SP}, register{"flags", C.UC_ARM64_REG_NZCV}, register{"pc", C.UC_ARM64_REG_PC})
+		register{"sp", C.UC_ARM64_REG_SP}, register{"d0", C.UC_ARM64_REG_D0}, register{"d1", C.UC_ARM64_REG_D1}, register{"flags", C.UC_ARM64_REG_NZCV}, register{"pc", C.UC_ARM64_REG_PC})
 	a.sp, a.pc, a.flags, a.link = a.place("sp"), a.place("pc"), a.place("flags"), a.place("x30")
 	for i := range 16 {
 		a.arguments = append(a.arguments, i)

@@ -15,7 +15,7 @@ struct emulator {
 	uc_engine *uc;
 	int registers, writable;      // the registers after the writable ones are only read
 	int ids[40];
-	uint64_t values[40];
+	uint64_t values[40][2];       // the second is for vector registers
 	void *pointers[40];
 	uint64_t pc;                  // of the instruction of the last step
 	uint32_t size;                // its size, 0 before the first step
@@ -141,6 +141,12 @@ func (e *emulator) bytes(at, n uint64) []byte {
 
 // setThreadPointer sets the thread pointer.
 func (e *emulator) setThreadPointer(tp uint64) error {
+	if f := e.arch.floats; f[0] != 0 {
+		v := C.uint64_t(f[1])
+		if err := C.uc_reg_write(e.c.uc, C.int(f[0]), unsafe.Pointer(&v)); err != 0 {
+			return unicornError("allow floats", err)
+		}
+	}
 	v := C.uint64_t(tp)
 	if err := C.uc_reg_write(e.c.uc, C.int(e.arch.threadPointer), unsafe.Pointer(&v)); err != 0 {
 		return unicornError("set the thread pointer", err)
@@ -151,12 +157,16 @@ func (e *emulator) setThreadPointer(tp uint64) error {
 // step executes the instruction at the program counter and changes regs.
 func (e *emulator) step(regs *registers) error {
 	n := len(e.arch.registers)
-	values := unsafe.Slice((*uint64)(&e.c.values[0]), n)
-	copy(values, regs[:n])
+	values := e.c.values[:n]
+	for i, v := range regs[:n] {
+		values[i] = [2]C.uint64_t{C.uint64_t(v)}
+	}
 	if err := C.emulator_step(e.c, C.uint64_t(regs[n-1])); err != 0 {
 		return unicornError(fmt.Sprintf("the instruction at %#x", regs[n-1]), err)
 	}
-	copy(regs[:n], values)
+	for i, v := range values {
+		regs[i] = uint64(v[0])
+	}
 	if int(e.c.accesses) > len(e.c.access) {
 		return fmt.Errorf("the instruction at %#x makes %d accesses to memory", regs[n-1], e.c.accesses)
 	}

@@ -94,7 +94,7 @@ func (s *state) key(budget int) [2]uint64 {
 	}
 	b = append(b, byte(budget), byte(min(s.disturbed, 255)))
 	b = append(b, s.t.bytes()...)
-	b = append(b, s.told()...)
+	b = append(b, s.happened()...)
 	return [2]uint64{maphash.Bytes(seeds[0], b), maphash.Bytes(seeds[1], b)}
 }
 
@@ -106,8 +106,8 @@ func (t thread) bytes() []byte {
 	return b
 }
 
-// told returns the history as bytes, for comparison.
-func (s *state) told() (b []byte) {
+// happened returns the history as bytes, for comparison.
+func (s *state) happened() (b []byte) {
 	for _, e := range s.history[:s.n] {
 		b = append(b, byte(e.other), byte(e.at))
 		b = append(b, e.after.bytes()...)

@@ -89,11 +89,11 @@ func (c *checker) judge(s *state) *failure {
 		return c.fail("the vector register that Go keeps zero is not")
 	}
 	// Compare with the results that are right.
-	told := string(s.told())
-	right, ok := c.judged[told]
+	history := string(s.happened())
+	right, ok := c.judged[history]
 	if !ok {
 		right = c.orders(s)
-		c.judged[told] = right
+		c.judged[history] = right
 	}
 	var why []string
 	for n, r := range right {
@@ -115,6 +115,8 @@ func (c *checker) judge(s *state) *failure {
 // of an operation that gave up.
 func (c *checker) orders(s *state) (right []candidate) {
 	m, t, g := c.first.m, c.first.t, c.first.g
+	var lates []candidate
+	var after []int
 	for n := 0; ; n++ {
 		r := candidate{m: m}
 		switch {
@@ -125,6 +127,13 @@ func (c *checker) orders(s *state) (right []candidate) {
 			}
 		default:
 			r.o = c.s.do(&r.m, t, g)
+			if c.s.late != nil {
+				late, possible := candidate{m: m}, false
+				if late.o, possible = c.s.late(&late.m, t); possible {
+					lates = append(lates, late)
+					after = append(after, n)
+				}
+			}
 		}
 		right = append(right, r)
 		if n == s.n {
@@ -143,15 +152,21 @@ func (c *checker) orders(s *state) (right []candidate) {
 	if c.s.tries > 0 {
 		r.o = c.s.fails(abi.Raced)
 	}
-	// The first k operations of other threads come before ours, the others after it.
-	for k := range s.n {
+	// then runs the operations of other threads that came after ours.
+	then := func(m *memory, k int) {
 		for _, e := range s.history[k:s.n] {
 			if e.other >= 0 {
-				c.s.others[e.other].run(&right[k].m, e.at)
+				c.s.others[e.other].run(m, e.at)
 			}
 		}
 	}
-	return append(right, r)
+	for k := range right {
+		then(&right[k].m, k)
+	}
+	for k := range lates {
+		then(&lates[k].m, after[k])
+	}
+	return append(append(right, lates...), r)
 }
 
 // compare describes how an end differs from a candidate, "" if it does not.

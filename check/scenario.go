@@ -39,6 +39,9 @@ type scenario struct {
 
 	// do is the operation's pseudocode, as one step of a thread that has an index.
 	do func(m *memory, t thread, g gate) outcome
+	// late, if not nil, is what it does if it looked at a state before another thread changed
+	// that, which is possible or not.
+	late func(m *memory, t thread) (o outcome, possible bool)
 	// fails returns the outcome of an operation that did not take effect.
 	fails func(status int) outcome
 	// After so many aborts the answer may be RACED.

@@ -68,8 +68,8 @@ type cell struct {
 	column column
 }
 
-// tells reports whether the cell finds out who owns the areas.
-func (c cell) tells() bool { return c.column.name != "headers" }
+// findsOwner reports whether the cell finds out who owns the areas.
+func (c cell) findsOwner() bool { return c.column.name != "headers" }
 
 func (c cell) name() string { return c.row.Name + "/" + c.column.name }
 

@@ -6,8 +6,8 @@
 //
 // Run it in the repository's root, on a machine with a Docker Engine. Base images are pulled,
 // or built from Debian's packages by mmdebstrap. Containers have no network, and Go and its
-// modules are mounted read-only. A run of all cells writes docs/matrix.md, docs/matrix.json
-// and the table in README.md.
+// modules are mounted read-only. A run of all cells writes docs/matrix.md and
+// docs/matrix.json.
 //
 // It prints a line for each step, and in a minute without one the tasks under way.
 //
@@ -59,7 +59,7 @@ func main() {
 	flag.BoolVar(&o.list, "list", false, "list the cells and what is expected in each, and run nothing")
 	flag.BoolVar(&o.json, "json", false, "print the results as JSON instead of the table")
 	flag.BoolVar(&o.keep, "keep", false, "keep the containers of cells that failed")
-	flag.BoolVar(&o.write, "write", true, "write docs/matrix.md, docs/matrix.json and README.md's table after a whole run")
+	flag.BoolVar(&o.write, "write", true, "write docs/matrix.md and docs/matrix.json after a whole run")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
@@ -395,10 +395,10 @@ func (m *matrix) runCell(ctx context.Context, c cell) result {
 			err = fmt.Errorf("%w\n%s", err, why)
 		}
 		res = res.with(failed, fmt.Sprintf("%s: step %s: %v", c.name(), both.step, err))
-	case c.tells() && (res.Owner != owner || res.Size != size):
+	case c.findsOwner() && (res.Owner != owner || res.Size != size):
 		res = res.with(failed, fmt.Sprintf("%s: owner %s with %d bytes of fields: expected %s with %d, from docker/rows and a kernel with %d",
 			c.name(), res.Owner, res.Size, owner, size, m.kernel))
-	case !c.tells() && res.Owner != "agree":
+	case !c.findsOwner() && res.Owner != "agree":
 		res = res.with(impossible, fmt.Sprintf("gen/versions has no %s: %s", c.Libc, cmp.Or(res.Owner, "nothing was compared")))
 	default:
 		res.Status = ok

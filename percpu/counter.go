@@ -3,10 +3,8 @@ package percpu
 import (
 	"fmt"
 	"iter"
-	"runtime"
 	"slices"
 	"strconv"
-	"sync"
 	"sync/atomic"
 	"unsafe"
 
@@ -14,21 +12,22 @@ import (
 	"github.com/rseq-go/rseq/internal/section"
 )
 
-// Counter is a sum to which every CPU adds in a word of its own. Make one by
-// [NewCounter]; the zero Counter counts by atomics. It must not be copied.
+// Counter is an int64 to which CPUs add without contention: critical sections add to a word
+// of their CPU, and the value is the sum of the words. The zero Counter is zero and ready to
+// use, as a variable or a field of a struct. It must not be copied.
 //
-// A counter takes some 150 bytes and 8 for each CPU that added to it. The words of a
-// CPU lie side by side in pages that it alone writes, a page at least.
+// A Counter is 64 bytes. Its words are made by the first Add, or by [NewCounter], and take
+// some 150 bytes more, and 8 for each CPU that adds. The words of a CPU lie side by side in
+// pages that it alone writes. They are used again when the Counter has been collected.
 type Counter struct {
-	cells    rseq.Cells // first: cs_common.h
-	ids      int        // if it goes by concurrency id: then cells are so many; cs_common.h
-	portable stripes[atomic.Int64]
-
-	mu   sync.Mutex
-	base int64 // what the sum was at the last Reset
+	words                          // first: internal/abi; made by the first Add
+	portable stripes[atomic.Int64] // what was added without sections
+	atReset  atomic.Int64          // the sum at the last Reset
+	_        [8]byte               // one cache line in a vector
 }
 
-// NewCounter returns a counter of zero.
+// NewCounter returns a counter of zero that has its words already. It is for options: without
+// any a zero Counter does the same.
 func NewCounter(options ...Option) *Counter { return &newCounters(1, options)[0] }
 
 // Add adds delta, which may be negative. The sum wraps around as an int64 does.
@@ -41,60 +40,73 @@ func (c *Counter) Inc() { c.Add(1) }
 func (c *Counter) Dec() { c.Add(-1) }
 
 // Value returns the sum of what was added since the last Reset. It counts every Add
-// that happened before, and of those that happen meanwhile some. It takes as long as
-// reading a word that each possible CPU may just have written.
+// that happened before, and of those that happen meanwhile some. It reads one word for each
+// CPU number up to the highest one that added.
 func (c *Counter) Value() int64 {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.sum() - c.base
+	for {
+		base := c.atReset.Load()
+		if sum := c.sum(); c.atReset.Load() == base {
+			return sum - base
+		}
+	}
 }
 
 // String returns the value in decimal, so that a Counter is an expvar.Var.
 func (c *Counter) String() string { return strconv.FormatInt(c.Value(), 10) }
 
 // Reset returns what Value would and starts again from zero. Each Add is in the result of
-// exactly one Reset, or in what Value returns after the last one. No CPU's word is written.
+// exactly one Reset, or in what Value returns after the last one. It writes no CPU's word, but
+// remembers the sum.
 func (c *Counter) Reset() int64 {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	sum := c.sum()
-	since := sum - c.base
-	c.base = sum
-	return since
+	for {
+		base := c.atReset.Load()
+		if sum := c.sum(); c.atReset.CompareAndSwap(base, sum) {
+			return sum - base
+		}
+	}
 }
 
-func (c *Counter) sum() (sum int64) {
-	for i := range c.cells.N + c.ids {
-		sum += atomic.LoadInt64((*int64)(unsafe.Add(unsafe.Pointer(c.cells.Base), uintptr(i)*c.cells.Stride)))
-	}
-	shares := c.portable.all()
-	for i := range shares.n() {
-		if share := shares.at(i); share != nil {
-			sum += share.Load()
-		}
+// sum returns what was ever added.
+func (c *Counter) sum() int64 { return c.words.sum(0) + c.shares() }
+
+// shares returns what was ever added without sections.
+func (c *Counter) shares() (sum int64) {
+	for share := range c.portable.made() {
+		sum += share.Load()
 	}
 	return sum
 }
 
-// slowCount is for a thread's first Add, or one that was always interrupted.
 func slowCount(counter unsafe.Pointer, delta int64, gate *section.Gate) {
 	c := (*Counter)(counter)
-	if gate == nil { // there are no sections, or none may be called
+	if c.ready(gate, 1) {
+		section.Count(counter, delta, portableCount)
+	} else {
 		c.portable.own().Add(delta)
-		return
 	}
-	section.Adopt(gate)
-	if c.cells.N > 0 && rseq.CriticalSections(rseq.ByCPU) == nil && c.cells.Add(delta) == rseq.Done {
-		return
-	}
-	if c.ids > 0 && rseq.CriticalSections(rseq.ByConcurrencyID) == nil {
-		cells := rseq.Cells{Base: c.cells.Base, N: c.ids, Stride: c.cells.Stride}
-		if cells.AddByConcurrencyID(delta) == rseq.Done {
-			return
-		}
-	}
-	c.portable.own().Add(delta)
 }
+
+func portableCount(counter unsafe.Pointer, delta int64, _ *section.Gate) {
+	(*Counter)(counter).portable.own().Add(delta)
+}
+
+// UintCounter is a [Counter] of a uint64.
+type UintCounter struct{ c Counter }
+
+// Add adds delta. The sum wraps around as a uint64 does.
+func (c *UintCounter) Add(delta uint64) { c.c.Add(int64(delta)) }
+
+// Inc adds 1.
+func (c *UintCounter) Inc() { c.c.Add(1) }
+
+// Value returns the sum of what was added since the last Reset, as [Counter.Value] does.
+func (c *UintCounter) Value() uint64 { return uint64(c.c.Value()) }
+
+// String returns the value in decimal, so that a UintCounter is an expvar.Var.
+func (c *UintCounter) String() string { return strconv.FormatUint(c.Value(), 10) }
+
+// Reset returns what Value would and starts again from zero, as [Counter.Reset] does.
+func (c *UintCounter) Reset() uint64 { return uint64(c.c.Reset()) }
 
 // Counters is a vector of counters, for metrics with labels. The counters' words lie side by
 // side, so a CPU's words for eight counters are on one cache line. Make one by [NewCounters];
@@ -131,50 +143,73 @@ func (c *Counters) At(i int) *Counter { return &c.list[i] }
 func (c *Counters) Add(i int, delta int64) { c.list[i].Add(delta) }
 
 // Values returns the value of each counter, as [Counter.Value] does, one after the other. The
-// result is dst[:Len()] if dst has the capacity, and a new slice if not.
+// result is dst[:Len()] if dst has the capacity, and a new slice if not. For each CPU number up
+// to the highest one that added it reads one cache line for eight counters, where as many calls
+// of Value read eight.
 func (c *Counters) Values(dst []int64) []int64 {
 	dst = slices.Grow(dst[:0], len(c.list))[:len(c.list)]
-	for i := range c.list {
-		dst[i] = c.list[i].Value()
+	for i := 0; i < len(dst); i += lineWords {
+		values(c.list[i:min(i+lineWords, len(dst))], dst[i:])
 	}
 	return dst
 }
 
-// All iterates over the counters: the index and the value of each.
+// All iterates over the counters: the index and the value of each, read as [Counters.Values]
+// does.
 func (c *Counters) All() iter.Seq2[int, int64] {
 	return func(yield func(int, int64) bool) {
+		var some [lineWords]int64
 		for i := range c.list {
-			if !yield(i, c.list[i].Value()) {
+			if i%lineWords == 0 {
+				values(c.list[i:min(i+lineWords, len(c.list))], some[:])
+			}
+			if !yield(i, some[i%lineWords]) {
 				return
 			}
 		}
 	}
 }
 
-// newCounters makes n counters that lie side by side in each CPU's words. Without
-// words they count by atomics.
-func newCounters(n int, options []Option) []Counter {
-	index, cpus := indexes(options)
-	return makeCounters(&words[index], n, index, cpus)
-}
+// lineWords is how many words are on a cache line.
+const lineWords = 8
 
-func makeCounters(from *arena, n int, index rseq.Index, cpus int) []Counter {
-	list := make([]Counter, n)
-	if n == 0 || cpus == 0 {
-		return list
+// values puts the values of up to lineWords counters of a vector into dst.
+func values(list []Counter, dst []int64) {
+	var base [lineWords]int64
+	used := 0
+	for i := range list {
+		base[i] = list[i].atReset.Load()
+		used = max(used, list[i].used())
+		dst[i] = 0
 	}
-	s, reused := from.get(cpus, n)
-	if s.base == nil {
-		return list
+	for index := range used {
+		for i := range list {
+			dst[i] += atomic.LoadInt64(list[0].word(index, i))
+		}
 	}
 	for i := range list {
 		c := &list[i]
-		c.cells = rseq.Cells{Base: (*int64)(unsafe.Add(unsafe.Pointer(s.base), 8*i)), Stride: s.stride}
-		c.cells.N, c.ids = split(index, cpus)
-		if reused {
-			c.base = c.sum()
+		dst[i] += c.shares() - base[i]
+		if c.atReset.Load() != base[i] { // a Reset came between
+			dst[i] = c.Value()
 		}
 	}
-	runtime.AddCleanup(&list[0], from.put, s)
+}
+
+// newCounters makes n counters whose words lie side by side.
+func newCounters(n int, options []Option) []Counter {
+	index, cpus := indexes(options)
+	return makeCounters(&arenas[index], n, index, cpus)
+}
+
+func makeCounters(from *arena, n int, x rseq.Index, cpus int) []Counter {
+	list := make([]Counter, n)
+	if n == 0 {
+		return list
+	}
+	s := from.get(x, cpus, n)
+	for i := range list {
+		list[i].init(s, i)
+	}
 	return list
 }

@@ -79,8 +79,8 @@ func split(index rseq.Index, n int) (cpus, ids int) {
 	return n, 0
 }
 
-// retry reports whether a section that answered so may be tried again: it is this
-// thread's first.
+// retry reports whether a section that answered with a status may be tried again: its only
+// failure was that the thread had not been set up yet.
 func retry(status uint32, x rseq.Index) bool {
-	return rseq.Status(status) == rseq.NotRegistered && rseq.CriticalSections(x) == nil
+	return maySection(x) == nil && rseq.Status(status) == rseq.NotRegistered
 }

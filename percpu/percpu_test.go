@@ -4,153 +4,24 @@ package percpu
 
 import (
 	"errors"
-	"expvar"
 	"fmt"
 	"math"
-	"math/bits"
-	"os"
 	"runtime"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/rseq-go/rseq"
 	"github.com/rseq-go/rseq/internal/processor"
 	"github.com/rseq-go/rseq/internal/testutil"
 )
 
-// What expvar publishes.
-var _ = []expvar.Var{new(Counter)}
-
-func TestCounter(t *testing.T) {
-	for name, c := range map[string]*Counter{
-		"sections": NewCounter(), "compact": NewCounter(Compact), "zero": new(Counter),
-		"portable": &makeCounters(new(arena), 1, rseq.ByCPU, 0)[0],
-	} {
-		c.Add(5)
-		c.Add(-7)
-		if got := c.Value(); got != -2 || c.String() != "-2" {
-			t.Errorf("%s: %d, %s, want -2", name, got, c)
-		}
-		c.Inc()
-		if got := c.Value(); got != -1 {
-			t.Errorf("%s: %d, want -1", name, got)
-		}
-		c.Dec()
-		if got := c.Reset(); got != -2 || c.Value() != 0 {
-			t.Errorf("%s: reset from %d to %d", name, got, c.Value())
-		}
-		c.Add(math.MaxInt64)
-		c.Add(3)
-		if got := c.Value(); got != math.MinInt64+2 {
-			t.Errorf("%s: %d does not wrap around", name, got)
-		}
-		if c.Reset(); c.Value() != 0 {
-			t.Errorf("%s: %d", name, c.Value())
-		}
-	}
-}
-
-func TestCounters(t *testing.T) {
-	for _, n := range []int{0, 1, 7, 256, 257, 5000} {
-		c := NewCounters(n)
-		for range 2 {
-			for i := range n {
-				c.Add(i, int64(i+1))
-			}
-		}
-		if c.Len() != n {
-			t.Errorf("%d counters, want %d", c.Len(), n)
-		}
-		seen := 0
-		for i, got := range c.All() {
-			if got != int64(2*i+2) || i != seen {
-				t.Fatalf("%d counters: number %d is %d: %d", n, seen, i, got)
-			}
-			seen++
-		}
-		for range c.All() {
-			break
-		}
-		for _, dst := range [][]int64{nil, make([]int64, n/2), make([]int64, 2*n), make([]int64, 0, n+1)} {
-			got := c.Values(dst)
-			if seen != n || len(got) != n || cap(dst) >= n && n > 0 && &got[0] != &dst[:1][0] {
-				t.Fatalf("%d counters: %d of them, %d values in %d", n, seen, len(got), cap(dst))
-			}
-			for i := range got {
-				if got[i] != int64(2*i+2) {
-					t.Fatalf("%d counters: %d is %d", n, i, got[i])
-				}
-			}
-		}
-		for i := range n {
-			if c.At(i).Value() != int64(2*i+2) || c.At(i).Reset() != int64(2*i+2) || c.At(i).Value() != 0 {
-				t.Fatalf("%d counters: %d is %d", n, i, c.At(i).Value())
-			}
-		}
-		for _, bad := range []int{-1, n} {
-			for _, f := range []func(){func() { c.Add(bad, 1) }, func() { c.At(bad) }} {
-				if message := panicOf(f); !strings.Contains(message, "index out of range") {
-					t.Errorf("%d of %d: %s", bad, n, message)
-				}
-			}
-		}
-	}
-}
-
 func panicOf(f func()) (message string) {
 	defer func() { message = fmt.Sprint(recover()) }()
 	f()
 	return ""
-}
-
-// TestReuse: words that a counter left behind serve the next, which begins at zero; those of
-// one that is still used do not.
-func TestReuse(t *testing.T) {
-	index, cpus := indexes(nil)
-	if cpus == 0 {
-		t.Skip("no words: ", rseq.CriticalSections(index))
-	}
-	a := new(arena)
-	used := &makeCounters(a, 3, index, cpus)[2]
-	used.Add(5)
-	was := map[*int64]bool{}
-	reused := 0
-	for range 200 {
-		list := makeCounters(a, 3, index, cpus)
-		if was[list[0].cells.Base] {
-			reused++
-		}
-		was[list[0].cells.Base] = true
-		for i := range list {
-			if got := list[i].Value(); got != 0 {
-				t.Fatalf("a new counter is %d", got)
-			}
-			list[i].Add(7)
-			if got := list[i].Value(); got != 7 {
-				t.Fatalf("it is %d, want 7", got)
-			}
-		}
-		// The cleanups run in a goroutine of their own, some time after a collection.
-		list = nil
-		for left, begin := 0, time.Now(); left == 0 && time.Since(begin) < testutil.Patience(); {
-			runtime.GC()
-			runtime.Gosched()
-			a.mu.Lock()
-			left = len(a.free[4])
-			a.mu.Unlock()
-		}
-	}
-	if got := used.Value(); got != 5 {
-		t.Errorf("a counter that is still used is %d, want 5", got)
-	}
-	t.Logf("%d of 200 times, %d places", reused, len(was))
-	if reused < 199 { // all but the first
-		t.Errorf("only %d of 200 counters use what others left", reused)
-	}
 }
 
 func lists() map[string]*FreeList {
@@ -317,31 +188,6 @@ func TestLimits(t *testing.T) {
 	} {
 		if message := panicOf(f); !strings.HasSuffix(message, what) {
 			t.Error(message)
-		}
-	}
-}
-
-// TestNoWords: counters whose words cannot be had, or would be more than there are
-// addresses, count by atomics.
-func TestNoWords(t *testing.T) {
-	page := os.Getpagesize()
-	for _, c := range []struct{ n, cpus int }{
-		{1, math.MaxInt/page*2 + 3}, {300, math.MaxInt/page*2 + 3}, // some pages, if that overflows
-		{1, math.MaxInt}, {300, math.MaxInt},
-		{1, 1 << (bits.UintSize - 14)}, // no overflow, and no such memory where addresses have 64 bits
-	} {
-		list := makeCounters(new(arena), c.n, rseq.ByCPU, c.cpus)
-		list[c.n-1].Add(5)
-		words := list[0].cells != (rseq.Cells{})
-		if got := list[c.n-1].Value(); got != 5 || words && (bits.UintSize == 64 || c.cpus > math.MaxInt/page) {
-			t.Errorf("%d counters, %d CPUs: %d, want 5; has words: %v", c.n, c.cpus, got, words)
-		}
-	}
-	for _, n := range []int{math.MaxInt / 8, math.MaxInt} {
-		for _, cpus := range []int{1, 2, 8192} {
-			if s, _ := new(arena).get(cpus, n); s.base != nil {
-				t.Errorf("%d words for each of %d CPUs: at %p, %d bytes apart", n, cpus, s.base, s.stride)
-			}
 		}
 	}
 }

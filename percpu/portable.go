@@ -1,6 +1,7 @@
 package percpu
 
 import (
+	"iter"
 	"runtime"
 	"sync/atomic"
 	"unsafe"
@@ -37,6 +38,18 @@ func (s *stripes[T]) all() *shares[T] {
 		return p
 	}
 	return &shares[T]{}
+}
+
+// made iterates over the shares that were made.
+func (s *stripes[T]) made() iter.Seq[*T] {
+	return func(yield func(*T) bool) {
+		all := s.all()
+		for i := range all.n() {
+			if share := all.at(i); share != nil && !yield(share) {
+				return
+			}
+		}
+	}
 }
 
 // n returns how many there are, made or not.

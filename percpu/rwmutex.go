@@ -8,7 +8,6 @@ import (
 	"unsafe"
 
 	"github.com/rseq-go/rseq"
-	"github.com/rseq-go/rseq/internal/abi"
 	"github.com/rseq-go/rseq/internal/section"
 )
 
@@ -80,12 +79,8 @@ type RWMutex struct {
 
 // readers is what a lock has that is or was open.
 type readers struct {
-	cells rseq.Cells    // first, RUnlock's words, and RLock's behind each: internal/abi
-	ids   int           // as in Counter; internal/abi
-	state atomic.Uint64 // internal/abi
-
-	index rseq.Index
-	words []Counter // the words: RUnlock's, to which sections add -1, and RLock's
+	gatedWords       // first: internal/abi; RUnlock's, to which sections add -1, and RLock's
+	moved      int64 // the readers that the words count but that were moved from there; under w
 
 	// Under the lock's w.
 	opened time.Duration // since epoch
@@ -96,12 +91,11 @@ type readers struct {
 	gone sync.Cond  // rest became zero
 	rest atomic.Int64
 
-	_ [24]byte // whole cache lines, which are only read while the lock is open
+	_ [40]byte // whole cache lines, which are only read while the lock is open
 }
 
 const (
-	ordinary = 0
-	open     = abi.ReadersOpen
+	ordinary = closed
 	draining = 2
 )
 
@@ -215,7 +209,7 @@ func (l *RWMutex) tryLock() bool {
 	if r.ordinary() {
 		return l.rw.TryLock()
 	}
-	if r.rest.Load()+r.words[0].Value()+r.words[1].Value() > 0 {
+	if r.rest.Load()+r.counted() > 0 {
 		return false // there are readers, whatever rw says
 	}
 	r.close(l)
@@ -244,13 +238,15 @@ func (r *readers) close(l *RWMutex) {
 	begin := now()
 	r.fold.Lock()
 	r.state.Store(draining)
-	if fence(r.index, -1) != nil {
+	if fence(r.index(), -1) != nil {
 		// Sections that loaded the state before may still add. A goroutine in one is at no
 		// safe point, so a whole collection, which finds each at one, outlasts them.
 		canFence.Store(false)
 		runtime.GC()
 	}
-	rest := r.rest.Load() + r.words[0].Reset() + r.words[1].Reset()
+	counted := r.counted()
+	r.moved += counted
+	rest := r.rest.Load() + counted
 	for ; rest < 0; rest++ {
 		l.rw.RUnlock()
 	}
@@ -264,6 +260,9 @@ func (r *readers) close(l *RWMutex) {
 	r.pause = max(min(r.pause, longestPause), pauseTimes*took)
 	r.until = end + r.pause
 }
+
+// counted returns how many readers the words count. w is held.
+func (r *readers) counted() int64 { return r.sum(0) + r.sum(1) - r.moved }
 
 // reopen lets sections count. w is held, and no writer has rw.
 func (r *readers) reopen(begin time.Duration) {
@@ -298,7 +297,7 @@ func (l *RWMutex) open() {
 	r := l.readers.Load()
 	if r == nil {
 		if index, cpus := indexes(nil); cpus > 0 && mayFence() {
-			r = newReaders(&words[index], index, cpus)
+			r = newReaders(&arenas[index], index, cpus)
 			l.readers.Store(r)
 		}
 	}
@@ -309,11 +308,13 @@ func (l *RWMutex) open() {
 
 // newReaders returns what a lock needs to be open, in state ordinary, or nil without memory.
 func newReaders(from *arena, index rseq.Index, cpus int) *readers {
-	list := makeCounters(from, 2, index, cpus)
-	if list[0].cells.Base == nil {
+	s := from.get(index, cpus, 2)
+	if s == noSpan {
 		return nil
 	}
-	r := &readers{cells: list[0].cells, ids: list[0].ids, index: index, words: list}
+	r := new(readers)
+	r.init(s, 0)
+	r.use(cpus)
 	r.gone.L = &r.fold
 	return r
 }
@@ -343,7 +344,7 @@ var fenceAgain atomic.Int64
 // is this thread's first.
 func (r *readers) again(gate *section.Gate) bool {
 	section.Adopt(gate)
-	return retry(uint32(rseq.NotRegistered), r.index)
+	return maySection(r.index()) == nil
 }
 
 func slowRLock(lock unsafe.Pointer, _ int64, gate *section.Gate) bool {

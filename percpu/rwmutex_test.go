@@ -25,7 +25,7 @@ import (
 func newOpen(x rseq.Index, cpus int) *RWMutex {
 	l := new(RWMutex)
 	if cpus > 0 {
-		l.readers.Store(newReaders(&words[x], x, cpus))
+		l.readers.Store(newReaders(new(arena), x, cpus))
 		openAgain(l)
 	}
 	return l
@@ -140,7 +140,7 @@ func TestRWMutexTry(t *testing.T) {
 				l.RUnlock()
 			}
 			fence = func(x rseq.Index, i int) error {
-				r.words[1].Add(1)
+				atomic.AddInt64(r.word(0, 1), 1)
 				return rseq.Index.Fence(x, i)
 			}
 			got := l.TryLock()

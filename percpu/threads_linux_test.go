@@ -112,9 +112,8 @@ func TestUnregistered(t *testing.T) {
 	eachOption(t, func(t *testing.T, x rseq.Index, options ...Option) {
 		c, l := NewCounter(options...), NewFreeList(8, options...)
 		words := func() (all []int64) {
-			for i := range c.cells.N + c.ids {
-				word := (*int64)(unsafe.Add(unsafe.Pointer(c.cells.Base), uintptr(i)*c.cells.Stride))
-				all = append(all, atomic.LoadInt64(word))
+			for i := range int(c.span.Load().cpus) {
+				all = append(all, atomic.LoadInt64(c.word(i, 0)))
 			}
 			return all
 		}
@@ -368,27 +367,31 @@ func TestDropped(t *testing.T) {
 	a := new(arena)
 	var spans []span
 	for range n {
-		s, reused := a.get(cpus, words)
-		if s.base == nil || reused {
-			t.Fatalf("%+v, used before: %v", s, reused)
+		s := a.take(cpus, words)
+		if s.base == nil || *s.base != 0 {
+			t.Fatalf("%+v", s)
 		}
 		*s.base = 1
 		spans = append(spans, s)
 	}
 	before := mappings()
 	for i := 0; i < n; i += 2 {
-		a.put(spans[i])
+		spans[i].put()
 	}
 	if got := mappings(); got > before+n/10 {
 		t.Errorf("%d mappings, then %d", before, got)
 	}
+	var dropped []*span
+	for i := 0; i < n; i += 2 {
+		dropped = append(dropped, &spans[i])
+	}
+	if got := resident(t, dropped, 0); got != 0 {
+		t.Errorf("%d bytes of memory were not given back", got)
+	}
 	for range n / 2 {
-		s, reused := a.get(cpus, words)
-		if s.base == nil || !reused && *s.base != 0 {
-			t.Fatalf("%+v, used before: %v", s, reused)
-		}
-		if reused {
-			t.Error("memory was not given back")
+		s := a.take(cpus, words)
+		if s.base == nil || *s.base != 0 {
+			t.Fatalf("%+v is not zero", s)
 		}
 	}
 	if got := mappings(); got > before+n/10 {
@@ -410,7 +413,7 @@ func TestMemory(t *testing.T) {
 	}
 	const objects = 64 // so that what else allocates does not matter
 	page := os.Getpagesize()
-	var kept [][][]Counter // so that nothing is given back meanwhile
+	var kept [][]*span // so that nothing is given back meanwhile
 	defer func() { runtime.KeepAlive(kept) }()
 	t.Logf("%-22s %8s %12s %12s", "bytes for each", "possible", "all used", "one used")
 	for _, cpus := range []int{2, 64, 512} {
@@ -427,18 +430,25 @@ func TestMemory(t *testing.T) {
 		}
 		counters := func(objects, n int) func(used int) int {
 			return func(used int) int {
-				a, lists := new(arena), make([][]Counter, objects)
+				a, spans := new(arena), make([]*span, objects)
 				heap := allocated(func() {
-					for o := range lists {
-						lists[o] = makeCounters(a, n, rseq.ByCPU, cpus)
+					for o := range spans {
+						spans[o] = makeCounters(a, n, rseq.ByCPU, cpus)[0].span.Load()
 					}
 				})
-				kept = append(kept, lists)
-				return (heap + resident(t, lists, used)) / objects
+				kept = append(kept, spans)
+				return (heap + resident(t, spans, used)) / objects
 			}
 		}
 		// As many as fill pages.
 		row("Counter", counters(page/8, 1), func(used int) int { return 200 + 8*used })
+		row("Counter, not used", func(int) int {
+			return allocated(func() {
+				for range objects {
+					memorySink = new(Counter)
+				}
+			}) / objects
+		}, func(int) int { return 80 })
 		row("Counters, 100 of them", counters(page/32, 100), func(used int) int { return 7000 + 128*8*used })
 		row("RWMutex, seldom read", func(int) int {
 			return allocated(func() {
@@ -448,16 +458,28 @@ func TestMemory(t *testing.T) {
 			}) / objects
 		}, func(int) int { return 64 })
 		row("RWMutex, much read", func(used int) int {
-			a, locks := new(arena), make([][]Counter, page/16)
+			a, spans := new(arena), make([]*span, page/16)
 			heap := allocated(func() {
-				for o := range locks {
-					r := newReaders(a, rseq.ByCPU, cpus)
-					locks[o] = r.words
+				for o := range spans {
+					spans[o] = newReaders(a, rseq.ByCPU, cpus).span.Load()
 				}
 			})
-			kept = append(kept, locks)
-			return (heap + resident(t, locks, used)) / len(locks)
+			kept = append(kept, spans)
+			return (heap + resident(t, spans, used)) / len(spans)
 		}, func(used int) int { return 600 + 16*used })
+		row("Histogram, 11 bounds", func(used int) int {
+			const n = 12 * bucketWords
+			a, spans := new(arena), make([]*span, page/8/64) // 64 words each
+			heap := allocated(func() {
+				for o := range spans {
+					h := NewHistogram([]float64{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11})
+					h.init(a.get(rseq.ByCPU, cpus, n), 0)
+					spans[o] = h.span.Load()
+				}
+			})
+			kept = append(kept, spans)
+			return (heap + resident(t, spans, used)) / len(spans)
+		}, func(used int) int { return 500 + 8*64*used })
 		row("FreeList, 64 handles", func(used int) int {
 			return allocated(func() {
 				for range objects {
@@ -490,9 +512,9 @@ func allocated(f func()) int {
 	return int(after.TotalAlloc - before.TotalAlloc)
 }
 
-// resident counts in the words of the first CPUs and returns how many bytes of memory
-// are there for all.
-func resident(t *testing.T, lists [][]Counter, used int) (n int) {
+// resident writes to the words of the first CPUs and returns how many bytes of memory are
+// there for all.
+func resident(t *testing.T, spans []*span, used int) (n int) {
 	file, err := os.Open("/proc/self/pagemap")
 	if err != nil {
 		t.Fatal(err)
@@ -500,13 +522,11 @@ func resident(t *testing.T, lists [][]Counter, used int) (n int) {
 	defer file.Close()
 	page := uintptr(os.Getpagesize())
 	seen := map[uintptr]bool{}
-	for _, list := range lists {
-		c := &list[0].cells
-		for cpu := range c.N {
-			first := uintptr(cpu) * c.Stride
-			for _, word := range []uintptr{first, first + 8*uintptr(len(list)-1)} {
-				p := (*int64)(unsafe.Add(unsafe.Pointer(c.Base), word))
-				if cpu < used {
+	for _, s := range spans {
+		for cpu := range uintptr(s.cpus) {
+			words := unsafe.Slice((*int64)(unsafe.Add(unsafe.Pointer(s.base), cpu*s.stride)), s.n())
+			for _, p := range []*int64{&words[0], &words[s.n()-1]} {
+				if int(cpu) < used {
 					atomic.AddInt64(p, 1)
 				}
 				where := uintptr(unsafe.Pointer(p)) / page

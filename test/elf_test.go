@@ -20,7 +20,7 @@ import (
 )
 
 // sectionOps are the sections that a program must have, for both kinds of index.
-var sectionOps = []string{"add", "count", "read_lock", "push", "pop", "push_batch", "pop_batch", "load_cbne_store", "load_add_store", "load_cbeq_store_add_load_store",
+var sectionOps = []string{"add", "count", "count_float", "observe", "read_lock", "push", "pop", "push_batch", "pop_batch", "load_cbne_store", "load_add_store", "load_cbeq_store_add_load_store",
 	"load_add_load_load_add_store", "load_cbne_load_cbne_store", "load_cbne_store_store", "load_cbne_memcpy_store"}
 
 func sectionNames(machine elf.Machine) (names []string) {
@@ -129,6 +129,11 @@ func (i *image) word(t *testing.T, at uint64) uint64 {
 	return i.ByteOrder.Uint64(i.bytes(t, at, 8))
 }
 
+// signature returns RSEQ_SIG of the image's architecture.
+func (i *image) signature() uint32 {
+	return abi.Signature[map[elf.Machine]string{elf.EM_X86_64: "amd64", elf.EM_AARCH64: "arm64", elf.EM_RISCV: "riscv64"}[i.Machine]]
+}
+
 // array returns the words of a section.
 func (i *image) array(t *testing.T, section string) (words []uint64) {
 	t.Helper()
@@ -144,7 +149,7 @@ func (i *image) array(t *testing.T, section string) (words []uint64) {
 
 func checkELF(t *testing.T, path string) {
 	i := openImage(t, path)
-	signature := abi.Signature[map[elf.Machine]string{elf.EM_X86_64: "amd64", elf.EM_AARCH64: "arm64", elf.EM_RISCV: "riscv64"}[i.Machine]]
+	signature := i.signature()
 	framed := i.frames(t)
 	var descriptors []uint64
 	functions := map[uint64]elf.Symbol{} // by the section's start

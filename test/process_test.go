@@ -122,10 +122,10 @@ func TestRestored(t *testing.T) {
 		const stale = 12345
 		atomic.StoreInt32((*int32)(unsafe.Add(section.ThreadPointer(), offset+abi.OffsetCPUID)), stale)
 		if cpu, _ := rseq.CPU(); cpu != stale {
-			t.Errorf("CPU %d before anybody asked the kernel, want the area's %d", cpu, stale)
+			t.Errorf("CPU %d before the kernel was asked, want the area's %d", cpu, stale)
 		}
 		if cpu := testutil.CRegisterThread(); cpu != stale {
-			t.Errorf("C is told CPU %d before anybody asked the kernel, want the area's %d", cpu, stale)
+			t.Errorf("C reads CPU %d before the kernel was asked, want the area's %d", cpu, stale)
 		}
 		if asked {
 			th, err := rseq.LockThread()
@@ -164,7 +164,7 @@ func TestRestored(t *testing.T) {
 			t.Errorf("CPU %d, %v", cpu, err)
 		}
 		if cpu := testutil.CRegisterThread(); cpu >= 0 {
-			t.Errorf("C is told CPU %d", cpu)
+			t.Errorf("C reads CPU %d", cpu)
 		}
 		if err := rseq.CriticalSections(rseq.ByCPU); err == nil {
 			t.Error("critical sections are said to work")

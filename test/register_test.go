@@ -22,7 +22,7 @@ import (
 func TestEdges(t *testing.T) {
 	testutil.NeedCompilers(t)
 	if _, err := rseq.Query(); err != nil {
-		t.Skipf("nobody can register here: %v", err)
+		t.Skipf("no thread can be registered here: %v", err)
 	}
 	if filtered, err := unix.PrctlRetInt(unix.PR_GET_SECCOMP, 0, 0, 0, 0); filtered != 0 {
 		t.Logf("there is a seccomp filter (mode %d, %v)", filtered, err)
@@ -40,7 +40,7 @@ func TestLimited(t *testing.T) {
 	testutil.NeedCompilers(t)
 	program := testutil.GoBuild(t, "./testdata/limited", []string{"CGO_CFLAGS=-I" + testutil.Root(t)})
 	if testutil.AskTruth(t, testutil.TunableOff).Owner != rseq.OwnerSelf {
-		t.Skip("nobody can register here")
+		t.Skip("no thread can be registered here")
 	}
 	t.Run("meanwhile", func(t *testing.T) {
 		for range 50 {

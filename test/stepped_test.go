@@ -87,7 +87,7 @@ func TestStepped(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := unix.PtraceSeize(tid); err == unix.EPERM {
-		t.Skipf("nobody may trace here: %v", err)
+		t.Skipf("this process may not trace: %v", err)
 	} else if err != nil {
 		t.Fatal(err)
 	}

@@ -173,8 +173,9 @@ import (
 // static int add(int64_t *word, int cpu) { return rseqgo_load_add_store(RSEQGO_BY_CPU, word, 1, cpu); }
 import "C"
 
+var hits percpu.Counter
+
 func main() {
-	hits := percpu.NewCounter()
 	hits.Add(3)
 	err := rseq.CriticalSections(rseq.ByCPU)
 	words := make([]C.int64_t, rseq.PossibleCPUs())
@@ -188,7 +189,7 @@ func main() {
 	for _, word := range words {
 		sum += word
 	}
-	fmt.Println(hits.Reset(), err == nil, sum)
+	fmt.Println(hits.Value(), err == nil, sum)
 }
 `
 	goMod = "module example.com/user\n\ngo 1.26.0\n\nrequire " + path + " " + version + "\n"
@@ -221,7 +222,7 @@ func TestImporter(t *testing.T) {
 	t.Run("module cache", func(t *testing.T) { build(t, "//", slices.Clone(env)) })
 	for line := range strings.Lines(run(t, dir, env, "go", "list", "-m", "all")) {
 		t.Log(strings.TrimSpace(line))
-		for _, tool := range []string{"honnef.co", "modernc.org", "gonum.org", "unicorn"} {
+		for _, tool := range []string{"honnef.co", "gonum.org", "prometheus", "cpio"} {
 			if strings.Contains(line, tool) {
 				t.Errorf("an importer has %s in its list of modules", line)
 			}

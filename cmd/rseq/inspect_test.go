@@ -294,7 +294,7 @@ func TestInspectTraced(t *testing.T) {
 // TestInspectForeign: a process of another user is refused.
 func TestInspectForeign(t *testing.T) {
 	if os.Getuid() != 0 {
-		t.Skip("only root can run the command as somebody else")
+		t.Skip("only root can run the command as another user")
 	}
 	pid := start(t, "sleep", "100")
 	path, err := exec.LookPath("rseq")
@@ -418,7 +418,7 @@ func TestInspectEndless(t *testing.T) {
 	const threads = 400
 	pid := startC(t, "churn", fmt.Sprint(threads))
 	got := inspectOne(t, pid)
-	if len(got.Threads) < threads || !strings.Contains(got.missing(), "come and go as fast") {
+	if len(got.Threads) < threads || !strings.Contains(got.missing(), "come and go faster") {
 		t.Errorf("%d threads; missing: %q", len(got.Threads), got.missing())
 	}
 	r := rseqCommand(t, "inspect", fmt.Sprint(pid))

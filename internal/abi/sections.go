@@ -26,18 +26,23 @@ const (
 
 // Offsets in bytes on 64-bit machines.
 const (
-	// Type Cells of package rseq. Type Counter of percpu begins with the same fields.
+	// Type Cells of package rseq. Type words of percpu begins with the same fields.
 	CellsBase, CellsN, CellsStride = 0, 8, 16
 
 	// The argument of an operation on the thread's own index: the number of CPUs that it has
 	// words for and, except in Cells, the number of concurrency ids.
-	OwnN, OwnNMMCID = 8, 24
+	CurrentN, CurrentNMMCID = 8, 24
 
-	// Type RWMutex of percpu, and its readers, which begin with the fields of Cells. Sections
-	// count while the state of the readers is ReadersOpen.
-	LockReaders  = 0
-	ReadersState = 32
-	ReadersOpen  = 1
+	// Types Counter, FloatCounter and Histogram of percpu begin with their words, and type
+	// RWMutex with a pointer to its words, or nil. The words of Histogram and RWMutex have a
+	// state, which says whether sections may use them.
+	LockWords  = 0
+	WordsState = 40
+	WordsOpen  = 1
+
+	// A bucket of type Histogram: a count, and the sum of the values, for an even and for an
+	// odd count.
+	BucketCount, BucketSums = 0, 8
 
 	// Type FreeList of percpu, and its blocks.
 	ListBlocks                       = 0
@@ -58,8 +63,9 @@ var Shared = []struct {
 	{"OUT_OF_RANGE", OutOfRange}, {"NOT_REGISTERED", NotRegistered},
 	{"TRIES", Tries}, {"SPIN_ABORTED", SpinAborted}, {"SPIN_SAW_FLAG", SpinSawFlag}, {"SPIN_EXHAUSTED", SpinExhausted},
 	{"CELLS_BASE", CellsBase}, {"CELLS_STRIDE", CellsStride},
-	{"OWN_N", OwnN}, {"OWN_N_MM_CID", OwnNMMCID},
-	{"LOCK_READERS", LockReaders}, {"READERS_STATE", ReadersState}, {"READERS_OPEN", ReadersOpen},
+	{"CURRENT_N", CurrentN}, {"CURRENT_N_MM_CID", CurrentNMMCID},
+	{"LOCK_WORDS", LockWords}, {"WORDS_STATE", WordsState}, {"WORDS_OPEN", WordsOpen},
+	{"BUCKET_COUNT", BucketCount}, {"BUCKET_SUMS", BucketSums},
 	{"LIST_BLOCKS", ListBlocks},
 	{"BLOCK_COUNT", BlockCount}, {"BLOCK_CAP", BlockCap}, {"BLOCK_ITEMS", BlockItems},
 	{"GATE_READ_cpu_id", GateReadCPUID}, {"GATE_READ_node_id", GateReadNodeID}, {"GATE_READ_mm_cid", GateReadMMCID},

@@ -419,11 +419,11 @@ func (im *image) whyNone() string {
 	mode, _ := field(status, "Seccomp")
 	switch library := im.libc(); {
 	case does:
-		return "not a thread of its C library's, or one that begins or ends"
+		return "its C library did not make the thread, or the thread is starting or ending"
 	case known && mode != "" && mode != "0":
-		return "its C library was refused, by its seccomp filter?"
+		return "its C library was probably refused, by its seccomp filter"
 	case known:
-		return "its C library was refused or told not to, or has not come to it yet"
+		return "its C library was refused, was switched off, or has not registered it yet"
 	case library == nil:
 		return im.whyNoLibrary()
 	case library.glibc > 0:

@@ -342,7 +342,7 @@ func (p *process) held(tid int) (Thread, error) {
 	case errno == unix.ESRCH:
 		return Thread{}, errEnded // killed while it was held
 	case errno == unix.EIO:
-		return Thread{}, because(ErrTooOld, "the kernel (%s) does not tell another process's rseq registration: "+
+		return Thread{}, because(ErrTooOld, "the kernel (%s) cannot report another process's rseq registration: "+
 			"PTRACE_GET_RSEQ_CONFIGURATION needs Linux 5.13 and CONFIG_RSEQ", kernel.Release())
 	case errno != 0:
 		return Thread{}, fmt.Errorf("thread %d: PTRACE_GET_RSEQ_CONFIGURATION: %w", tid, errno)

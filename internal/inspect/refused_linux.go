@@ -35,13 +35,13 @@ func sameNamespace() error {
 			"and the threads are listed there: %w", err)
 	}
 	// The ids of this process in the namespace of /proc and in the namespaces below that.
-	ids, told := field(data, "NSpid")
-	if !told { // a kernel before Linux 4.1
+	ids, found := field(data, "NSpid")
+	if !found { // a kernel before Linux 4.1
 		ids, _ = field(data, "Pid")
 	}
 	if ids != strconv.Itoa(os.Getpid()) {
 		return fmt.Errorf("/proc is of another namespace of process ids: this process is %s there, and %d for the kernel: "+
-			"mount /proc anew (unshare --mount-proc)", strings.ReplaceAll(ids, "\t", ", below that "), os.Getpid())
+			"mount /proc again (unshare --mount-proc)", strings.ReplaceAll(ids, "\t", ", below that "), os.Getpid())
 	}
 	return nil
 }

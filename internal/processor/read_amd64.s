@@ -1,13 +1,13 @@
 //go:build linux && !android && !purego
 
-// What Go cannot say: two instructions that tell where they run, and the one that tells
-// which of them there are.
+// The instructions that Go has no function for: the two that read the number, and CPUID, which
+// lists them.
 
 #include "textflag.h"
 
 // func read(w way) uint32
 //
-// The node << 12 | CPU that Linux keeps in IA32_TSC_AUX on each processor, or all ones.
+// read returns IA32_TSC_AUX, where Linux keeps node << 12 | CPU, or all ones.
 TEXT ·read(SB), NOSPLIT, $0-12
 	MOVL	w+0(FP), AX
 	CMPL	AX, $1 // rdpid

@@ -122,6 +122,20 @@ func LoadCBNEMemcpyStoreRelease(x uint8, v *int64, expect int64, dst, src unsafe
 //go:noescape
 func Count(counter unsafe.Pointer, delta int64, slow CountSlow)
 
+// CountFloat adds a float64 to a float64. delta has its bits, since the convention check
+// passes integers.
+//
+//go:linkname CountFloat rseqgo_v1_cs_count_float_cpu_id
+//go:noescape
+func CountFloat(counter unsafe.Pointer, delta uint64, slow FloatSlow)
+
+// Observe adds 1 to the count of the bucket that is so many bytes behind the CPU's first
+// word, and the float64 whose bits v has to the bucket's sum.
+//
+//go:linkname Observe rseqgo_v1_cs_observe_cpu_id
+//go:noescape
+func Observe(histogram unsafe.Pointer, bucket uintptr, v uint64, slow ObserveSlow)
+
 //go:linkname ReadLock rseqgo_v1_cs_read_lock_cpu_id
 //go:noescape
 func ReadLock(lock unsafe.Pointer, delta int64, slow LockSlow) bool

@@ -81,6 +81,14 @@ func LoadCBNEMemcpyStoreRelease(x uint8, v *int64, expect int64, dst, src unsafe
 
 func Count(counter unsafe.Pointer, delta int64, slow CountSlow) { PortableCount(counter, delta, slow) }
 
+func CountFloat(counter unsafe.Pointer, delta uint64, slow FloatSlow) {
+	PortableCountFloat(counter, delta, slow)
+}
+
+func Observe(histogram unsafe.Pointer, bucket uintptr, v uint64, slow ObserveSlow) {
+	PortableObserve(histogram, bucket, v, slow)
+}
+
 func ReadLock(lock unsafe.Pointer, delta int64, slow LockSlow) bool {
 	return PortableReadLock(lock, delta, slow)
 }

@@ -41,6 +41,14 @@ func PortableLoadCBNEMemcpyStore(uint8, *int64, int64, unsafe.Pointer, unsafe.Po
 
 func PortableCount(counter unsafe.Pointer, delta int64, slow CountSlow) { slow(counter, delta, nil) }
 
+func PortableCountFloat(counter unsafe.Pointer, delta uint64, slow FloatSlow) {
+	slow(counter, delta, nil)
+}
+
+func PortableObserve(histogram unsafe.Pointer, bucket uintptr, v uint64, slow ObserveSlow) {
+	slow(histogram, bucket, v, nil)
+}
+
 func PortableReadLock(lock unsafe.Pointer, delta int64, slow LockSlow) bool {
 	return slow(lock, delta, nil)
 }

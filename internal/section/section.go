@@ -47,13 +47,15 @@ const Uninitialized = abi.CPUIDUninitialized
 
 // The types of slow paths.
 type (
-	ReadSlow  func(gate *Gate) int32
-	IndexSlow func(x uint8, gate *Gate) int32
-	CountSlow func(counter unsafe.Pointer, delta int64, gate *Gate)
-	LockSlow  func(lock unsafe.Pointer, delta int64, gate *Gate) bool
-	PushSlow  func(list unsafe.Pointer, v uint64, gate *Gate, status uint32) bool
-	PopSlow   func(list unsafe.Pointer, gate *Gate, status uint32) (v uint64, ok bool)
-	BatchSlow func(list unsafe.Pointer, v *uint64, n int, gate *Gate, status uint32) int
+	ReadSlow    func(gate *Gate) int32
+	IndexSlow   func(x uint8, gate *Gate) int32
+	CountSlow   func(counter unsafe.Pointer, delta int64, gate *Gate)
+	FloatSlow   func(counter unsafe.Pointer, delta uint64, gate *Gate)
+	ObserveSlow func(histogram unsafe.Pointer, bucket uintptr, v uint64, gate *Gate)
+	LockSlow    func(lock unsafe.Pointer, delta int64, gate *Gate) bool
+	PushSlow    func(list unsafe.Pointer, v uint64, gate *Gate, status uint32) bool
+	PopSlow     func(list unsafe.Pointer, gate *Gate, status uint32) (v uint64, ok bool)
+	BatchSlow   func(list unsafe.Pointer, v *uint64, n int, gate *Gate, status uint32) int
 )
 
 // Adopt opens the gate that a slow path got, if it is the gate of a plugin's sections.

@@ -1,5 +1,5 @@
-/* Loads the library that the argument names and prints what its constructor
- * was told by Go. */
+/* Loads the library that the argument names, and prints the owner that its constructor got
+ * from Go. */
 #include <dlfcn.h>
 #include <stdio.h>
 

@@ -1,6 +1,6 @@
-/* A program, static or not, that loads the C part with dlopen, with -DNAMESPACE into
- * a namespace of its own, where it has a C library of its own. With -DFAR the program
- * has 20 KB of thread-local data. Prints its own area and what the C part reports. */
+/* A program, static or not, that loads the C part with dlopen. With -DNAMESPACE it loads it
+ * into a namespace of its own, which has a copy of the C library. With -DFAR the program has
+ * 20 KB of thread-local data. Prints its own area, and what the C part reports. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <stddef.h>

@@ -1,7 +1,6 @@
-/* The C files with what they ask for replaced, to have happen at a chosen
- * moment what else happens once in a while: a signal, a fork, a limit. The argument
- * says which; prints nothing and returns 0 if all was right. The C library registers
- * nothing: its tunable is off. */
+/* Includes the C files with the functions that they call replaced, so that a signal, a fork
+ * or a limit comes at a chosen moment. The argument names the case. Prints nothing and
+ * returns 0 if all is right. The C library registers nothing: its tunable is off. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <pthread.h>
@@ -22,7 +21,7 @@ static int hooked_pthread_create(pthread_t *thread, const pthread_attr_t *attr,
 static int hooked_pthread_setspecific(pthread_key_t key, const void *value);
 static pid_t hooked_waitpid(pid_t pid, int *status, int options);
 
-/* Of four arguments after the number each. */
+/* Each call gets four arguments after the number. */
 #define syscall(number, ...) hooked_syscall(number, ##__VA_ARGS__, 0L, 0L, 0L, 0L)
 #define prctl(option, ...) hooked_prctl(option)
 #define pthread_create hooked_pthread_create
@@ -50,13 +49,13 @@ static pid_t hooked_waitpid(pid_t pid, int *status, int options);
 		}                                                             \
 	} while (0)
 
-/* What happens, if set. */
+/* What the replaced functions do, if set. */
 static int seccomp_mode, seccomp_error, clone_error, create_error, specific_error;
 static int child_signal, pretend;
-static int clones;			  /* child processes asked for */
-static void (*before_registering)(void); /* in a thread that has its mark */
+static int clones;			  /* number of child processes */
+static void (*before_registering)(void); /* in a thread that is marked as busy */
 static void (*after_unregistering)(void);
-static void (*before_creating)(void); /* the deciding thread makes another */
+static void (*before_creating)(void); /* of another thread, by the deciding one */
 
 static long(hooked_syscall)(long number, long a, long b, long c, long d, ...)
 {
@@ -146,7 +145,7 @@ static void handle(void)
 	sigaction(SIGUSR1, &action, NULL);
 }
 
-/* A handler asks while its thread is being registered. */
+/* A signal handler registers while its thread is being registered. */
 static void *busy(void *unused)
 {
 	(void)unused;
@@ -157,13 +156,13 @@ static void *busy(void *unused)
 	return NULL;
 }
 
-/* A handler asks while its thread is unregistered for its end, and a destructor
- * afterwards. */
+/* A signal handler registers while its ending thread is unregistered, and so does a
+ * destructor after that. */
 static pthread_key_t last;
 
 static void in_destructor(void *again)
 {
-	if (!handled) { /* ours is still to come */
+	if (!handled) { /* the package's destructor has not run yet */
 		pthread_setspecific(last, again);
 		return;
 	}
@@ -190,7 +189,7 @@ static void in_thread(void *(*run)(void *))
 	pthread_join(thread, NULL);
 }
 
-/* The deciding thread waits until another one is done with something. */
+/* The deciding thread waits until another one has made a step. */
 static int step;
 
 static int step_is(int n)
@@ -256,14 +255,14 @@ int main(int argc, char **argv)
 		clone_error = EAGAIN;
 		CHECK(rseqgo_register_thread() < 0);
 		CHECK(found()->error == EAGAIN && clones == 1);
-		/* Not asked again at once, but where somebody insists. */
+		/* It is not tried again at once, unless the caller insists. */
 		for (int i = 0; i < 1000; i++)
 			CHECK(rseqgo_register_thread() < 0);
 		CHECK(clones < 100);
 		clones = 0;
 		CHECK(rseqgo_register(1) < 0 && clones == 1);
 		clone_error = 0;
-		retry_at = 0; /* after a while */
+		retry_at = 0; /* as after a while */
 		CHECK(rseqgo_register_thread() >= 0 && registered_here());
 		CHECK(!found()->error && found()->owner == RSEQGO_SELF);
 	} else if (!strcmp(what, "no thread")) {
@@ -280,7 +279,7 @@ int main(int argc, char **argv)
 		CHECK(rseqgo_register_thread() >= 0 && registered_here());
 	} else if (!strcmp(what, "killed by another")) {
 		seccomp_mode = 2;
-		child_signal = SIGKILL; /* for want of memory */
+		child_signal = SIGKILL; /* as from the kernel when memory is short */
 		CHECK(rseqgo_register(1) < 0);
 		CHECK(found()->error == EINTR);
 		child_signal = 0;
@@ -319,13 +318,13 @@ int main(int argc, char **argv)
 	} else if (!strcmp(what, "meanwhile")) {
 		pthread_t thread = deciding_thread();
 
-		/* Also in a handler: it does not wait. */
+		/* In a handler too: it does not wait. */
 		CHECK(rseqgo_register_thread() == RSEQGO_BEING_DECIDED);
 		handle();
 		raise(SIGUSR1);
 		CHECK(handled == 1 && answer < 0);
 		CHECK(!found()->error);
-		/* One for the deciding thread waits until it is done. */
+		/* A signal for the deciding thread waits until the decision is made. */
 		pthread_kill(thread, SIGUSR1);
 		usleep(10000);
 		CHECK(handled == 1);

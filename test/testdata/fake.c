@@ -1,9 +1,9 @@
-/* Discovery under C libraries and kernels that this machine does not have:
- * the C files with what they ask for replaced.
+/* Simulates C libraries and kernels that this machine does not have, by including the C
+ * files with the functions that they call replaced.
  *
- * fake LIBC_SIZE FEATURE_SIZE ALIGN: LIBC_SIZE below 0 means no symbols.
- * Prints owner, via, libc_size, size, kernel_feature_size, kernel_align; with one
- * more argument owner, len and size after this thread registered an area. */
+ * fake LIBC_SIZE FEATURE_SIZE ALIGN: if LIBC_SIZE is negative the C library has no symbols.
+ * Prints owner, via, libc_size, size, kernel_feature_size, kernel_align. With one more
+ * argument it registers an area for this thread, and prints owner, len and size. */
 #define getauxval fake_getauxval
 #define dlsym fake_dlsym
 #define __rseq_offset absent_offset

@@ -1,18 +1,17 @@
-/* A library that registers rseq areas of its own, for LD_PRELOAD: the main
- * thread's in a constructor, each further one's when pthread_create starts it.
+/* A library for LD_PRELOAD that registers rseq areas of its own: for the main thread in a
+ * constructor, for every other thread when pthread_create starts it.
  *
- * -DSIGNATURE=   what to register with; RSEQGO_SIG is ours
- * -DSYMBOL       the areas are the thread-local symbol __rseq_abi
+ * -DSIGNATURE=   the signature; RSEQGO_SIG is ours
+ * -DSYMBOL       the area is the thread-local variable __rseq_abi
  * -DHEAP         each area is allocated, at no constant distance
- * -DSECOND       every second thread only
- * -DMAIN         the main thread only
- * -DZEROS        areas begin as zeros, so that an unregistered one looks like
- *                CPU 0
- * -DLEN=64       what to register, instead of 32 bytes
- * -DSHIFT        each thread's area is 32 bytes behind the one before's
- * -DLAZY         each thread when it first allocates or frees, as tcmalloc does
- * -DLIBC         it is a C library: __rseq_offset and the like say where the areas
- *                are, and a thread's is unregistered when it ends
+ * -DSECOND       registers every second thread only
+ * -DMAIN         registers the main thread only
+ * -DZEROS        areas begin as zeros, so that an unregistered one looks like CPU 0
+ * -DLEN=64       the length of the registration, in place of 32 bytes
+ * -DSHIFT        each thread's area is at a distance that is 32 bytes more
+ * -DLAZY         registers a thread when it first allocates or frees, as tcmalloc does
+ * -DLIBC         it is a C library: __rseq_offset and the like describe the areas, and a
+ *                thread that ends is unregistered
  * -DFAR          20 KB of other thread-local data beside the area */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -76,7 +75,7 @@ static void register_this(void)
 	where = &shifted[__atomic_fetch_add(&threads, 1, __ATOMIC_RELAXED) % 64];
 #endif
 #ifdef HEAP
-	/* A different number of bytes from every thread's pointer. */
+	/* At another distance from the thread pointer in each thread. */
 	where = aligned_alloc(LEN, LEN * (1 + __atomic_add_fetch(&threads, 1, __ATOMIC_RELAXED)));
 	memcpy(where, &AREA, sizeof(AREA));
 #endif
@@ -90,7 +89,7 @@ static void register_this(void)
 }
 
 #ifdef LIBC
-/* As ClickHouse's fork of musl. */
+/* As in ClickHouse's fork of musl. */
 ptrdiff_t __rseq_offset;
 unsigned int __rseq_size, __rseq_flags;
 

@@ -1,7 +1,7 @@
-/* A C program with this package inside: linked in, or, with an argument, in the
- * library of that name. With a second argument it starts that many threads
- * before it loads the library. Each thread, and the program, pins itself to
- * each CPU that it may use and compares; then it prints what Query says. */
+/* A C program that uses this package: linked in, or with an argument from the library of
+ * that name. With a second argument it starts that many threads before it loads the library.
+ * Each thread pins itself to each CPU that it may use and compares what Go reads. Then the
+ * program prints what Query returns. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <pthread.h>

@@ -1,7 +1,7 @@
-/* As librseq does it (src/rseq.c, 2024 and 2025) where the C library registers nothing:
- * a thread is registered when the program says so; what a first thread may be refused,
- * a later one must not. A second registration of a thread is refused by the kernel, so
- * this ends the process too. */
+/* Registers threads as librseq does (src/rseq.c, 2024 and 2025) where the C library registers
+ * nothing: a thread is registered when the program calls it. The registration of the first
+ * thread may fail. If a later one fails, the process is aborted; so it is if the thread is
+ * already registered, which the kernel refuses. */
 #define _GNU_SOURCE
 #include <stdint.h>
 #include <stdio.h>

@@ -1,5 +1,5 @@
-/* The live check of live.c with what it asks for replaced: what could not be made to
- * happen must not count. The argument says what goes wrong. */
+/* Includes live.c with the functions that it calls replaced: a round in which the disturbance
+ * did not happen must not count. The argument says what goes wrong. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -19,7 +19,7 @@ static int held, no_proc, pin_error, lose_descriptor, exhaust;
 
 static int hooked_pthread_sigmask(int how, const sigset_t *set, sigset_t *old)
 {
-	if (held && how == SIG_UNBLOCK) /* a thread that does not get on */
+	if (held && how == SIG_UNBLOCK) /* as if the thread did not run on */
 		return 0;
 	return pthread_sigmask(how, set, old);
 }
@@ -51,13 +51,13 @@ static enum rseqgo_spin hooked_spin(const volatile uint32_t *flag, uint64_t limi
 		return RSEQGO_SPIN_EXHAUSTED;
 	if (!lose_descriptor && !held)
 		return rseqgo_v1_cs_spin(flag, limit, area, descriptor);
-	/* No section, but the look of one that runs on: to the disturber, and in the end. */
+	/* No section, but it looks like one that runs on. */
 	do {
 		__atomic_store_n(&area->rseq_cs, (uintptr_t)descriptor, __ATOMIC_RELAXED);
 		if (time(NULL) > end)
 			return RSEQGO_SPIN_EXHAUSTED;
 	} while (!*flag);
-	/* Or it was disturbed before it started: the kernel takes the descriptor away. */
+	/* Or like one that was disturbed before it started: the kernel clears rseq_cs. */
 	__atomic_store_n(&area->rseq_cs, held ? (uintptr_t)descriptor : 0, __ATOMIC_RELAXED);
 	return RSEQGO_SPIN_SAW_FLAG;
 }
@@ -80,7 +80,7 @@ int main(int argc, char **argv)
 	const char *what = argc > 1 ? argv[1] : "";
 	struct sigaction action = { .sa_handler = nothing };
 	struct rseqgo_live l;
-	int error = 0, aborted = 0; /* expected; negative: any */
+	int error = 0, aborted = 0; /* what is expected; any if negative */
 
 	rseqgo_register_thread();
 	sigaction(SIGURG, &action, NULL);
@@ -95,7 +95,7 @@ int main(int argc, char **argv)
 		aborted = -1;
 	} else if (!strcmp(what, "no proc")) {
 		no_proc = 1;
-		error = -1; /* the signal may have come for all that */
+		error = -1; /* the signal may have come all the same */
 		aborted = -1;
 	} else if (!strcmp(what, "pin")) {
 		how = RSEQGO_PREEMPTED;

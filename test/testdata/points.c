@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
- * Plays every way out of each section of rseqgo.h, and interrupts each at each of its
- * points: once on an area of its own, where a signal's handler does what the kernel
- * does, so that any machine and emulator can play it, and once on the C library's area,
- * if it registered one. Prints what went wrong, and which of the two were played. Valid
- * as C99 to C17 and as C++.
+ * Takes every exit of each section of rseqgo.h, and interrupts each section at each of its
+ * points: once on an area of its own, where a signal handler does what the kernel does, so
+ * that it works on any machine and emulator; and once on the C library's area, if there is
+ * one. Prints what is wrong, and which of the two it did. Valid as C99 to C17 and as C++.
  */
 #define _GNU_SOURCE 1
 #include <pthread.h>
@@ -17,7 +16,7 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
-/* The point at which sections wait until it turns 0, and whether one does. */
+/* The point at which sections wait until points_hold is 0, and whether one waits. */
 __attribute__((visibility("hidden"))) volatile int points_hold, points_arrived;
 #ifdef __cplusplus
 }
@@ -61,7 +60,7 @@ __attribute__((visibility("hidden"))) volatile int points_hold, points_arrived;
 
 struct rseqgo_gate rseqgo_v1_gate;
 
-/* glibc's; weak, for C libraries without. */
+/* glibc's symbols; weak, since other C libraries lack them. */
 extern
 #ifdef __cplusplus
 	"C"
@@ -74,7 +73,7 @@ extern
 	const unsigned int __rseq_size __attribute__((weak));
 
 static __thread struct rseqgo_area own_area;
-static struct rseqgo_area *area; /* the main thread's, where sections run */
+static struct rseqgo_area *area; /* of the main thread, which runs the sections */
 static int real;                 /* the kernel has registered it */
 static int failures;
 
@@ -88,7 +87,7 @@ static int failures;
 		}                                                                   \
 	} while (0)
 
-/* What the operations work on. */
+/* The data of the operations. */
 enum { LONGEST = 19 };
 static struct {
 	int64_t v, v2, load, sum;
@@ -122,7 +121,7 @@ static void reset(void)
 	strcpy(d.src, "0123456789abcdefghi");
 }
 
-/* first is the word that the operation compares, or adds to. */
+/* first returns the word that the operation compares, or adds to. */
 static int64_t first(int op)
 {
 	return op == CBEQ_STORE_ADD_LOAD_STORE ? (int64_t)(intptr_t)d.node : 5;
@@ -154,7 +153,7 @@ static enum rseqgo_status run(int op, enum rseqgo_index by, int64_t i, size_t le
 	}
 }
 
-/* done says that the operation took effect. */
+/* done checks that the operation took effect. */
 static void done(int op, size_t len)
 {
 	static const int64_t v[OPS] = { 8, 9, 77, 5, 9, 9, 9, 9, 9 };
@@ -180,7 +179,7 @@ static void done(int op, size_t len)
 	}
 }
 
-/* not_done says that it did not: what counts is as it was. */
+/* not_done checks that it did not: the words that count have not changed. */
 static void not_done(int op)
 {
 	EXPECT(d.v == first(op), "operation %d, %ld", op, (long)d.v);
@@ -194,8 +193,8 @@ static void start(int op)
 	points_arrived = 0;
 }
 
-/* The kernel's part, on an area of our own: a thread that a signal meets between start
- * and commit goes on at abort. The handler then lets the section go on. */
+/* Does what the kernel does, on an area of our own: a thread that gets a signal between start
+ * and commit goes on at abort. Then the handler lets the section go on. */
 static volatile sig_atomic_t handled, aborted;
 
 static void handler(int sig, siginfo_t *info, void *context)
@@ -226,8 +225,7 @@ static void handler(int sig, siginfo_t *info, void *context)
 static pthread_t main_thread;
 static int armed, over;
 
-/* The thread that sends a signal, one for each time that armed is set, when a section
- * waits. */
+/* A thread that sends a signal when a section waits, once for each time that armed is set. */
 static void *interrupt(void *argument)
 {
 	while (!__atomic_load_n(&over, __ATOMIC_ACQUIRE)) {
@@ -246,8 +244,8 @@ static void points(int op, enum rseqgo_index by)
 		enum rseqgo_status status;
 
 		if (point == 5 && (op == ADD_STORE || op == CBNE_STORE))
-			continue; /* they have no second step */
-		/* Again if the kernel aborted it before it came to the point. */
+			continue; /* these have no second step */
+		/* Repeat if the kernel aborted it before the point. */
 		do {
 			start(op);
 			handled = aborted = 0;
@@ -274,7 +272,7 @@ static void points(int op, enum rseqgo_index by)
 	}
 }
 
-/* Until it was not interrupted. */
+/* Repeats until it was not interrupted. */
 static enum rseqgo_status undisturbed(int op, enum rseqgo_index by, size_t len)
 {
 	enum rseqgo_status status;
@@ -334,7 +332,7 @@ static void ways_out(int op, enum rseqgo_index by)
 		struct rseqgo_gate open = rseqgo_v1_gate;
 		struct rseqgo_area registered = *area;
 
-		/* Its concurrency id is 0, as a registered thread's may be. */
+		/* The concurrency id is 0, as a registered thread's may be. */
 		area->cpu_id = (uint32_t)RSEQGO_CPU_ID_UNINITIALIZED;
 		area->mm_cid = 0;
 		for (int64_t i = 0; i < 2; i++) {
@@ -386,7 +384,7 @@ static void play(enum rseqgo_index by)
 	cells(by);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 	struct sigaction action;
 	pthread_t thread;
@@ -414,7 +412,8 @@ int main(void)
 	EXPECT(!memcmp(&before, area, sizeof(before)), "only rseq_cs is written");
 	printf("its own area\n");
 
-	if (&__rseq_size && __rseq_size) {
+	(void)argv;
+	if (argc == 1 && &__rseq_size && __rseq_size) {
 		real = 1;
 		area = (struct rseqgo_area *)(rseqgo_thread_pointer() + __rseq_offset);
 		rseqgo_v1_gate.cs_cpu_id = (uintptr_t)__rseq_offset;

@@ -1,6 +1,6 @@
-/* A program that refers to glibc's rseq symbols by name, not by dlsym, strongly or with
- * -DWEAK weakly. Prints what it sees through the reference, "NULL" if nothing, and what
- * dlsym says. With -DHIDDEN: another part of the program, whose weak reference is hidden. */
+/* A program that refers to glibc's rseq symbols by name: strongly, or weakly with -DWEAK.
+ * Prints the values that it reads by name, or "NULL", and those that it reads by dlsym. With
+ * -DHIDDEN: another object of the program, with a weak hidden reference. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <stddef.h>

@@ -1,5 +1,5 @@
-/* The C part of the package as a plain shared object. With -DTRIVIAL nothing of
- * it, just two calls that it needs too. */
+/* The C part of the package as a shared object. With -DTRIVIAL without the C part: only two
+ * calls that the C part makes too. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <stdio.h>

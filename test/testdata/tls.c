@@ -1,11 +1,10 @@
-/* What thread-local storage in a library loaded by dlopen costs, and what alignment
- * it can have.
+/* Measures thread-local storage in libraries that are loaded by dlopen: how much room there is,
+ * what alignment is possible, and what a read costs.
  *
- * With -DLIBRARY: a library that reads a variable of its own through each model.
- * Without: "tls room LIBRARY N" loads up to N copies LIBRARY.0, LIBRARY.1 and so
- * on, and prints how many found room; "tls cost LIBRARY" prints the time of a
- * read through the dynamic model (a call of __tls_get_addr) as a multiple of
- * one at a constant offset. */
+ * With -DLIBRARY: a library that reads a variable of its own by each model.
+ * Without: "tls room LIBRARY N" loads up to N copies, LIBRARY.0, LIBRARY.1 and so on, and
+ * prints how many found room. "tls cost LIBRARY" prints the time of a read by the dynamic
+ * model (a call of __tls_get_addr), as a multiple of a read at a constant offset. */
 #if defined(ALIGNED)
 /* With -DALIGNED=N: a library whose thread-local variable is aligned to N. */
 static __thread volatile char aligned[64]

@@ -1,5 +1,5 @@
-/* Says of this machine's C library and kernel what the package should say,
- * without any of the package's code: one JSON object. */
+/* Prints as JSON what the package should report about this machine's C library and kernel. It
+ * shares no code with the package. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <stdio.h>

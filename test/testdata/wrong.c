@@ -1,6 +1,5 @@
-/* Runs the section spin with descriptors of its own making, each in a child
- * process, and interrupts it there with SIGALRM: prints how the child ended. Built
- * with cs_<arch>.s and the C part. */
+/* Runs the section spin with wrong descriptors, each in a child process, and interrupts it with
+ * SIGALRM. Prints how each child ended. It is linked with the C part. */
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -69,7 +68,7 @@ int main(void)
 	wrong.abort = right.start + right.length; /* no signature before it */
 	run("no signature", &wrong);
 	wrong = right;
-	wrong.length = right.abort + 1 - right.start; /* the handler is inside */
+	wrong.length = right.abort + 1 - right.start; /* the abort address is inside */
 	run("abort inside", &wrong);
 	wrong = right;
 	wrong.version = 1;

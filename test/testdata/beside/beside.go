@@ -1,8 +1,7 @@
-// Program beside is this package beside a library like librseq, which registers a thread
-// when the program says so, and ends the process if that fails. Each of four threads
-// asks this package first, or that library; both must be right, and then a critical
-// section must work. A fifth thread is never registered. The argument says who is first:
-// "rseq" or "librseq".
+// Program beside uses this package and a library like librseq, which registers a thread when the
+// program calls it, and aborts if that fails. Each of four threads calls one of them and then
+// the other. Both must be right, and then a critical section must work. A fifth thread is
+// never registered. The argument names the one that is called first: "rseq" or "librseq".
 package main
 
 // #cgo LDFLAGS: -ldl
@@ -37,7 +36,7 @@ func main() {
 	for n := range 5 {
 		done := make(chan struct{})
 		go func() {
-			runtime.LockOSThread() // and never unlocked: the thread ends here
+			runtime.LockOSThread() // not unlocked: the thread ends with the goroutine
 			var one unix.CPUSet
 			cpu := cpus[n%len(cpus)]
 			one.Set(cpu)

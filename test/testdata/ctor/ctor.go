@@ -1,5 +1,5 @@
-// Program ctor is a library whose C constructor calls Go: when a C program
-// loads it, the loader's lock is held until Go has started and answered.
+// Program ctor is a library whose C constructor calls Go. When a C program loads it, the loader
+// holds its lock until Go has started and returned.
 package main
 
 import "C"

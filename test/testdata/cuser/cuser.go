@@ -1,10 +1,10 @@
-// Program cuser is Go and C that look at the same area, the C through glibc.h.
-// The header lies in another package's folder, which cgo is told by
+// Program cuser reads the same area in Go and in C, which uses glibc.h. cgo finds the header in
+// the folder of the other package by
 //
 //	CGO_CFLAGS="-I$(go list -f '{{.Dir}}' github.com/rseq-go/rseq)"
 package main
 
-// #ifdef ABI_HEADER // another version's than the newest
+// #ifdef ABI_HEADER // the header of an older version
 // #include ABI_HEADER
 // #endif
 // #include "glibc.h"
@@ -25,7 +25,7 @@ import (
 
 func main() {
 	runtime.LockOSThread()
-	// C asks first, so that Go meets a thread that is registered already.
+	// C registers the thread, so that Go finds a registered one.
 	registered, sections := C.c_register(), 1
 	if err := rseq.CriticalSections(rseq.ByCPU); err != nil && !errors.Is(err, rseq.ErrNotSupported) {
 		sections = 0
@@ -38,7 +38,7 @@ func main() {
 		cpu, node, mmCID := C.c_cpu(), C.c_node(), C.c_mm_cid()
 		after, _ := rseq.CPU()
 		if before != after {
-			continue // moved meanwhile
+			continue // the thread moved in between
 		}
 		goNode, _ := rseq.NodeID()
 		goMMCID, _ := rseq.ConcurrencyID()

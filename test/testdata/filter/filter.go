@@ -1,7 +1,7 @@
-// Program filter runs a command under a seccomp filter for rseq(2): it answers
-// the errno that the first argument names, or "kill"s or "trap"s. "EPERM:a,b" is for
-// the system calls a and b instead; "a/1<256" is a call of a whose argument 1 is below
-// 256, "a/0=5" one whose argument 0 is 5.
+// Program filter runs a command under a seccomp filter. The first argument is what the filter does
+// for rseq(2): an errno, "kill" or "trap". "EPERM:a,b" is for the system calls a and b in place
+// of rseq(2). "a/1<256" is a call of a whose argument 1 is below 256, and "a/0=5" one whose
+// argument 0 is 5.
 package main
 
 import (
@@ -27,7 +27,7 @@ var actions = map[string]seccomp.Action{
 }
 
 func main() {
-	runtime.LockOSThread() // no_new_privs is a thread's, and the filter needs it
+	runtime.LockOSThread() // the filter needs no_new_privs, which is for one thread
 	action, calls, other := strings.Cut(os.Args[1], ":")
 	if !other {
 		calls = "rseq"

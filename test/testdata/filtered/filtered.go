@@ -1,8 +1,7 @@
-// Program filtered reads the area on a thread whose seccomp filter kills the
-// process for every system call but the few that Go's scheduler makes: first
-// the readers, before anybody called Query; then, after one Query without the
-// filter, Query. With an argument, "kill" or "EPERM", the filter is for rseq(2) alone,
-// which it answers so, and the first Query is behind it.
+// Program filtered reads the area on a thread whose seccomp filter kills the process for every
+// system call but the few that Go's scheduler makes. It calls the readers before the first
+// Query, and Query after a Query without the filter. With an argument, "kill" or "EPERM", the
+// filter does that for rseq(2) alone, and the first Query is made under it.
 package main
 
 import (
@@ -17,8 +16,8 @@ import (
 	"github.com/rseq-go/rseq"
 )
 
-// watched: the kernel has to be watched before sections may run, which makes threads,
-// which may end the process here.
+// watched is true if a live check is made before sections may run. That makes threads, whose
+// registration the filter does not allow.
 const watched = runtime.GOARCH == "arm64"
 
 func main() {
@@ -96,7 +95,7 @@ func main() {
 func onFilteredThread(policy seccomp.Policy, f func() error) {
 	done := make(chan error)
 	go func() {
-		runtime.LockOSThread() // and never unlocked: the filter ends here
+		runtime.LockOSThread() // not unlocked: the thread and its filter end with the goroutine
 		err := seccomp.LoadFilter(seccomp.Filter{NoNewPrivs: true, Policy: policy})
 		if err == nil {
 			err = f()

@@ -1,7 +1,6 @@
-// Program firstcall makes the first call of a process, of a further thread, and
-// a later one, each on a locked thread, between system calls that a trace shows:
-// getppid marks where they begin and end. It prints their time as ratios to
-// getcpu(2), the median of many for the last two.
+// Program firstcall makes the first call in the process, the first call on another thread, and a
+// later one. Each is on a locked thread, between two calls of getppid(2), which mark it in a
+// trace. It prints how long they take as ratios to getcpu(2); the last two are medians.
 package main
 
 import (
@@ -34,7 +33,7 @@ func ask() {
 func onThread(f func()) time.Duration {
 	done := make(chan time.Duration)
 	go func() {
-		runtime.LockOSThread() // and never unlocked: the thread ends here
+		runtime.LockOSThread() // not unlocked: the thread ends with the goroutine
 		done <- timed(f)
 	}()
 	return <-done
@@ -44,7 +43,7 @@ func main() {
 	first := onThread(ask)
 	n := 200
 	if len(os.Args) > 1 {
-		n = 1 // for a trace
+		n = 1 // a trace is being made
 	}
 	var further, getcpu []time.Duration
 	for range n {

@@ -1,4 +1,4 @@
-// Program lib is this package inside a C program's library or a Go plugin.
+// Program lib is this package in a library for a C program, or in a Go plugin.
 package main
 
 // #include <stdlib.h>
@@ -13,12 +13,12 @@ import (
 	"github.com/rseq-go/rseq/percpu"
 )
 
-// RseqJSON returns what Query says; the caller frees it.
+// RseqJSON returns the JSON of Query's Info. The caller frees it.
 //
 //export RseqJSON
 func RseqJSON() *C.char { return C.CString(JSON()) }
 
-// RseqCPU returns the CPU number that the area holds, -1 for an error.
+// RseqCPU returns the CPU, or -1 after an error.
 //
 //export RseqCPU
 func RseqCPU() C.int {
@@ -29,7 +29,7 @@ func RseqCPU() C.int {
 	return C.int(cpu)
 }
 
-// JSON is RseqJSON for a plugin. Package percpu has to work, too.
+// JSON is RseqJSON for a plugin. It also checks that package percpu works.
 func JSON() string {
 	counter, list := percpu.NewCounter(), percpu.NewFreeList(4)
 	counter.Add(3)
@@ -46,8 +46,8 @@ func JSON() string {
 	return string(data)
 }
 
-// Work works n times on the data of a plugin's host, by the plugin's copy of the critical
-// sections: it adds to a counter and to cells, and takes from a list and gives back.
+// Work works n times on the data of the plugin's host, by the plugin's copy of the critical
+// sections: it adds to a counter and to cells, and takes a handle from a list and puts it back.
 func Work(counter *percpu.Counter, cells *rseq.Cells, list *percpu.FreeList, n int) error {
 	for range n {
 		counter.Add(1)

@@ -17,7 +17,7 @@ static volatile long alarms, due, armed;
 static volatile int sending, pending;
 static long handler_ns;
 
-/* One alarm, after 1 to 64 microseconds: a thread's life takes tens of them. */
+/* One alarm, after 1 to 64 microseconds: a thread lives for some tens of them. */
 static void arm(void)
 {
 	struct itimerval once = { { 0, 0 }, { 0, 1 << armed++ % 7 } };
@@ -61,8 +61,8 @@ void start_alarms(long ns)
 	sending = 1;
 }
 
-/* So many for each thread, however long it takes: with a timer that goes on, a
- * machine on which the handler takes longer than its period does nothing else. */
+/* A number of alarms for each thread, however long they take. With a periodic timer a machine
+ * on which the handler takes longer than the period would do nothing else. */
 void send_alarms(void)
 {
 	if (sending) {
@@ -84,7 +84,7 @@ long stop_alarms(void)
 static int can_register;
 static pthread_key_t late;
 
-/* right says whether the area tells the CPU that the thread is pinned to. */
+/* right reports whether the area has the CPU that the thread is pinned to. */
 static int right(int cpu)
 {
 	int got = rseqgo_register_thread();
@@ -110,7 +110,7 @@ static int pin(int n)
 	return cpu;
 }
 
-/* A destructor that runs after the package's: it must not register again. */
+/* A destructor that runs after the package's: it must not register the thread again. */
 static void ask_late(void *arg)
 {
 	static __thread int rounds;
@@ -159,8 +159,8 @@ int run_c_threads(int n)
 			pthread_join(thread, &result);
 		bad += result != NULL;
 	}
-	/* What the last detached one does when it ends counts too. Its number
-	 * may be another thread's by now, so this does not wait for ever. */
+	/* Wait for the end of the last detached thread, whose result counts too. Its id may
+	 * have become another thread's, so this does not wait for ever. */
 	for (int i = 0; i < 1000 && last_detached &&
 			!syscall(SYS_tgkill, getpid(), last_detached, 0); i++)
 		usleep(1000);

@@ -1,6 +1,6 @@
-// Program lifetime makes and ends threads in the ways that could hurt a
-// registration. Its argument says which; it prints what it counted and exits
-// with 0 if all was right. It needs glibc.h, see testdata/cuser.
+// Program lifetime makes and ends threads in ways that could damage a registration. Its argument
+// names the way. It prints what it counted, and exits with 0 if all was right. It needs
+// glibc.h: see testdata/cuser.
 package main
 
 // #cgo LDFLAGS: -lpthread
@@ -49,7 +49,7 @@ func main() {
 		}), "processes")
 	case "alarm", "slow alarm":
 		handler := 0
-		if what == "slow alarm" { // as where processors are emulated, or others' processes run
+		if what == "slow alarm" { // as on emulated processors, or a busy machine
 			handler = 100_000
 		}
 		C.start_alarms(C.long(handler))
@@ -75,11 +75,11 @@ func main() {
 	}
 }
 
-// enough is how long a slow machine repeats something: it is then as good as done.
+// enough is how long a slow machine repeats something.
 const enough = 10 * time.Second
 
-// repeat calls f n times, or a tenth of that and then until it was enough. It returns
-// how often.
+// repeat calls f n times, or on a slow machine a tenth of that and then until enough time has
+// passed. It returns how often it called f.
 func repeat(n int, f func()) int {
 	began := time.Now()
 	for i := range n {
@@ -91,7 +91,7 @@ func repeat(n int, f func()) int {
 	return n
 }
 
-// churn runs n threads, a few at a time; each asks and ends.
+// churn runs n threads, a few at a time. Each reads its area and ends.
 func churn(n int) int {
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -99,7 +99,7 @@ func churn(n int) int {
 	return repeat(n, func() {
 		slots <- struct{}{}
 		wg.Go(func() {
-			runtime.LockOSThread() // and never unlocked: the thread ends here
+			runtime.LockOSThread() // not unlocked: the thread ends with the goroutine
 			C.send_alarms()
 			if cpu, err := rseq.CPU(); cpu < 0 || err != nil {
 				fatal(cpu, err)
@@ -109,7 +109,7 @@ func churn(n int) int {
 	})
 }
 
-// cThreads runs n threads of C's.
+// cThreads runs n C threads.
 func cThreads(n int) int {
 	C.start_c_threads()
 	const batch = 10

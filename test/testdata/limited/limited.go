@@ -1,7 +1,6 @@
-// Program limited asks for the first time at a bad moment: "meanwhile", while a C thread
-// is finding out who the owner is; "processes", when no process can be made any more,
-// under a seccomp filter that has to be there already. It needs glibc.h, see
-// testdata/cuser.
+// Program limited makes the first call at a bad moment: "meanwhile", while a C thread looks for the
+// owner; "processes", when no process can be made, under a seccomp filter that the caller has
+// installed. It needs glibc.h: see testdata/cuser.
 package main
 
 // #cgo LDFLAGS: -lpthread
@@ -47,14 +46,14 @@ func main() {
 }
 
 func processes() {
-	// Threads to spare, which the runtime needs not make later.
+	// Make threads now, so that the runtime needs to make none later.
 	var wg sync.WaitGroup
 	for range 16 {
 		wg.Go(func() { unix.Nanosleep(&unix.Timespec{Nsec: 5e7}, nil) })
 	}
 	wg.Wait()
 	runtime.LockOSThread()
-	if unix.Getuid() == 0 { // whom no limit holds
+	if unix.Getuid() == 0 { // limits do not hold for root
 		if err := errors.Join(syscall.Setgid(65534), syscall.Setuid(65534)); err != nil {
 			fatal(err)
 		}
@@ -76,7 +75,7 @@ func processes() {
 			fatal("under the limit:", err)
 		}
 	}
-	// It is asked again after a while, though nobody insists.
+	// After a while it is tried again.
 	for start := time.Now(); ; time.Sleep(10 * time.Millisecond) {
 		if sections = rseq.CriticalSections(rseq.ByCPU); sections == nil {
 			break

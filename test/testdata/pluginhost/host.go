@@ -1,6 +1,6 @@
-// Program pluginhost loads the plugin that its argument names, prints what Query says
-// there, and works on the same data as the plugin does, at the same time. The plugin has
-// a copy of the critical sections of its own.
+// Program pluginhost loads the plugin that its argument names, prints what Query returns there,
+// and works on the same data as the plugin at the same time. The plugin has its own copy of
+// the critical sections.
 package main
 
 import (
@@ -53,7 +53,7 @@ func run(path string) error {
 	for h := range uint64(handles) {
 		list.Push(h)
 	}
-	// At first the plugin's copy runs no sections.
+	// At first the plugin's gate is closed.
 	errs := make([]error, goroutines)
 	var wg sync.WaitGroup
 	for g := range goroutines {
@@ -90,7 +90,7 @@ func run(path string) error {
 	return nil
 }
 
-// here is the plugin's Work in the host.
+// here is Work of program lib, in the host.
 func here(counter *percpu.Counter, cells *rseq.Cells, list *percpu.FreeList, n int) error {
 	for range n {
 		counter.Add(1)

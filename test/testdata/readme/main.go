@@ -2,13 +2,22 @@ package main
 
 import (
 	"fmt"
+	"sync"
 
-	"github.com/rseq-go/rseq"
+	"github.com/rseq-go/rseq/percpu"
 )
 
+var hits percpu.Counter
+
 func main() {
-	info, err := rseq.Query()
-	fmt.Println(info.Owner, info.Libc, info.Confirmed, info.Features, err)
-	cpu, err := rseq.CPU()
-	fmt.Println("this goroutine was just on CPU", cpu, err)
+	var all sync.WaitGroup
+	for range 64 {
+		all.Go(func() {
+			for range 1_000_000 {
+				hits.Inc() // touches this CPU's word alone
+			}
+		})
+	}
+	all.Wait()
+	fmt.Println(hits.Value()) // 64000000: nothing is lost
 }

@@ -2,7 +2,7 @@
 
 /* SPDX-License-Identifier: MIT
  *
- * C's side of program shared. */
+ * The C part of program shared. */
 #define _GNU_SOURCE
 #include "shared.h"
 
@@ -45,7 +45,7 @@ static enum rseqgo_status once(struct work *w, int op, int i)
 	}
 }
 
-/* do_one does an operation once, however often it is interrupted. */
+/* do_one does an operation once, and repeats it while it is interrupted. */
 static int do_one(struct work *w, int op)
 {
 	struct rseqgo_cells cells = { &w->shares[0].words[CELLS], w->n,
@@ -67,11 +67,11 @@ static int do_one(struct work *w, int op)
 		case RSEQGO_DONE:
 			w->done[op]++;
 			return 1;
-		case RSEQGO_COMPARE_FAILED: /* another thread was between */
+		case RSEQGO_COMPARE_FAILED: /* another thread came first */
 		case RSEQGO_RACED:
 			w->raced[op]++;
 			continue;
-		case RSEQGO_NOT_REGISTERED: /* its first use */
+		case RSEQGO_NOT_REGISTERED: /* the thread's first operation */
 			if (!late++ && rseqgo_register_thread() >= 0)
 				continue;
 			break;
@@ -127,7 +127,7 @@ int work_in_threads(struct work *w, int n)
 		for (int i = 0; i < started; i++) {
 			if (__atomic_load_n(&workers[i].over, __ATOMIC_ACQUIRE))
 				continue;
-			/* Go's own: the program expects it at any time. */
+			/* Go uses this signal, so the program expects it at any time. */
 			pthread_kill(workers[i].thread, SIGURG);
 			running++;
 		}

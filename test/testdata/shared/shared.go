@@ -1,7 +1,7 @@
-// Program shared counts on the same words from Go and from C at once, by each operation of
-// rseqgo.h that counts, and says for each what the words add up to and what was done. C
-// goes on until each of its operations was interrupted. See cuser.go for how cgo finds
-// the header.
+// Program shared adds to the same words from Go and from C at the same time, by each operation of
+// rseqgo.h that can count. It prints for each the sum of the words and how often it was done. C
+// goes on until each of its operations was interrupted. See cuser.go for how cgo finds the
+// header.
 package main
 
 // #include "shared.h"
@@ -39,7 +39,7 @@ import (
 )
 
 const (
-	workers = 4 // goroutines, and as many C threads
+	workers = 4 // the number of goroutines and of C threads
 	rounds  = 20000
 )
 
@@ -52,7 +52,7 @@ type work struct {
 	failed      rseq.Status
 }
 
-// once does an operation of package rseq, on the words that C's once works on.
+// once does an operation of package rseq on the words that once in C works on.
 func (w *work) once(op, i int) rseq.Status {
 	x, s := w.x, &w.shares[i]
 	v := (*int64)(&s.words[op])
@@ -79,7 +79,7 @@ func (w *work) once(op, i int) rseq.Status {
 	}
 }
 
-// do does an operation once, however often it is interrupted.
+// do does an operation once, and repeats it while it is interrupted.
 func (w *work) do(op int) bool {
 	x := w.x
 	cells := &rseq.Cells{Base: (*int64)(&w.shares[0].words[C.CELLS]), N: len(w.shares), Stride: unsafe.Sizeof(w.shares[0])}
@@ -112,7 +112,7 @@ func (w *work) do(op int) bool {
 	}
 }
 
-// run counts by an index.
+// run counts by a kind of index.
 func run(x rseq.Index) error {
 	n := rseq.PossibleCPUs()
 	memory := C.malloc_shares(C.size_t(n))
@@ -121,7 +121,7 @@ func run(x rseq.Index) error {
 	}
 	defer C.free(unsafe.Pointer(memory))
 	shares := unsafe.Slice(memory, n)
-	// The C threads' work is C's memory: it holds pointers.
+	// The work of C threads is in C's memory, since it holds pointers.
 	inC := unsafe.Slice((*C.struct_work)(C.calloc(workers, C.size_t(unsafe.Sizeof(C.struct_work{})))), workers)
 	defer C.free(unsafe.Pointer(&inC[0]))
 	inGo := make([]work, workers)
@@ -170,7 +170,7 @@ func run(x rseq.Index) error {
 }
 
 func main() {
-	// Until Go asked, C's sections refuse.
+	// Sections in C are refused until Go has called CriticalSections.
 	if status := C.early(); status != C.RSEQGO_NOT_REGISTERED {
 		fmt.Println("early:", status)
 		os.Exit(1)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * What Go and C count on together: for each operation a word for each index. */
+ * The words that Go and C add to: for each operation, a word for each index. */
 #ifndef DELAY
-#define DELAY "20" /* rounds at each point of C's sections, to be interrupted in */
+#define DELAY "20" /* rounds at each point of the sections in C, to be interrupted there */
 #endif
 #if defined(__x86_64__)
 #define RSEQGO_INJECT_ASM(point)                                                    \
@@ -27,13 +27,13 @@
 
 enum { CELLS, ADD, CBNE, STORE, STORE_RELEASE, COPY, COPY_RELEASE, THROUGH, TWO, OPS };
 
-/* An index's data, in cache lines that no other index's threads write. */
+/* The data of an index, in cache lines of its own. */
 struct share {
-	int64_t words[OPS]; /* that are counted up */
-	int64_t aside[OPS]; /* that counts for nothing */
+	int64_t words[OPS]; /* that are added to */
+	int64_t aside[OPS]; /* that may have any value */
 	int64_t copy[OPS][3];
 	int64_t same;         /* 5 */
-	uintptr_t holder[2];  /* the second: the address of words[THROUGH] */
+	uintptr_t holder[2];  /* the second is the address of words[THROUGH] */
 	uintptr_t at;         /* the address of holder */
 	char apart[128];
 } __attribute__((aligned(128)));
@@ -44,13 +44,13 @@ struct work {
 	int64_t n;
 	int64_t rounds;
 	int64_t done[OPS], raced[OPS];
-	int failed; /* the status that ended it, or 0 */
+	int failed; /* the status that ended the work, or 0 */
 };
 
-/* work does rounds of each operation, and goes on until each has raced. It may be
- * called in any thread. */
+/* work does rounds of each operation, and goes on until each has raced. Any thread may call
+ * it. */
 void work(struct work *w);
 
-/* work_in_threads has as many threads do that, and sends them signals meanwhile. It
- * returns zero or an errno. */
+/* work_in_threads does that in n threads, and sends them signals meanwhile. It returns zero or
+ * an errno. */
 int work_in_threads(struct work *w, int n);

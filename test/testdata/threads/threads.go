@@ -1,9 +1,8 @@
-// Program threads is this package in a program with many threads. It prints
-// what Query says, then for each of its 32 locked threads where that one's area
-// is believed to be and how long (thread id, address, length; zero: this thread has
-// none), then "ready", and waits for the end of its input. Each thread is pinned to a
-// CPU and must read that one, area or not. With the argument "main" the main thread
-// asks first; with "live" a live check of each kind is made and printed instead.
+// Program threads has 32 locked threads. It prints what Query returns; then for each thread its id
+// and the address and length of its area, as this package knows them, zeros if it has none;
+// then "ready". Then it waits for the end of its input. Each thread is pinned to a CPU and must
+// read that one, with and without an area. With the argument "main" the main thread calls this
+// package first. With "live" the program makes the live checks and prints their results.
 package main
 
 import (
@@ -21,7 +20,7 @@ import (
 	"github.com/rseq-go/rseq/internal/section"
 )
 
-// The main goroutine stays on the main thread, so no other one runs there.
+// The main goroutine stays on the main thread, so that no other goroutine runs there.
 func init() { runtime.LockOSThread() }
 
 func main() {
@@ -29,7 +28,7 @@ func main() {
 		live()
 		return
 	}
-	// The owner is found by whichever thread asks first.
+	// The thread that calls first finds the owner.
 	if len(os.Args) > 1 && os.Args[1] == "main" {
 		rseq.Query()
 	} else {
@@ -57,7 +56,7 @@ func main() {
 	io.Copy(io.Discard, os.Stdin)
 }
 
-// thread runs on a thread of its own that stays when it returns.
+// thread starts a thread that stays.
 func thread(cpu int) {
 	started := make(chan struct{})
 	go func() {
@@ -94,8 +93,8 @@ func thread(cpu int) {
 	<-started
 }
 
-// live prints how often a section was aborted, how often it ran on, and why a round
-// told nothing, for each disturbance.
+// live makes a live check for each disturbance, and prints how often the section was aborted, how
+// often it ran on, and the error.
 func live() {
 	rseq.Query()
 	for _, how := range section.Disturbances {
@@ -104,7 +103,7 @@ func live() {
 	}
 }
 
-// sections runs a critical section on this thread, which must work or be refused.
+// sections runs a critical section on this thread. It must work, or be refused if work is false.
 func sections(work bool) {
 	err := rseq.CriticalSections(rseq.ByCPU)
 	words := make([]int64, rseq.PossibleCPUs())

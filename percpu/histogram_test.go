@@ -1,0 +1,442 @@
+//go:build linux
+
+package percpu
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"math"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/rseq-go/rseq"
+	"github.com/rseq-go/rseq/internal/testutil"
+)
+
+// histogramOf makes a histogram as if there were so many indexes; without any it has no words.
+func histogramOf(bounds []float64, x rseq.Index, cpus int) *Histogram {
+	h := NewHistogram(bounds)
+	if h.init(new(arena).get(x, cpus, bucketWords*(len(bounds)+1)), 0); h.made() {
+		h.state.Store(open)
+	}
+	return h
+}
+
+func histograms(bounds []float64) map[string]*Histogram {
+	return map[string]*Histogram{"sections": NewHistogram(bounds), "portable": histogramOf(bounds, rseq.ByCPU, 0),
+		"compact": histogramOf(bounds, rseq.ByConcurrencyID, rseq.PossibleCPUs())}
+}
+
+func TestHistogram(t *testing.T) {
+	many := make([]float64, 100)
+	for i := range many {
+		many[i] = float64(2 * i)
+	}
+	for _, c := range []struct {
+		bounds, values []float64
+		want           map[int]uint64 // what is not zero
+	}{
+		{nil, []float64{-5, 0, 5}, map[int]uint64{0: 3}},
+		{[]float64{1, 2.5, 10}, []float64{-1e300, 1, 1.5, 2.5, 2.5000001, 10, 11, math.MaxFloat64, -0.0}, map[int]uint64{0: 3, 1: 2, 2: 2, 3: 2}},
+		{[]float64{-math.MaxFloat64, 0, math.MaxFloat64}, []float64{-math.MaxFloat64, 5e-324, math.MaxFloat64}, map[int]uint64{0: 1, 2: 2}},
+		{many, []float64{0, 1, 2, 99, 198, 199}, map[int]uint64{0: 1, 1: 2, 50: 1, 99: 1, 100: 1}},
+	} {
+		for name, h := range histograms(c.bounds) {
+			sum := 0.0
+			for round := range 3 { // the first one makes the words
+				for _, v := range c.values {
+					h.Observe(v)
+					sum += v
+				}
+				s := h.Snapshot()
+				n := 0
+				for i, got := range s.Counts {
+					n += int(got)
+					if want := uint64(round+1) * c.want[i]; got != want {
+						t.Errorf("%s: bounds %v: %d in bucket %d, want %d", name, c.bounds, got, i, want)
+					}
+				}
+				if len(s.Counts) != len(c.bounds)+1 || !slices.Equal(s.Bounds, c.bounds) || int(s.Count) != n || n != (round+1)*len(c.values) {
+					t.Errorf("%s: bounds %v: %+v", name, c.bounds, s)
+				}
+				if math.Abs(s.Sum-sum) > 1e-9*math.Abs(sum) {
+					t.Errorf("%s: bounds %v: sum %v, want %v", name, c.bounds, s.Sum, sum)
+				}
+			}
+		}
+	}
+	var zero Histogram
+	zero.Observe(3)
+	zero.Observe(-1)
+	if s := zero.Snapshot(); s.Count != 2 || s.Sum != 2 || len(s.Counts) != 1 || s.Counts[0] != 2 {
+		t.Errorf("%+v", s)
+	}
+}
+
+// TestHistogramString: it is JSON, as expvar wants.
+func TestHistogramString(t *testing.T) {
+	h := NewHistogram([]float64{0.5, 2, 1e21})
+	for _, v := range []float64{0.25, 1, 2, 3} {
+		h.Observe(v)
+	}
+	if got, want := h.String(), `{"count":4,"sum":6.25,"buckets":{"0.5":1,"2":2,"1e+21":1,"+Inf":0}}`; got != want || !json.Valid([]byte(got)) {
+		t.Errorf("%s, want %s", got, want)
+	}
+	h.Observe(math.MaxFloat64)
+	h.Observe(math.MaxFloat64)
+	if got := h.String(); !strings.Contains(got, `"sum":"+Inf"`) || !json.Valid([]byte(got)) {
+		t.Error(got)
+	}
+}
+
+// TestHistogramBadInput: it panics and says what was expected, and nothing has changed.
+func TestHistogramBadInput(t *testing.T) {
+	inf, nan := math.Inf(1), math.NaN()
+	for want, bounds := range map[string][]float64{
+		"bound 1 is 1, and the one before is 2: expected each above the one before":  {2, 1},
+		"bound 2 is 3, and the one before is 3: expected each above the one before":  {1, 3, 3},
+		"bound 1 is 0, and the one before is -0: expected each above the one before": {math.Copysign(0, -1), 0},
+		"bound 0 is NaN: expected a finite number":                                   {nan},
+		"bound 1 is NaN: expected a finite number":                                   {1, nan, 2},
+		"bound 1 is +Inf: expected a finite number":                                  {1, inf},
+		"bound 0 is -Inf: expected a finite number":                                  {-inf, 1},
+	} {
+		if got := panicOf(func() { NewHistogram(bounds) }); !strings.HasPrefix(got, "percpu.NewHistogram: "+want) {
+			t.Errorf("%v: %s", bounds, got)
+		}
+	}
+	for name, h := range histograms([]float64{1}) {
+		h.Observe(0.5)
+		before := h.Snapshot()
+		for _, v := range []float64{nan, inf, -inf} {
+			if got := panicOf(func() { h.Observe(v) }); !strings.HasPrefix(got, "percpu.Histogram: Observe(") || !strings.HasSuffix(got, "): expected a finite number") {
+				t.Errorf("%s: Observe(%v): %s", name, v, got)
+			}
+		}
+		after := h.Snapshot()
+		if after.Count != before.Count || after.Sum != before.Sum || !slices.Equal(after.Counts, before.Counts) {
+			t.Errorf("%s: %+v before, %+v after", name, before, after)
+		}
+	}
+	bounds := []float64{1, 2}
+	h := NewHistogram(bounds)
+	bounds[0] = 5
+	h.Observe(3)
+	if s := h.Snapshot(); s.Counts[2] != 1 || s.Bounds[0] != 1 {
+		t.Errorf("the caller's slice is used: %+v", s)
+	}
+}
+
+// history is what threads did to a histogram, for a check whether its snapshots are
+// linearizable: whether there is one order of all that was done in which each snapshot has
+// what was observed before it, and in which nothing comes before what ended before it began.
+//
+// Thread k observes values that fall into bucket k, each one with a value of its own, so a
+// count of bucket k says which observations of thread k a snapshot has, and what they add up to.
+type history struct {
+	clock     atomic.Int64
+	observed  [][]span64 // of each thread, one after the other
+	mu        sync.Mutex
+	snapshots []taken
+}
+
+// span64 is from when to when something was done, by the clock.
+type span64 struct{ begin, end int64 }
+
+type taken struct {
+	span64
+	HistogramSnapshot
+}
+
+// historyValue is the value of thread k's observation number n.
+func historyValue(k, n int) float64 { return float64(k) - float64(n%64)/128 }
+
+func newHistory(threads, rounds int) *history {
+	hs := &history{observed: make([][]span64, threads)}
+	for k := range hs.observed {
+		hs.observed[k] = make([]span64, 0, rounds)
+	}
+	return hs
+}
+
+// bounds are those of the histogram.
+func (hs *history) bounds() []float64 {
+	list := make([]float64, len(hs.observed))
+	for k := range list {
+		list[k] = float64(k)
+	}
+	return list
+}
+
+// observe has thread k observe, and enters that.
+func (hs *history) observe(h *Histogram, k int) {
+	v := historyValue(k, len(hs.observed[k]))
+	begin := hs.clock.Add(1)
+	h.Observe(v)
+	hs.observed[k] = append(hs.observed[k], span64{begin, hs.clock.Add(1)})
+}
+
+// snapshot takes a snapshot, and enters that.
+func (hs *history) snapshot(h *Histogram) {
+	begin := hs.clock.Add(1)
+	s := h.Snapshot()
+	end := hs.clock.Add(1)
+	hs.mu.Lock()
+	defer hs.mu.Unlock()
+	hs.snapshots = append(hs.snapshots, taken{span64{begin, end}, s})
+}
+
+// check reports a snapshot that no order allows.
+func (hs *history) check(fail func(format string, args ...any)) {
+	for _, s := range hs.snapshots {
+		sum, count := 0.0, uint64(0)
+		last, first := int64(math.MinInt64), int64(math.MaxInt64)
+		for k, list := range hs.observed {
+			n := int(s.Counts[k])
+			if n > len(list) {
+				fail("%d observations of thread %d, which made %d", n, k, len(list))
+				return
+			}
+			count += uint64(n)
+			for i := range n {
+				sum += historyValue(k, i)
+			}
+			if n > 0 {
+				last = max(last, list[n-1].begin)
+			}
+			if n < len(list) {
+				first = min(first, list[n].end)
+			}
+		}
+		if s.Count != count || s.Counts[len(hs.observed)] != 0 {
+			fail("count %d, and %d in the buckets %v", s.Count, count, s.Counts)
+		}
+		if s.Sum != sum {
+			fail("the sum of %v is %v, want %v", s.Counts, s.Sum, sum)
+		}
+		switch {
+		case last > s.end:
+			fail("the snapshot of %v has what began at %d", s.span64, last)
+		case first < s.begin:
+			fail("the snapshot of %v lacks what ended at %d", s.span64, first)
+		case first < last:
+			fail("the snapshot of %v lacks what ended at %d, and has what began at %d", s.span64, first, last)
+		}
+	}
+	// Each snapshot has what another one has, or the other way round, and a later one no less.
+	slices.SortFunc(hs.snapshots, func(a, b taken) int {
+		return cmp.Or(cmp.Compare(a.Count, b.Count), cmp.Compare(a.begin, b.begin))
+	})
+	latest := int64(math.MinInt64) // begin of those with a smaller count
+	for i := 1; i < len(hs.snapshots); i++ {
+		a, b := hs.snapshots[i-1], hs.snapshots[i]
+		for k := range a.Counts {
+			if a.Counts[k] > b.Counts[k] {
+				fail("snapshots %v and %v: neither is before the other", a.Counts, b.Counts)
+				return
+			}
+		}
+		if a.Count < b.Count {
+			latest = max(latest, a.begin)
+		}
+		if b.end < latest {
+			fail("the snapshot of %v has more than a later one", b.span64)
+		}
+	}
+}
+
+// TestHistory: the check finds what it is to find.
+func TestHistory(t *testing.T) {
+	snapshot := func(begin, end int64, counts ...uint64) taken {
+		s := taken{span64{begin, end}, HistogramSnapshot{Counts: append(counts, 0)}}
+		for k, n := range counts {
+			s.Count += n
+			for i := range int(n) {
+				s.Sum += historyValue(k, i)
+			}
+		}
+		return s
+	}
+	half := snapshot(1, 9, 1, 1)
+	half.Sum -= historyValue(1, 0)
+	for name, c := range map[string]struct {
+		observed  [][]span64
+		snapshots []taken
+		want      string
+	}{
+		"right":           {[][]span64{{{1, 4}}, {{2, 6}}}, []taken{snapshot(3, 5, 1, 0), snapshot(7, 8, 1, 1)}, ""},
+		"early":           {[][]span64{{{1, 2}}, nil}, []taken{snapshot(3, 4, 0, 0)}, "lacks what ended at 2"},
+		"late":            {[][]span64{{{5, 6}}, nil}, []taken{snapshot(3, 4, 1, 0)}, "has what began at 5"},
+		"half":            {[][]span64{{{2, 3}}, {{4, 5}}}, []taken{half}, "the sum of"},
+		"the second one":  {[][]span64{{{2, 3}}, {{4, 5}}}, []taken{snapshot(1, 6, 0, 1)}, "lacks what ended at 3, and has what began at 4"},
+		"neither":         {[][]span64{{{1, 9}}, {{2, 8}}}, []taken{snapshot(3, 7, 1, 0), snapshot(4, 6, 0, 1)}, "neither is before the other"},
+		"the other order": {[][]span64{{{1, 9}}, nil}, []taken{snapshot(2, 3, 1, 0), snapshot(4, 5, 0, 0)}, "has more than a later one"},
+		"too many":        {[][]span64{{{1, 9}}, nil}, []taken{snapshot(2, 3, 2, 0)}, "2 observations of thread 0"},
+	} {
+		got := ""
+		hs := &history{observed: c.observed, snapshots: c.snapshots}
+		hs.check(func(format string, args ...any) { got += fmt.Sprintf(format, args...) })
+		if got != c.want && (c.want == "" || !strings.Contains(got, c.want)) {
+			t.Errorf("%s: %q, want %q", name, got, c.want)
+		}
+	}
+}
+
+// TestStormHistogram: no observation is lost or half, and snapshots are linearizable.
+func TestStormHistogram(t *testing.T) {
+	storms(t, func(t *testing.T, x rseq.Index, cpus, threads, rounds int) (func(*testutil.Storm), func()) {
+		rounds = min(rounds, 300) // the check is quadratic
+		hs := newHistory(threads, rounds)
+		h := histogramOf(hs.bounds(), x, cpus)
+		var next atomic.Int64
+		work := func(s *testutil.Storm) {
+			k := int(next.Add(1) - 1)
+			for round := range min(s.Rounds, rounds) {
+				s.Pass()
+				hs.observe(h, k)
+				if round%32 == k%32 {
+					hs.snapshot(h)
+				}
+			}
+		}
+		return work, func() {
+			hs.snapshot(h)
+			if n := h.Snapshot().Count; n != uint64(threads*rounds) {
+				t.Errorf("%d observations, want %d", n, threads*rounds)
+			}
+			hs.check(t.Errorf)
+			if len(hs.snapshots) < threads/32 {
+				t.Errorf("%d snapshots", len(hs.snapshots))
+			}
+		}
+	})
+}
+
+// TestBucket: what is read of a bucket that changes belongs together.
+func TestBucket(t *testing.T) {
+	sumOf := func(n uint64) uint64 { return math.Float64bits(float64(n)) }
+	var b bucket
+	var stop atomic.Bool
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for n := uint64(1); !stop.Load(); n++ { // as a section does
+			atomic.StoreUint64(&b.sums[n%2], sumOf(n))
+			atomic.StoreUint64(&b.count, n)
+			if n%8 == 0 {
+				for range n % 64 {
+					_ = stop.Load()
+				}
+			}
+		}
+	})
+	for range testutil.Repeat(300000) {
+		if n, sum := b.read(); sum != float64(n) {
+			t.Errorf("count %d and the sum of %v", n, sum)
+			break
+		}
+	}
+	stop.Store(true)
+	wg.Wait()
+}
+
+// TestHistogramFast: observations are fast after the first one, and again after a snapshot.
+func TestHistogramFast(t *testing.T) {
+	testutil.NeedSections(t, rseq.ByCPU)
+	onOneCPU(t, func() {
+		h := NewHistogram([]float64{1})
+		for range 10 {
+			for range 100 {
+				h.Observe(1)
+			}
+			h.Snapshot()
+		}
+		shares := uint64(0)
+		for share := range h.portable.made() {
+			for _, n := range share.counts {
+				shares += n
+			}
+		}
+		if shares > 10 {
+			t.Errorf("%d of 1000 observations locked a share", shares)
+		}
+	})
+}
+
+// TestHistogramFirst: snapshots while the words are made.
+func TestHistogramFirst(t *testing.T) {
+	const threads, rounds = 4, 3
+	for range testutil.Repeat(2000) {
+		hs := newHistory(threads, rounds)
+		h := NewHistogram(hs.bounds())
+		var ready, wg sync.WaitGroup
+		ready.Add(threads)
+		for k := range threads {
+			wg.Go(func() {
+				ready.Done()
+				ready.Wait()
+				for range rounds {
+					hs.observe(h, k)
+					if k < 2 {
+						hs.snapshot(h)
+					}
+				}
+			})
+		}
+		wg.Wait()
+		hs.snapshot(h)
+		if n := h.Snapshot().Count; n != threads*rounds {
+			t.Fatalf("%d observations, want %d", n, threads*rounds)
+		}
+		hs.check(t.Errorf)
+		if t.Failed() {
+			return
+		}
+	}
+}
+
+// TestHistogramMixed: threads with and without areas observe together, while the number of
+// threads that may run changes.
+func TestHistogramMixed(t *testing.T) {
+	eachOption(t, func(t *testing.T, x rseq.Index, _ ...Option) {
+		defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(0))
+		const threads, rounds = 8, 300
+		hs := newHistory(threads, rounds)
+		h := histogramOf(hs.bounds(), x, rseq.PossibleCPUs())
+		var wg sync.WaitGroup
+		for k := range threads {
+			wg.Go(func() {
+				runtime.LockOSThread() // and never unlocked
+				if k%2 == 0 {
+					testutil.Unregister(t)
+				}
+				for round := range rounds {
+					hs.observe(h, k)
+					if round%32 == 0 {
+						hs.snapshot(h)
+						runtime.GOMAXPROCS(1 + (k+round/32)%threads)
+					}
+				}
+			})
+		}
+		wg.Wait()
+		hs.snapshot(h)
+		if n := h.Snapshot().Count; n != threads*rounds {
+			t.Errorf("%d observations, want %d", n, threads*rounds)
+		}
+		shares := uint64(0)
+		for share := range h.portable.made() {
+			for _, n := range share.counts {
+				shares += n
+			}
+		}
+		if shares < threads/2*rounds {
+			t.Errorf("%d observed without sections, want at least %d", shares, threads/2*rounds)
+		}
+		hs.check(t.Errorf)
+	})
+}
