@@ -72,7 +72,12 @@ extern
 #endif
 	const unsigned int __rseq_size __attribute__((weak));
 
-static __thread struct rseqgo_area own_area;
+/* An area is never at the distance zero from the thread pointer, where a program's first
+ * thread-local variable is on riscv64. */
+static __thread struct {
+	char apart[64];
+	struct rseqgo_area area;
+} own;
 static struct rseqgo_area *area; /* of the main thread, which runs the sections */
 static int real;                 /* the kernel has registered it */
 static int failures;
@@ -398,10 +403,10 @@ int main(int argc, char **argv)
 	if (pthread_create(&thread, NULL, interrupt, NULL))
 		return 2;
 
-	area = &own_area;
+	area = &own.area;
 	area->cpu_id_start = area->cpu_id = 1;
 	area->mm_cid = 2;
-	before = own_area;
+	before = own.area;
 	rseqgo_v1_gate.cs_cpu_id = rseqgo_v1_gate.cs_mm_cid =
 		(uintptr_t)((char *)area - rseqgo_thread_pointer());
 	rseqgo_v1_gate.possible = 4;
