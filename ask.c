@@ -21,8 +21,8 @@
 /* Lengths up to this are tried; Linux 7.2 has 33. */
 enum { MAX_LEN = 256 };
 
-/* How far from the ends of the program's static TLS a C library's area is
- * looked for: struct pthread has 2.3 KiB in glibc 2.36. */
+/* How many bytes beyond the size of all modules' TLS, on either side of the thread
+ * pointer, a C library's area is looked for: struct pthread has 2.3 KiB in glibc 2.36. */
 enum { LIBC_SPAN = 8192 };
 
 int rseqgo_call(const void *area, uint32_t len, int flags, uint32_t signature)
@@ -69,8 +69,8 @@ int rseqgo_filter_kills(void)
 
 /* unregister_wrongly tries to unregister with a wrong signature. The kernel answers
  * EPERM if and only if address and length are the registered ones, else EINVAL, and
- * does nothing in either case (kernel/rseq.c). The signature is made anew each time:
- * the right one, of a library that this package does not know, would unregister. */
+ * does nothing in either case (kernel/rseq.c). The signature is random: a fixed one could
+ * be that of some library, and the call would unregister its area. */
 static int unregister_wrongly(const void *area, uint32_t len)
 {
 	struct timespec now = { 0 };
@@ -83,9 +83,10 @@ static int unregister_wrongly(const void *area, uint32_t len)
 	return rseqgo_call(area, len, RSEQGO_FLAG_UNREGISTER, wrong);
 }
 
-/* can_ask returns zero if the kernel answers, or the errno that came instead. A filter
- * may say EPERM to every call, so it asks about an address that cannot be registered. */
-static int can_ask(void)
+/* why_not_ask returns zero if the kernel answers, or the errno that came in its place. A
+ * filter may say EPERM to every call, so it asks about an address that cannot be
+ * registered. */
+static int why_not_ask(void)
 {
 	int e = unregister_wrongly(RSEQGO_KERNEL_ADDRESS, RSEQGO_ORIGINAL_LEN);
 
@@ -94,10 +95,10 @@ static int can_ask(void)
 	return e == -EINVAL ? 0 : -e;
 }
 
-/* registered_anywhere tries to register at a kernel address. That fails with EFAULT
+/* unregistered_or_unknown tries to register at a kernel address. That fails with EFAULT
  * only in an unregistered thread. EINVAL means that the thread is registered, or
  * comes from a filter. */
-static struct rseqgo_registration registered_anywhere(void)
+static struct rseqgo_registration unregistered_or_unknown(void)
 {
 	int e = rseqgo_call(RSEQGO_KERNEL_ADDRESS, RSEQGO_ORIGINAL_LEN, 0,
 			    RSEQGO_SIG);
@@ -124,14 +125,14 @@ static int try_len(ptrdiff_t offset, uint32_t len, struct rseqgo_registration *r
 
 struct rseqgo_registration rseqgo_ask(ptrdiff_t offset, uint32_t likely_len)
 {
-	struct rseqgo_registration r = { .error = can_ask() };
+	struct rseqgo_registration r = { .error = why_not_ask() };
 
 	if (r.error || try_len(offset, likely_len, &r))
 		return r;
 	for (uint32_t len = RSEQGO_ORIGINAL_LEN; len <= MAX_LEN; len++)
 		if (try_len(offset, len, &r))
 			return r;
-	return registered_anywhere();
+	return unregistered_or_unknown();
 }
 
 static int add_tls(struct dl_phdr_info *info, size_t size, void *sum)
@@ -161,23 +162,24 @@ static size_t tls_size(void)
 	return sum;
 }
 
-struct rseqgo_registration rseqgo_look(ptrdiff_t first)
+struct rseqgo_registration rseqgo_look(ptrdiff_t guess)
 {
-	struct rseqgo_registration r = { .error = can_ask() };
+	struct rseqgo_registration r = { .error = why_not_ask() };
 	uint32_t len = getauxval(RSEQGO_AT_RSEQ_FEATURE_SIZE);
 	ptrdiff_t span;
 
 	if (r.error)
 		return r;
-	r = registered_anywhere();
+	r = unregistered_or_unknown();
 	if (r.state == RSEQGO_UNREGISTERED || r.error != EINVAL)
 		return r;
-	if (first) {
-		r = rseqgo_ask(first, RSEQGO_ORIGINAL_LEN);
+	if (guess) {
+		r = rseqgo_ask(guess, RSEQGO_ORIGINAL_LEN);
 		if (r.state == RSEQGO_REGISTERED)
 			return r;
 	}
 	span = (tls_size() + LIBC_SPAN) & -(size_t)RSEQGO_ORIGINAL_ALIGN;
+	/* So that each address that is tried is aligned. */
 	span += (uintptr_t)rseqgo_thread_pointer() % RSEQGO_ORIGINAL_ALIGN;
 	for (ptrdiff_t at = -span; at < span; at += RSEQGO_ORIGINAL_ALIGN) {
 		if (try_len(at, RSEQGO_ORIGINAL_LEN, &r))
@@ -188,7 +190,7 @@ struct rseqgo_registration rseqgo_look(ptrdiff_t first)
 	return r;
 }
 
-uint32_t rseqgo_registered_size(uint32_t len)
+uint32_t rseqgo_field_bytes(uint32_t len)
 {
 	uint32_t known = getauxval(RSEQGO_AT_RSEQ_FEATURE_SIZE);
 

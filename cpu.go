@@ -66,8 +66,9 @@ func ConcurrencyID() (int, error) {
 func PossibleCPUs() int { return kernel.PossibleCPUs() }
 
 // The slow paths of the readers, for a thread without an area or an area without the
-// field. They register the thread if it never asked for an area. If that fails, the
-// number comes from the processor, or from getcpu(2).
+// field. They register the thread if it never asked for an area. If that fails, the CPU
+// or node comes from the processor, or from getcpu(2). Nothing else tells the concurrency
+// id.
 
 func slowCPU(gate *section.Gate) int32 {
 	if cpu := slow(gate, abi.OffsetCPUID, FeatureCPUID); cpu >= 0 {
@@ -105,15 +106,15 @@ func slowIndex(x uint8, gate *section.Gate) int32 {
 }
 
 // slow returns the field at offset, or a negative number if this thread has no such field
-// even after it asked for an area. A thread that was refused asks again only in
-// LockThread, CriticalSections and Query.
+// even after it asked for an area. In phase areasFailed only LockThread, CriticalSections
+// and Query ask again.
 func slow(gate *section.Gate, offset int, f Features) int32 {
 	adopt(gate)
 	s := current.Load()
 	switch {
-	case s.areas == areasRefused, s.areas == areasUnavailable, section.Convention() != nil:
+	case s.areas == areasFailed, s.areas == areasUnavailable, section.Convention() != nil:
 		return section.Uninitialized
-	case !s.mayRegister() && gate == &section.Own: // the reader has looked at the area
+	case !s.mayRegister() && gate == &section.Here: // the reader has looked at the area
 		return section.Uninitialized
 	}
 	runtime.LockOSThread()
@@ -129,7 +130,7 @@ func slow(gate *section.Gate, offset int, f Features) int32 {
 }
 
 // The errors of the readers are package-level values, so that the readers are small
-// enough to be inlined. Their texts are made when they are asked for.
+// enough to be inlined. Error and Unwrap make their texts.
 var (
 	errGetcpu        error = getcpuError{}
 	errConcurrencyID error = concurrencyIDError{}

@@ -46,7 +46,7 @@ import (
 	"github.com/rseq-go/rseq/internal/section"
 )
 
-// The sections find the fields of Cells, and say their statuses, as internal/abi has them;
+// The sections use the offsets and statuses of internal/abi for Cells and Status;
 // a difference does not compile.
 var _ = [...][0]int{
 	[unsafe.Offsetof(Cells{}.Base) - abi.CellsBase]int{},

@@ -128,7 +128,7 @@
 	HIDDEN	\name\()_start
 	INJECT	2
 	.ifc	\index, mm_cid
-	/* An unregistered area's mm_cid is 0, as CPU 0's thread's may be. */
+	/* The mm_cid of an unregistered area is 0, which is a valid one. */
 	cmpl	$0, %fs:RSEQ_CPU_ID(%rdx)
 	js	.L\name\()_unregistered
 	EXIT_POINT \name, .L\name\()_unregistered
@@ -155,7 +155,7 @@
 	START	\name, \index, \i32, .L\name\()_elsewhere
 	.endm
 
-/* COMPARE_FAILS enters the exit of the branches just before it. */
+/* COMPARE_FAILS records the exit point of the branches just before it. */
 	.macro	COMPARE_FAILS name
 	EXIT_POINT \name, .L\name\()_compare_failed
 	.set	.L\name\()_compares, 1
@@ -284,8 +284,8 @@
 /* Makes rseqgo_v1_cs_add_cpu_id and rseqgo_v1_cs_add_mm_cid.
  *
  * In: cells rax, delta rbx; r10 the word's address: computed before the section starts,
- * since a load right behind the store of rseq_cs beside it is slow, and only the
- * comparison, which is predicted, waits for that. edi counts the tries. The addq
+ * since a load from the area right behind the store of rseq_cs is slow; now only the
+ * comparison waits for that, and it is predicted. edi counts the tries. The addq
  * commits. */
 	.macro	OP_ADD op, name, index, other
 	CURRENT	\name, \index, CURRENT_N, %edi

@@ -162,7 +162,7 @@
 	START	\name, \index, \i32, .L\name\()_elsewhere
 	.endm
 
-/* COMPARE_FAILS enters the exit of the branches just before it. */
+/* COMPARE_FAILS records the exit point of the branches just before it. */
 	.macro	COMPARE_FAILS name
 	EXIT_POINT \name, .L\name\()_compare_failed
 	.set	.L\name\()_compares, 1

@@ -4,8 +4,8 @@
  * GNU as. Each includes it behind the constants of its architecture, cs_<arch>.h. It is
  * named .h so that the go command sees when it changes.
  *
- * Operations on an index that the caller names, i: those of type Index, with whose methods
- * their pseudocode stands (index.go). The first argument says which kind of index i is.
+ * Operations on an index i that the caller gives: the methods of type Index, whose
+ * documentation has the pseudocode (index.go). The first argument is the kind of index.
  *
  *	Status load_cbne_store(index, int64_t *v, expect, newv, int64_t i)
  *	Status load_add_store(index, int64_t *v, count, i)
@@ -23,7 +23,7 @@
  *
  * Operations on the index i that the thread has. Their structs are those of Go; the
  * offsets are in internal/abi. slow is the slow path, a Go function; status, which is zero
- * in a call, tells it why.
+ * in a call, tells it why. A list of n blocks whose n is not above i takes it too.
  *
  *	Status add(struct cells *cells, int64_t delta)
  *		if (i >= cells->n) return OUT_OF_RANGE
@@ -96,7 +96,7 @@
 
 /* BOTH makes an operation's two functions, rseqgo_v1_cs_<op>_cpu_id and
  * rseqgo_v1_cs_<op>_mm_cid, and the word rseqgo_v1_portable_<op>. Go calls the first
- * function, which jumps to the second if the index is mm_cid. */
+ * function, which jumps to the second if the index is mm_cid; of add Go calls both. */
 	.macro	BOTH macro, op
 	PORTABLE \op
 	\macro	\op, rseqgo_v1_cs_\op\()_cpu_id, cpu_id, rseqgo_v1_cs_\op\()_mm_cid
@@ -117,8 +117,8 @@
 	.endm
 
 /* PORTABLE makes rseqgo_v1_portable_<op>: zero, or a Go function with the operation's
- * signature, to which the operation jumps before it looks at an argument. Package rseq
- * sets it if the compiler has another calling convention. */
+ * signature, to which an operation with a closed gate jumps before it looks at an
+ * argument. Package rseq sets it if the compiler has another calling convention. */
 	.macro	PORTABLE op
 	.pushsection .bss
 	.balign	8

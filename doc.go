@@ -1,7 +1,10 @@
-// Package rseq finds the restartable-sequences area that the C library
-// registered for each thread, says what it found and how it knows, and lets Go
-// read it and run critical sections on it from any goroutine at the price of a
-// function call.
+// Package rseq gives Go access to Linux's restartable sequences. Most programs want its
+// package [github.com/rseq-go/rseq/percpu] instead, which has counters, histograms, locks and
+// pools built on them: this package is for those who build their own.
+//
+// It finds the restartable-sequences area that the C library registered for each thread, says
+// what it found and how it knows, and lets Go read it and run critical sections on it from any
+// goroutine at the price of a function call.
 //
 // The kernel keeps the number of the CPU that a thread runs on, its NUMA node
 // and its concurrency id in the thread's rseq area. It takes one area per

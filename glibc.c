@@ -18,8 +18,8 @@
  * static programs, where dlsym finds nothing. They are weak, so that no program needs
  * GLIBC_2.35 because of them. They are not hidden: that would keep them out of dynamic
  * links, but one hidden reference makes the linker refuse the strong ones of other C
- * code in the same program. In a dynamic program their value depends on the linker and
- * is not used. */
+ * code in the same program. In a dynamic program dlsym comes first; where it finds
+ * nothing, these are NULL. */
 extern const ptrdiff_t __rseq_offset __attribute__((weak));
 extern const unsigned int __rseq_size __attribute__((weak));
 extern const unsigned int __rseq_flags __attribute__((weak));
@@ -41,11 +41,11 @@ static uint32_t usable_size(uint32_t libc_size)
 	if (libc_size != RSEQGO_ORIGINAL_FEATURE_SIZE &&
 	    libc_size != RSEQGO_ORIGINAL_LEN)
 		return libc_size;
-	return rseqgo_registered_size(RSEQGO_ORIGINAL_LEN);
+	return rseqgo_field_bytes(RSEQGO_ORIGINAL_LEN);
 }
 
-/* read_claim looks for a library that registers threads: when the program tells it
- * to, or when they allocate memory. */
+/* read_claim looks for a library that registers a thread when the program tells it to, or
+ * when the thread allocates memory. */
 static void read_claim(void)
 {
 	static ptrdiff_t distance;
@@ -89,11 +89,11 @@ void rseqgo_find_symbols(struct rseqgo_info *f)
 		f->libc_size = *size;
 		f->flags = *flags;
 		f->size = usable_size(*size);
-	} else if (offset && size && !*offset && !*size) {
+	} else if (offset && size && !*offset && !*size && !rseqgo_filter_kills()) {
 		/* The symbols exist and were never set: this library, with its
 		 * own C library, was loaded by a static program, whose C
 		 * library registered the thread. */
-		struct rseqgo_registration r = rseqgo_look(rseqgo_claimed());
+		struct rseqgo_registration r = rseqgo_look(rseqgo_claimed_offset());
 
 		if (r.state == RSEQGO_REGISTERED) {
 			f->owner = RSEQGO_LIBC;
@@ -101,7 +101,7 @@ void rseqgo_find_symbols(struct rseqgo_info *f)
 			f->offset = r.offset;
 			f->len = r.len;
 			f->signature = r.signature;
-			f->size = rseqgo_registered_size(r.len);
+			f->size = rseqgo_field_bytes(r.len);
 		}
 	}
 	if (f->owner == RSEQGO_NONE)

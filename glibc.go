@@ -45,7 +45,7 @@ func discover() state {
 		KernelFeatureSize: uint32(c.kernel_feature_size),
 		KernelAlign:       uint32(c.kernel_align),
 	}}
-	// The size is set last, so it is read first: a C thread may be deciding meanwhile.
+	// The size is set last, so it is read first: a C thread may be searching meanwhile.
 	if size := atomic.LoadUint32((*uint32)(&c.size)); size > 0 {
 		i := &s.info
 		i.Owner, i.Via = Owner(c.owner), vias[c.via]
@@ -64,7 +64,7 @@ func discover() state {
 func noOwner(why int32, libc string) (areasPhase, error) {
 	switch why {
 	case 0:
-		return areasUndecided, fmt.Errorf("rseq: the C library (%s) registered no area, and no thread was given one yet", libc)
+		return areasUnasked, fmt.Errorf("rseq: the C library (%s) registered no area, and no thread was given one yet", libc)
 	case int32(syscall.ENOSYS):
 		return areasUnavailable, notSupportedError("the kernel has no rseq(2): it needs Linux 4.18 and CONFIG_RSEQ, or a filter hides it (ENOSYS)")
 	case C.RSEQGO_KILLED:
@@ -72,20 +72,20 @@ func noOwner(why int32, libc string) (areasPhase, error) {
 	case C.RSEQGO_FORBIDDEN:
 		return areasUnavailable, notSupportedError("nobody else registered an area, and the environment forbids this package to (RSEQ_GO_REGISTER=0)")
 	case C.RSEQGO_ELSEWHERE:
-		return areasRefused, fmt.Errorf("rseq: another registration exists whose area cannot be used: it is not at the same distance " +
+		return areasFailed, fmt.Errorf("rseq: another registration exists whose area cannot be used: it is not at the same distance " +
 			"from every thread's pointer, or begins as if it were registered, or its library is not ready, or a filter answers EINVAL; " +
 			"`rseq inspect PID` shows what the kernel holds")
 	}
-	return areasRefused, fmt.Errorf("rseq: rseq(2) was refused, by a seccomp filter? Or there is no room now for one more thread, "+
+	return areasFailed, fmt.Errorf("rseq: rseq(2) was refused, by a seccomp filter? Or there is no room now for one more thread, "+
 		"process or thread-specific key, which it takes to find out: %w", syscall.Errno(why))
 }
 
 // registerThread gives the calling thread, to which the goroutine is locked, an area if it
 // can have one, and returns its CPU number, negative if it has none. If a C thread is
-// deciding who the owner is, it waits for that.
+// searching for the owner, it waits for that.
 func registerThread() int32 {
 	for {
-		if cpu := C.rseqgo_register(1); cpu != C.RSEQGO_BEING_DECIDED {
+		if cpu := C.rseqgo_register(1); cpu != C.RSEQGO_OWNER_PENDING {
 			return int32(cpu)
 		}
 		time.Sleep(50 * time.Microsecond)
@@ -124,9 +124,9 @@ func mayAsk() error {
 }
 
 // confirm asks the kernel whether the calling thread, to which the goroutine is locked,
-// is registered as i says, and returns i with the answer. pretends says that the area
+// is registered as i says, and returns i with the answer. stale says that the area
 // says so and the kernel does not; the areas are forgotten then.
-func confirm(i Info) (_ Info, pretends bool) {
+func confirm(i Info) (_ Info, stale bool) {
 	area := uintptr(section.ThreadPointer()) + uintptr(i.Offset)
 	i.AlignActual = 1 << bits.TrailingZeros64(uint64(area))
 	// glibc 2.41 registers max(size, 32) bytes, earlier ones 32.
@@ -147,7 +147,7 @@ func confirm(i Info) (_ Info, pretends bool) {
 		i.Confirmed = CouldNotAsk
 		i.Reason = fmt.Sprintf("the kernel could not be asked: rseq(2) answered %q; a filter stands in between, "+
 			"or the thread is registered where it cannot be found", syscall.Errno(r.error))
-		if syscall.Errno(r.error) == syscall.EINVAL && C.rseqgo_look(C.rseqgo_claimed()).state == C.RSEQGO_REGISTERED {
+		if syscall.Errno(r.error) == syscall.EINVAL && C.rseqgo_look(C.rseqgo_claimed_offset()).state == C.RSEQGO_REGISTERED {
 			i.Confirmed = Elsewhere
 			i.Reason = "the calling thread is registered elsewhere, by another library"
 		}

@@ -39,7 +39,7 @@ func notLinux() error {
 type Owner uint8
 
 const (
-	// OwnerNone: none is registered; every call takes its slow path.
+	// OwnerNone: no usable area is known; every call takes its slow path.
 	OwnerNone Owner = iota
 	// OwnerLibc: the C library (glibc 2.35 and later, and its backports) registers every
 	// thread when it starts.

@@ -8,6 +8,8 @@
  *	own.c	an area of this package's own
  *	owner.c	who the owner is: the constructor and the decision
  *	live.c	the live check: does the kernel abort sections?
+ *
+ * live.c also runs a section of cs_<arch>.s.
  */
 #ifndef RSEQGO_INTERNAL_H
 #define RSEQGO_INTERNAL_H
@@ -17,7 +19,7 @@
 #define rseqgo_ask rseqgo_v1_ask
 #define rseqgo_look rseqgo_v1_look
 #define rseqgo_call rseqgo_v1_call
-#define rseqgo_registered_size rseqgo_v1_registered_size
+#define rseqgo_field_bytes rseqgo_v1_field_bytes
 #define rseqgo_filter_kills rseqgo_v1_filter_kills
 #define rseqgo_claim rseqgo_v1_claim
 #define rseqgo_find_symbols rseqgo_v1_find_symbols
@@ -39,7 +41,8 @@
 
 /* What the kernel says of the calling thread's registration. */
 enum rseqgo_state {
-	RSEQGO_COULD_NOT_ASK,  /* a filter answers, or the answer fits both */
+	RSEQGO_COULD_NOT_ASK,  /* a filter answers; or, with EINVAL, the thread may be
+				  registered at another address */
 	RSEQGO_REGISTERED,
 	RSEQGO_UNREGISTERED,   /* this thread has no registration at all */
 };
@@ -49,7 +52,8 @@ struct rseqgo_registration {
 	ptrdiff_t offset;   /* bytes from the thread pointer, if registered */
 	uint32_t len;       /* length, if registered */
 	uint32_t signature; /* RSEQGO_SIG if registered with it, else 0 */
-	int error;          /* the errno of rseq(2), if it could not be asked */
+	int error;          /* why it could not be asked: the errno of rseq(2), or
+			       EPROTO if it pretended success */
 };
 
 /* rseqgo_call is rseq(2): it returns zero or minus an errno. */
@@ -57,8 +61,8 @@ RSEQGO_HIDDEN int rseqgo_call(const void *area, uint32_t len, int flags,
 			      uint32_t signature);
 
 /* rseqgo_filter_kills returns RSEQGO_KILLED if a seccomp filter kills for rseq(2), zero if
- * not, or the errno for which that cannot be found out now. Unless there is no filter, a
- * child process makes the call. */
+ * not, or the errno that kept it from finding out. If there may be a filter, a child
+ * process makes the call. */
 RSEQGO_HIDDEN int rseqgo_filter_kills(void);
 
 /* rseqgo_ask asks the kernel whether the calling thread is registered at offset, and with
@@ -67,13 +71,12 @@ RSEQGO_HIDDEN struct rseqgo_registration rseqgo_ask(ptrdiff_t offset,
 						    uint32_t likely_len);
 
 /* rseqgo_look asks the kernel whether the calling thread is registered, and where; it
- * tries the offset first first, unless that is 0. COULD_NOT_ASK with EINVAL: registered
- * somewhere else, or a filter that answers EINVAL. It changes nothing. */
-RSEQGO_HIDDEN struct rseqgo_registration rseqgo_look(ptrdiff_t first);
+ * tries the offset guess before others, unless that is 0. It changes nothing. */
+RSEQGO_HIDDEN struct rseqgo_registration rseqgo_look(ptrdiff_t guess);
 
-/* rseqgo_registered_size returns how many bytes of a registration of len bytes are
- * fields: the smaller of len and the kernel's feature size. */
-RSEQGO_HIDDEN uint32_t rseqgo_registered_size(uint32_t len);
+/* rseqgo_field_bytes returns how many bytes of a registration of len bytes are
+ * fields: the smaller of len and the kernel's feature size, which is 20 at least. */
+RSEQGO_HIDDEN uint32_t rseqgo_field_bytes(uint32_t len);
 
 /* ---- glibc.c */
 
@@ -86,8 +89,8 @@ RSEQGO_HIDDEN void rseqgo_find_symbols(struct rseqgo_info *info);
  * the distance is not known. NULL: there is no such library. */
 extern const ptrdiff_t *rseqgo_claim RSEQGO_HIDDEN;
 
-/* rseqgo_claimed returns that distance, 0 if there is none. */
-static inline ptrdiff_t rseqgo_claimed(void)
+/* rseqgo_claimed_offset returns that distance, 0 if there is none. */
+static inline ptrdiff_t rseqgo_claimed_offset(void)
 {
 	return rseqgo_claim ? *rseqgo_claim : 0;
 }
@@ -97,30 +100,31 @@ static inline ptrdiff_t rseqgo_claimed(void)
 /* rseqgo_own_offset returns where the own area is in each thread. */
 RSEQGO_HIDDEN ptrdiff_t rseqgo_own_offset(void);
 
-/* rseqgo_unregistered_offset returns where each thread has what reads as an area with a
- * negative cpu_id. */
+/* rseqgo_unregistered_offset returns the offset of a dummy area whose cpu_id is always
+ * negative. It is used after rseqgo_forget_areas. */
 RSEQGO_HIDDEN ptrdiff_t rseqgo_unregistered_offset(void);
 
-/* rseqgo_own_prepare makes what unregisters threads when they end, once, and stores the
- * length that each registration has. It returns zero or an errno. */
+/* rseqgo_own_prepare makes the key whose destructor unregisters threads, and stores the
+ * length that each registration has. It returns zero or an errno. After success it must
+ * not be called again. */
 RSEQGO_HIDDEN int rseqgo_own_prepare(uint32_t kernel_feature_size,
 				     uint32_t kernel_align, uint32_t *len);
 
 /* rseqgo_own_register registers the calling thread's own area, if it is not registered,
- * and returns the cpu_id. */
+ * and returns the CPU number, or a negative number if the thread has no usable area. */
 RSEQGO_HIDDEN int rseqgo_own_register(void);
 
 /* ---- owner.c, and what glibc.h declares */
 
-/* rseqgo_register is rseqgo_register_thread. With insist, an answer that may change is
- * asked for again at once. RSEQGO_BEING_DECIDED: another thread is deciding who the owner
- * is, and was not waited for, because a signal handler must not wait. */
+/* rseqgo_register is rseqgo_register_thread. With insist, a search for the owner that
+ * failed is made again at once. RSEQGO_OWNER_PENDING: another thread is searching, and was
+ * not waited for, because a signal handler must not wait. */
 RSEQGO_HIDDEN int rseqgo_register(int insist);
-enum { RSEQGO_BEING_DECIDED = -5 };
+enum { RSEQGO_OWNER_PENDING = -5 };
 
-/* rseqgo_signature_known says whether the owner is known to register with RSEQGO_SIG: the
- * C library and this package do. For any other owner info->signature counts, which the
- * kernel was asked for. */
+/* rseqgo_signature_known says whether the owner is known to register with RSEQGO_SIG: this
+ * package does, and so does a C library that was found by its symbols. For any other owner
+ * info->signature counts, which is the kernel's answer. */
 RSEQGO_HIDDEN int rseqgo_signature_known(const struct rseqgo_info *info);
 
 /* rseqgo_forget_areas makes the areas unknown for the life of the process: the kernel has
@@ -157,8 +161,8 @@ enum rseqgo_disturbance {
 };
 
 /* In how many rounds the section was aborted, as it must be, and in how many it ran on
- * though it was disturbed. If there is an error these are fewer than were asked for: an
- * errno or one of those below. ETIMEDOUT: no round counted for some seconds. */
+ * though it was disturbed. error is 0, an errno or one of those below; if it is not 0,
+ * fewer rounds counted than were asked for. ETIMEDOUT: none counted for some seconds. */
 struct rseqgo_live {
 	int aborted, survived;
 	int error;

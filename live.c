@@ -41,13 +41,13 @@ struct live {
 	pid_t victim;
 	pthread_t victim_thread;
 	struct rseqgo_area *area; /* the victim's */
-	uint32_t entered;	  /* rounds begun */
-	uint32_t left;		  /* rounds ended */
+	uint32_t begun;	  /* rounds that the victim has begun */
+	uint32_t done;		  /* rounds that it has ended */
 	uint32_t flag;		  /* set when the disturber has acted */
 	uint32_t acted;		  /* rounds in which the disturber has acted */
-	uint32_t ended;		  /* the victim begins no more rounds */
-	int failed;		  /* why a round does not count: an errno of the
-				     disturber's */
+	uint32_t stopping;	  /* it begins no more rounds */
+	int failed;		  /* the disturber's errno of the last round that
+				     does not count */
 };
 
 static uint32_t load(const uint32_t *p)
@@ -124,7 +124,7 @@ static int other_cpu(const struct cpus *allowed, int cpu)
  * again. */
 static int inside(const struct live *l, uint32_t round)
 {
-	return load(&l->entered) == round &&
+	return load(&l->begun) == round &&
 	       (l->unarmed ||
 		__atomic_load_n(&l->area->rseq_cs, __ATOMIC_ACQUIRE));
 }
@@ -134,7 +134,7 @@ static int inside(const struct live *l, uint32_t round)
 static int wait_for(const struct live *l, uint32_t round)
 {
 	while (!inside(l, round)) {
-		if (load(&l->left) >= round || load(&l->ended))
+		if (load(&l->done) >= round || load(&l->stopping))
 			return 0;
 		doze();
 	}
@@ -183,7 +183,7 @@ static int signalled(const struct live *l, uint32_t round)
 	if (e)
 		return e;
 	while ((e = pending(l)) > 0) {
-		if (load(&l->left) >= round)
+		if (load(&l->done) >= round)
 			return 0;
 		doze();
 	}
@@ -197,7 +197,7 @@ static void *disturb(void *arg)
 	int cpu, e;
 
 	sched_getaffinity(0, sizeof(allowed), allowed.sets);
-	for (uint32_t round = 1; !load(&l->ended); round++) {
+	for (uint32_t round = 1; !load(&l->stopping); round++) {
 		e = 0;
 		if (wait_for(l, round)) switch (l->how) {
 		case RSEQGO_PREEMPTED:
@@ -218,7 +218,7 @@ static void *disturb(void *arg)
 			__atomic_store_n(&l->failed, e, __ATOMIC_RELAXED);
 		store(&l->flag, e ? NOT_DISTURBED : DISTURBED);
 		store(&l->acted, round);
-		while (load(&l->left) < round && !load(&l->ended))
+		while (load(&l->done) < round && !load(&l->stopping))
 			doze();
 	}
 	return NULL;
@@ -231,7 +231,7 @@ static int run_round(struct live *l, uint32_t round)
 
 	store(&l->flag, 0);
 	__atomic_store_n(&l->area->rseq_cs, 0, __ATOMIC_RELAXED);
-	store(&l->entered, round);
+	store(&l->begun, round);
 	switch (rseqgo_v1_cs_spin(&l->flag, SPINS, l->area,
 				  l->unarmed ? NULL : rseqgo_v1_cs_spin_descriptor)) {
 	case RSEQGO_SPIN_ABORTED:
@@ -251,7 +251,7 @@ static int run_round(struct live *l, uint32_t round)
 	case RSEQGO_SPIN_EXHAUSTED:
 		break;
 	}
-	store(&l->left, round);
+	store(&l->done, round);
 	return counts;
 }
 
@@ -312,7 +312,7 @@ static void *run_victim(void *arg)
 			break;
 		}
 	}
-	store(&l->ended, 1);
+	store(&l->stopping, 1);
 	pthread_join(disturber, NULL);
 	if (l->result.error && l->failed)
 		l->result.error = l->failed;

@@ -19,8 +19,8 @@ import (
 )
 
 // refusal says why critical sections must not run on the areas of i, nil if they may, and
-// whether that holds for the life of the process. mu is held.
-func refusal(i *Info) (why error, conclusive bool) {
+// whether that is final. mu is held.
+func refusal(i *Info) (why error, final bool) {
 	if err := section.Convention(); err != nil {
 		return notSupportedError("critical sections: %v", err), true
 	}
@@ -30,38 +30,38 @@ func refusal(i *Info) (why error, conclusive bool) {
 	if (i.Confirmed == Confirmed || !signatureKnown()) && i.Signature == 0 {
 		return notSupportedError("critical sections: the areas are registered with another signature than %#x, the kernel would kill", C.RSEQGO_SIG), true
 	}
-	if !mustWatch || aborts {
+	if !mustCheck || seenToAbort {
 		return nil, true
 	}
 	if i.Confirmed != Confirmed {
-		// There is a filter: it may end the process for what a thread made here does,
-		// since the C library registers that thread.
+		// The kernel did not confirm this thread, perhaps because of a filter that kills. The
+		// C library may register a thread that is made here, and the filter end the process.
 		return fmt.Errorf("rseq: critical sections: the kernel could not be asked about the calling thread, "+
 			"and is not watched then (Linux %s)", kernel.Release()), false
 	}
-	if err := kernel.Survives(watchCalls...); err != nil {
+	if err := kernel.Survives(liveCheckCalls...); err != nil {
 		return fmt.Errorf("rseq: critical sections: what the kernel (Linux %s) does cannot be watched: sched_setaffinity: %w",
 			kernel.Release(), err), false
 	}
-	why, conclusive = judge(liveCheck(section.Preempted, 3, false))
-	aborts = why == nil
-	return why, conclusive
+	why, final = judge(liveCheck(section.Preempted, 3, false))
+	seenToAbort = why == nil
+	return why, final
 }
 
-// mustWatch says that the kernel is watched before a section may run: on arm64 Linux 6.19
+// mustCheck says that a live check is made before a section may run: on arm64 Linux 6.19
 // to 7.0.13 let sections run on (39a167560a61, fixed by 411c1cf43039). The version does not
 // tell, since distributions keep theirs when they backport. A variable for the tests.
-var mustWatch = runtime.GOARCH == "arm64"
+var mustCheck = runtime.GOARCH == "arm64"
 
-// watchCalls are the calls of a live check for which a seccomp filter may kill.
-var watchCalls = []kernel.Call{{Number: unix.SYS_SCHED_GETAFFINITY}, {Number: unix.SYS_SCHED_SETAFFINITY}, {Number: unix.SYS_SCHED_SETSCHEDULER}}
+// liveCheckCalls are the calls of a live check for which a seccomp filter may kill.
+var liveCheckCalls = []kernel.Call{{Number: unix.SYS_SCHED_GETAFFINITY}, {Number: unix.SYS_SCHED_SETAFFINITY}, {Number: unix.SYS_SCHED_SETSCHEDULER}}
 
-// aborts says that the kernel was seen to abort a section whose thread was preempted. A
+// seenToAbort says that the kernel was seen to abort a section whose thread was preempted. A
 // signal would not tell: Linux 7.0.13 aborts for signals. mu guards it.
-var aborts bool
+var seenToAbort bool
 
 // judge says what a live check that preempts means.
-func judge(aborted, survived int, err error) (why error, conclusive bool) {
+func judge(aborted, survived int, err error) (why error, final bool) {
 	switch {
 	case survived > 0:
 		return notSupportedError("critical sections: this kernel (Linux %s) does not abort them when a thread is preempted, "+

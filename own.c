@@ -9,13 +9,13 @@
 
 #include <pthread.h>
 
-/* What cpu_id holds in an own area that is not registered. The kernel knows the
- * first two, and stores the first when it unregisters an area. */
+/* What cpu_id holds in an own area that is not registered. The first two are the kernel's
+ * values; it stores the first when it unregisters an area. */
 enum {
-	UNINITIALIZED = RSEQGO_CPU_ID_UNINITIALIZED, /* may be registered */
-	REFUSED = RSEQGO_CPU_ID_REGISTRATION_FAILED, /* by the kernel or a filter */
-	FINISHED = REFUSED - 1, /* the thread's destructors run: never again */
-	BUSY = REFUSED - 2,	/* being registered; only signal handlers see it */
+	UNINITIALIZED = RSEQGO_CPU_ID_UNINITIALIZED, /* not registered yet, or not now */
+	FAILED = RSEQGO_CPU_ID_REGISTRATION_FAILED, /* by the kernel or a filter */
+	FINISHED = FAILED - 1, /* finish ran in this thread: not registered again */
+	BUSY = FAILED - 2,	/* being registered; only signal handlers see it */
 };
 
 /* The longest registration that fits; see own. */
@@ -24,9 +24,9 @@ enum { OWN_LEN_MAX = 56, OWN_ALIGN = 64 };
 /* The own area of each thread: 64 bytes of static TLS, which every thread has from its
  * start, at one offset, and for which a library loaded by dlopen finds room
  * (docs/compatibility.md). Behind the area stand two words that are not the kernel's:
- * whether the thread's destructors ran, and a cpu_id that is negative in every thread. On
- * riscv64 a program's first thread-local variable is at the thread pointer itself; an area
- * must not be, since a gate says by the distance zero that it is closed. */
+ * whether finish has begun in this thread, and a cpu_id that is negative in every
+ * thread. On riscv64 a program's first thread-local variable is at the thread pointer. An
+ * area must not be there, since the distance zero says that there is none. */
 static __thread struct {
 #if defined(__riscv)
 	char apart[OWN_ALIGN];
@@ -72,7 +72,7 @@ static void set_cpu_id(int32_t state)
 static void finish(void *unused)
 {
 	(void)unused;
-	own.finished = 1; /* first: a signal handler may ask meanwhile */
+	own.finished = 1; /* first: a signal handler may register meanwhile */
 	__atomic_signal_fence(__ATOMIC_SEQ_CST);
 	if (!rseqgo_call(own.before, own_len, RSEQGO_FLAG_UNREGISTER, RSEQGO_SIG))
 		set_cpu_id(FINISHED);
@@ -103,9 +103,9 @@ int rseqgo_own_register(void)
 
 	if (own.finished)
 		return FINISHED;
-	if (own_cpu_id() == REFUSED)
-		expected = REFUSED;
-	/* From here on until the end a signal handler that asks finds BUSY. */
+	if (own_cpu_id() == FAILED)
+		expected = FAILED;
+	/* From here on until the end a signal handler that registers finds BUSY. */
 	if (!__atomic_compare_exchange_n(&own.cpu_id, &expected,
 					 (uint32_t)BUSY, 0, __ATOMIC_RELAXED,
 					 __ATOMIC_RELAXED))
@@ -113,13 +113,13 @@ int rseqgo_own_register(void)
 	/* The destructor comes first: without it, no registration. */
 	if (pthread_setspecific(key, &own)) {
 		set_cpu_id(UNINITIALIZED); /* no memory now */
-		return REFUSED;
+		return FAILED;
 	}
 	e = rseqgo_call(own.before, own_len, 0, RSEQGO_SIG);
 	/* A filter that pretends success leaves BUSY. */
 	if (!e && own_cpu_id() != BUSY)
 		return own_cpu_id();
 	pthread_setspecific(key, NULL);
-	set_cpu_id(REFUSED);
-	return REFUSED;
+	set_cpu_id(FAILED);
+	return FAILED;
 }

@@ -3,8 +3,9 @@
 /* SPDX-License-Identifier: MIT
  *
  * Who owns the areas of this process: the constructor that finds what the C library
- * registered, and the decision where it registered nothing. Only this file writes
- * areas, which C reads through rseqgo_discover.
+ * registered, and the search where it registered nothing. What is known is in info, which
+ * others read through rseqgo_discover; glibc.c fills its part once, for the constructor,
+ * and all else is written here.
  */
 #define _GNU_SOURCE
 #include "internal.h"
@@ -19,18 +20,18 @@
 #include <time.h>
 #include <unistd.h>
 
-static struct rseqgo_info areas;
-static int found_done; /* the constructor ran */
+static struct rseqgo_info info;
+static int found_done; /* find ran */
 
 /* The environment forbids to register own areas: RSEQ_GO_REGISTER=0. */
 static int forbidden;
 
-/* The process of which a thread is in decide, 0 if none is. It is no flag, because a
- * child process that is forked meanwhile has the word, but not the thread. */
-static pid_t deciding;
+/* The process of which a thread is in find_owner, 0 if none is. It is no flag, because a
+ * child process that is forked meanwhile inherits the value, but not the thread. */
+static pid_t finding;
 
-/* When an answer that may change is asked for again (nanoseconds, CLOCK_MONOTONIC), and
- * how long the last one stood. Written by the thread in decide. */
+/* When the next search may be, if the last one failed (nanoseconds, CLOCK_MONOTONIC), and
+ * the pause before it, which doubles. The thread in find_owner writes them. */
 static uint64_t retry_at, retry_pause;
 enum { PAUSE_MIN = 50000000 };		      /* 50 ms */
 #define PAUSE_MAX (UINT64_C(60) * 1000000000) /* a minute */
@@ -42,9 +43,11 @@ enum { PAUSE_MIN = 50000000 };		      /* 50 ms */
  * that lock. */
 static __attribute__((constructor(101))) void find(void)
 {
-	struct rseqgo_info *f = &areas;
+	struct rseqgo_info *f = &info;
 	const char *registers = secure_getenv("RSEQ_GO_REGISTER");
 
+	if (found_done)
+		return;
 	f->kernel_feature_size = getauxval(RSEQGO_AT_RSEQ_FEATURE_SIZE);
 	f->kernel_align = getauxval(RSEQGO_AT_RSEQ_ALIGN);
 	forbidden = registers && !strcmp(registers, "0");
@@ -56,11 +59,11 @@ static __attribute__((constructor(101))) void find(void)
 
 const struct rseqgo_info *rseqgo_discover(void)
 {
-	/* Not yet only if called by a constructor that runs before find, on the
-	 * loader's thread. */
+	/* It has not run only in a constructor that runs before it. That is on the
+	 * loader's thread too, so it can run here. */
 	if (!found_done)
 		find();
-	return &areas;
+	return &info;
 }
 
 int rseqgo_signature_known(const struct rseqgo_info *f)
@@ -133,7 +136,8 @@ static int cpu_id_tells(ptrdiff_t offset)
 /* seen is what one thread found. */
 struct seen {
 	struct rseqgo_registration registration;
-	int claimed; /* the area that a library claims is here */
+	int claim_here; /* the library's variable is in this thread's TLS, and its
+			   cpu_id is negative at first */
 };
 
 /* look asks about the calling thread. It allocates first, because some libraries
@@ -143,11 +147,11 @@ static void *look(void *result)
 	struct seen *s = result;
 
 	rseqgo_allocate();
-	s->registration = rseqgo_look(rseqgo_claimed());
-	if (rseqgo_claimed()) {
-		struct initial i = initial(rseqgo_claimed());
+	s->registration = rseqgo_look(rseqgo_claimed_offset());
+	if (rseqgo_claimed_offset()) {
+		struct initial i = initial(rseqgo_claimed_offset());
 
-		s->claimed = i.found && i.cpu_id < 0;
+		s->claim_here = i.found && i.cpu_id < 0;
 	}
 	return NULL;
 }
@@ -169,14 +173,14 @@ static int look_in_new_thread(struct seen *s)
 static void set_owner(enum rseqgo_owner owner, enum rseqgo_via via,
 		      const struct rseqgo_registration *r)
 {
-	areas.owner = owner;
-	areas.via = via;
-	areas.offset = r->offset;
-	areas.len = r->len;
-	areas.signature = r->signature;
-	__atomic_store_n(&areas.error, 0, __ATOMIC_RELAXED);
-	__atomic_store_n(&areas.size,
-			 rseqgo_registered_size(r->len ? r->len :
+	info.owner = owner;
+	info.via = via;
+	info.offset = r->offset;
+	info.len = r->len;
+	info.signature = r->signature;
+	__atomic_store_n(&info.error, 0, __ATOMIC_RELAXED);
+	__atomic_store_n(&info.size,
+			 rseqgo_field_bytes(r->len ? r->len :
 							 RSEQGO_ORIGINAL_LEN),
 			 __ATOMIC_RELEASE);
 }
@@ -195,7 +199,7 @@ static int set_self(void)
 {
 	struct rseqgo_registration r = { .offset = rseqgo_own_offset(),
 					 .signature = RSEQGO_SIG };
-	int e = rseqgo_own_prepare(areas.kernel_feature_size, areas.kernel_align,
+	int e = rseqgo_own_prepare(info.kernel_feature_size, info.kernel_align,
 				   &r.len);
 
 	if (!e)
@@ -203,9 +207,9 @@ static int set_self(void)
 	return e;
 }
 
-/* decide finds the owner by what the kernel says of this thread and of a new one. It
+/* find_owner finds the owner by what the kernel says of this thread and of a new one. It
  * returns 0, or why there is no owner: an errno or an RSEQGO_ constant. */
-static int decide(void)
+static int find_owner(void)
 {
 	struct seen this_thread = { 0 }, new_thread = { 0 };
 	struct rseqgo_registration *here = &this_thread.registration,
@@ -226,23 +230,24 @@ static int decide(void)
 		return e;
 	if (here->state == RSEQGO_REGISTERED &&
 	    there->state == RSEQGO_REGISTERED) {
-		/* Another library registers every thread. The cpu_id of a
-		 * thread that it missed must say so. */
+		/* Another library registers every thread. In a thread that it
+		 * missed the cpu_id must be negative. */
 		if (here->offset != there->offset || here->len != there->len ||
 		    !cpu_id_tells(here->offset))
 			return RSEQGO_ELSEWHERE;
 		return set_foreign(here);
 	}
+	/* Neither is known to be unregistered, and not both are registered. */
 	if (here->state != RSEQGO_UNREGISTERED &&
 	    there->state != RSEQGO_UNREGISTERED)
 		return RSEQGO_ELSEWHERE;
 	/* Another library registers some threads, or no thread is registered.
-	 * A library that says by its symbols that it registers threads is the
-	 * owner of all: it may end the process where its registration fails. */
+	 * If a library says by its symbols that it registers threads, nobody may
+	 * register before it: it may end the process if its registration fails. */
 	if (rseqgo_claim) {
 		struct rseqgo_registration claimed = { .offset = *rseqgo_claim };
 
-		if (!this_thread.claimed || !new_thread.claimed)
+		if (!this_thread.claim_here || !new_thread.claim_here)
 			return RSEQGO_ELSEWHERE;
 		if (here->state == RSEQGO_REGISTERED && here->offset == claimed.offset)
 			claimed = *here;
@@ -261,16 +266,17 @@ static uint64_t now(void)
 	return (uint64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
-/* permanent says whether an error is the answer for the life of the process. */
-static int permanent(int e)
+/* final says whether an error is the answer for the life of the process. */
+static int final(int e)
 {
 	return e == ENOSYS || e == RSEQGO_KILLED || e == RSEQGO_FORBIDDEN;
 }
 
-/* decide_once calls decide unless another thread is in it; then it returns 0. Until it
- * returns, all signals are blocked, since a handler might ask, fork or jump away, and
- * the thread cannot be cancelled. */
-static int decide_once(struct rseqgo_info *f)
+/* try_find_owner calls find_owner, and returns 0 if another thread of this process is in
+ * it. (The number of another process was inherited by a fork, and is replaced.) Meanwhile
+ * all signals are blocked, because a handler might register, fork or jump away, and the
+ * thread cannot be cancelled. */
+static int try_find_owner(struct rseqgo_info *f)
 {
 	pid_t self = getpid(), holder = 0;
 	sigset_t all, before;
@@ -280,14 +286,14 @@ static int decide_once(struct rseqgo_info *f)
 	pthread_sigmask(SIG_BLOCK, &all, &before);
 	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
 	do
-		mine = __atomic_compare_exchange_n(&deciding, &holder, self, 0,
+		mine = __atomic_compare_exchange_n(&finding, &holder, self, 0,
 						   __ATOMIC_ACQUIRE,
 						   __ATOMIC_RELAXED);
 	while (!mine && holder != self);
 	if (mine) {
 		e = __atomic_load_n(&f->error, __ATOMIC_RELAXED);
-		if (!f->size && !permanent(e)) {
-			e = decide();
+		if (!f->size && !final(e)) {
+			e = find_owner();
 			if (e) {
 				retry_pause *= 2;
 				if (retry_pause < PAUSE_MIN)
@@ -299,7 +305,7 @@ static int decide_once(struct rseqgo_info *f)
 				__atomic_store_n(&f->error, e, __ATOMIC_RELEASE);
 			}
 		}
-		__atomic_store_n(&deciding, 0, __ATOMIC_RELEASE);
+		__atomic_store_n(&finding, 0, __ATOMIC_RELEASE);
 	}
 	pthread_setcancelstate(cancel, NULL);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
@@ -308,9 +314,9 @@ static int decide_once(struct rseqgo_info *f)
 
 void rseqgo_forget_areas(void)
 {
-	__atomic_store_n(&areas.owner, RSEQGO_NONE, __ATOMIC_RELAXED);
-	__atomic_store_n(&areas.error, ENOSYS, __ATOMIC_RELAXED);
-	__atomic_store_n(&areas.size, 0, __ATOMIC_RELEASE);
+	__atomic_store_n(&info.owner, RSEQGO_NONE, __ATOMIC_RELAXED);
+	__atomic_store_n(&info.error, ENOSYS, __ATOMIC_RELAXED);
+	__atomic_store_n(&info.size, 0, __ATOMIC_RELEASE);
 }
 
 int rseqgo_register(int insist)
@@ -320,11 +326,11 @@ int rseqgo_register(int insist)
 	int e = __atomic_load_n(&f->error, __ATOMIC_ACQUIRE);
 
 	if (!size) {
-		if (permanent(e) || (e && !insist &&
+		if (final(e) || (e && !insist &&
 				 now() < __atomic_load_n(&retry_at, __ATOMIC_RELAXED)))
 			return RSEQGO_CPU_ID_REGISTRATION_FAILED;
-		if (!decide_once(f))
-			return RSEQGO_BEING_DECIDED;
+		if (!try_find_owner(f))
+			return RSEQGO_OWNER_PENDING;
 		size = __atomic_load_n(&f->size, __ATOMIC_ACQUIRE);
 		if (!size)
 			return RSEQGO_CPU_ID_REGISTRATION_FAILED;

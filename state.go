@@ -30,11 +30,11 @@ type state struct {
 type areasPhase uint8
 
 const (
-	// areasUndecided: the C library registered none, and no thread has asked for one.
-	areasUndecided areasPhase = iota
-	// areasRefused: a thread asked, and there is no owner for now. Readers do not ask
+	// areasUnasked: the C library registered none, and no thread has asked for one.
+	areasUnasked areasPhase = iota
+	// areasFailed: a thread asked, and there is no owner for now. Readers do not ask
 	// again. LockThread and CriticalSections do after a while, Query at once.
-	areasRefused
+	areasFailed
 	// areasUnconfirmed: there is an owner. The kernel has not confirmed it.
 	areasUnconfirmed
 	// areasConfirmed: the kernel confirmed it.
@@ -43,7 +43,7 @@ const (
 	areasUnavailable
 )
 
-var areasPhaseNames = []string{"undecided", "refused", "unconfirmed", "confirmed", "unavailable"}
+var areasPhaseNames = []string{"unasked", "failed", "unconfirmed", "confirmed", "unavailable"}
 
 func (p areasPhase) String() string { return name(p, areasPhaseNames...) }
 
@@ -62,24 +62,24 @@ var sectionsPhaseNames = []string{"undecided", "allowed", "refused"}
 
 func (p sectionsPhase) String() string { return name(p, sectionsPhaseNames...) }
 
-// permanent reports whether the kernel need not be asked again: it confirmed the areas,
-// or there are none.
-func (s *state) permanent() bool { return s.areas == areasConfirmed || s.areas == areasUnavailable }
+// final reports whether the kernel need not be asked again: it confirmed the areas, or
+// there never will be any.
+func (s *state) final() bool { return s.areas == areasConfirmed || s.areas == areasUnavailable }
 
 // hasOwner reports whether there are areas.
 func (s *state) hasOwner() bool { return s.areas == areasUnconfirmed || s.areas == areasConfirmed }
 
 // mayRegister reports whether register can give a thread an area.
 func (s *state) mayRegister() bool {
-	return s.areas == areasUndecided || s.areas == areasRefused || s.info.Owner == OwnerSelf
+	return s.areas == areasUnasked || s.areas == areasFailed || s.info.Owner == OwnerSelf
 }
 
 // answered is the transition when the kernel answered about the calling thread: i is Info
-// with the answer. pretends says that the thread's area says that it is registered, and
-// the kernel says that the thread is not. An answer that another thread, or this one
-// later, may get differently changes only what this call reports.
-func (s state) answered(i Info, pretends bool) (next, reported state) {
-	if pretends {
+// with the answer. stale says that the area reads as registered, and the kernel says that
+// the thread is not. Any other answer but Confirmed may be different on another thread or
+// later, so it changes only reported.
+func (s state) answered(i Info, stale bool) (next, reported state) {
+	if stale {
 		s = state{areas: areasUnavailable, info: i,
 			err: notSupportedError("the area (owner: %v) says that it is registered, the kernel says that it is not: "+
 				"was this process restored without its registrations?", s.info.Owner)}
@@ -96,11 +96,11 @@ func (s state) answered(i Info, pretends bool) (next, reported state) {
 }
 
 // decided is the transition when it was decided whether critical sections may run: err
-// says why not. If it is not conclusive that is decided again later.
-func (s state) decided(err error, conclusive bool) state {
+// says why not. If the answer is not final, it will be decided again.
+func (s state) decided(err error, final bool) state {
 	s = s.forgetSections()
 	switch {
-	case !conclusive:
+	case !final:
 	case err == nil:
 		s.sections = sectionsAllowed
 	default:
@@ -131,7 +131,7 @@ var (
 
 	// gates are those of the host and of plugins, which have copies of the sections. The
 	// first is the one of this code.
-	gates = []*section.Gate{&section.Own}
+	gates = []*section.Gate{&section.Here}
 
 	// When to ask again who the owner is, and whether critical sections may run.
 	ownerRetry, sectionsRetry backoff
@@ -178,7 +178,7 @@ func setGate(g *section.Gate, i *Info) {
 
 // adopt opens the gate of a plugin's copy of the sections as far as the host's is open.
 func adopt(g *section.Gate) {
-	if g == nil || g == &section.Own || section.Convention() != nil {
+	if g == nil || g == &section.Here || section.Convention() != nil {
 		return
 	}
 	mu.Lock()
@@ -197,14 +197,14 @@ func register(insist bool) int32 {
 	if current.Load().info.Owner == OwnerNone {
 		mu.Lock()
 		defer mu.Unlock()
-		if s := current.Load(); s.areas == areasUnavailable || s.areas == areasRefused && !insist && !ownerRetry.due() {
+		if s := current.Load(); s.areas == areasUnavailable || s.areas == areasFailed && !insist && !ownerRetry.due() {
 			return section.Uninitialized
 		}
 	}
 	cpu := registerThread()
-	if s := current.Load(); s.areas == areasUndecided || s.areas == areasRefused {
+	if s := current.Load(); s.areas == areasUnasked || s.areas == areasFailed {
 		found := discover()
-		if found.areas == areasRefused {
+		if found.areas == areasFailed {
 			ownerRetry.later()
 		}
 		publish(found)
@@ -215,17 +215,17 @@ func register(insist bool) int32 {
 // ask asks the kernel about the calling thread, to which the goroutine is locked, unless
 // that may end the process. mu is held.
 func (s state) ask() (next, reported state) {
-	i, pretends := s.info, false
+	i, stale := s.info, false
 	if err := mayAsk(); err != nil { // on this thread: others may have no filter
 		i.Confirmed, i.Reason = CouldNotAsk, "the kernel was not asked: "+err.Error()
 	} else {
-		i, pretends = confirm(i)
+		i, stale = confirm(i)
 	}
 	if i.Confirmed != Confirmed {
 		// What is registered is not known of this thread.
 		i.Signature, i.RegisteredLen, i.Mode, i.AlignRequired = 0, 0, ModeUnknown, 0
 	}
-	return s.answered(i, pretends)
+	return s.answered(i, stale)
 }
 
 // askAndDecide asks the kernel about the calling thread, to which the goroutine is locked,
@@ -234,19 +234,19 @@ func (s state) ask() (next, reported state) {
 // mu is held.
 func (s state) askAndDecide() (next, reported state) {
 	next, reported = s, s
-	if !s.permanent() {
+	if !s.final() {
 		next, reported = s.ask()
 	}
 	if next.hasOwner() && next.sections == sectionsUndecided && (next.sectionsErr == nil || sectionsRetry.due()) {
 		sectionsRetry.hold() // meanwhile other threads have the last answer
-		err, conclusive := refusal(&next.info)
-		if !conclusive {
+		err, final := refusal(&next.info)
+		if !final {
 			sectionsRetry.later()
 		}
-		next = next.decided(err, conclusive)
+		next = next.decided(err, final)
 	}
 	publish(next)
-	if next.permanent() {
+	if next.final() {
 		return next, next
 	}
 	reported.info.CriticalSections = next.info.CriticalSections && reported.info.Confirmed == CouldNotAsk
@@ -254,8 +254,8 @@ func (s state) askAndDecide() (next, reported state) {
 }
 
 // confirmThread asks the kernel about the calling thread, to which the goroutine is
-// locked, and reports whether there are areas still.
-func confirmThread() (_ Confirmation, areas bool) {
+// locked, and reports whether there is an owner still.
+func confirmThread() (_ Confirmation, owner bool) {
 	mu.Lock()
 	defer mu.Unlock()
 	s := current.Load()
@@ -271,18 +271,19 @@ func confirmThread() (_ Confirmation, areas bool) {
 
 // Query describes the rseq areas of this process's threads. It may be called from
 // any goroutine. The first call asks the kernel about the calling thread, with system
-// calls that change nothing. Where the C library registered no area, it registers one
-// first, as [CPU] does. Under a seccomp filter a child process calls rseq(2) first; if
-// the filter kills the child, this process does not call it. Once the kernel has
-// answered, later calls make no system call. Query also decides whether critical
-// sections may run, as [CriticalSections] does.
+// calls that change nothing. Where the C library registered no area, this package
+// registers one before, as in [CPU]. Under a seccomp filter a child process calls rseq(2)
+// first; if the filter kills the child, this process does not call it. Once the kernel
+// has confirmed an area, later calls make no system call. Query also decides whether
+// critical sections may run, as [CriticalSections] does.
 //
 // The error is nil if there is an owner. It matches [ErrNotSupported] if there can be no
-// owner; any other error is what the kernel or a filter answered. Info is then filled as
+// owner. Any other error may go away: a filter's answer, a limit that was reached, or
+// another library's registration that cannot be used. Info is then filled as
 // far as things are known, and Info.Reason has the error's text. It is not an error that
 // the kernel could not be asked: see Info.Confirmed.
 func Query() (Info, error) {
-	if s := current.Load(); s.permanent() {
+	if s := current.Load(); s.final() {
 		return s.info, s.err
 	}
 	runtime.LockOSThread()
@@ -293,7 +294,7 @@ func Query() (Info, error) {
 	mu.Lock()
 	defer mu.Unlock()
 	s := *current.Load()
-	if s.permanent() || s.err != nil {
+	if s.final() || s.err != nil {
 		return s.info, s.err
 	}
 	_, reported := s.askAndDecide()
@@ -314,15 +315,16 @@ func Query() (Info, error) {
 // milliseconds, what the kernel does, whatever its version is said to be.
 //
 // The error matches [ErrNotSupported] if the answer is final. Any other error may go
-// away: it is decided again 50 ms later at first, and a minute later at most. A debugger
-// that steps a thread through a section aborts it at each step; then the error says so.
-func CriticalSections(x Index) error { return criticalSections(x, &section.Own) }
+// away. What could not be decided is decided again 50 ms later at first, and a minute
+// later at most; that this thread is not registered is found at each call. A debugger that
+// steps a thread through a section aborts it at each step; then the error says so.
+func CriticalSections(x Index) error { return criticalSections(x, &section.Here) }
 
 // criticalSections is CriticalSections for the sections behind a gate: in code that was
 // inlined into a plugin, the plugin's.
 func criticalSections(x Index, gate *section.Gate) error {
 	adopt(gate)
-	if s := current.Load(); s.areas == areasUnavailable || s.areas == areasRefused && !ownerRetry.due() {
+	if s := current.Load(); s.areas == areasUnavailable || s.areas == areasFailed && !ownerRetry.due() {
 		return s.err
 	}
 	runtime.LockOSThread()
@@ -335,7 +337,7 @@ func criticalSections(x Index, gate *section.Gate) error {
 	if s.hasOwner() && s.sections == sectionsUndecided && atomic.LoadInt32(field(abi.OffsetCPUID)) < 0 {
 		return errNotRegistered // this thread can decide nothing
 	}
-	s = decide()
+	s = decideSections()
 	switch {
 	case s.err != nil:
 		return s.err
@@ -362,9 +364,9 @@ func criticalSections(x Index, gate *section.Gate) error {
 var errNotRegistered = errors.New("rseq: critical sections: the calling thread is not registered: it was refused, or it is ending, " +
 	"or it is for another library of the program to register it (with librseq, call rseq_register_current_thread on it)")
 
-// decide decides whether critical sections may run, if there is an owner and that is not
+// decideSections decides whether critical sections may run, if there is an owner and that is not
 // known, or could not be decided some time ago. The goroutine is locked to its thread.
-func decide() *state {
+func decideSections() *state {
 	known := func(s *state) bool {
 		return s.err != nil || s.sections != sectionsUndecided || s.sectionsErr != nil && !sectionsRetry.due()
 	}

@@ -49,17 +49,17 @@ func watching(t *testing.T, check func() (aborted, survived int, err error)) {
 	}
 	mu.Lock()
 	defer mu.Unlock()
-	before, must, did, live := *current.Load(), mustWatch, aborts, liveCheck
+	before, must, did, live := *current.Load(), mustCheck, seenToAbort, liveCheck
 	t.Cleanup(func() {
 		mu.Lock()
 		defer mu.Unlock()
-		mustWatch, aborts, liveCheck = must, did, live
+		mustCheck, seenToAbort, liveCheck = must, did, live
 		sectionsRetry.wait = 0
 		sectionsRetry.until.Store(0)
 		publish(before)
 	})
 	publish(before.forgetSections())
-	mustWatch, aborts = true, false
+	mustCheck, seenToAbort = true, false
 	sectionsRetry.wait = 0
 	sectionsRetry.until.Store(0)
 	liveCheck = func(section.Disturbance, int, bool) (int, int, error) { return check() }
@@ -68,8 +68,8 @@ func watching(t *testing.T, check func() (aborted, survived int, err error)) {
 // TestWatch: a kernel that has to be watched is, whatever its version, and what was seen
 // decides, once.
 func TestWatch(t *testing.T) {
-	if mustWatch != (runtime.GOARCH == "arm64") {
-		t.Errorf("must be watched: %v", mustWatch)
+	if mustCheck != (runtime.GOARCH == "arm64") {
+		t.Errorf("must be watched: %v", mustCheck)
 	}
 	for _, c := range []struct{ aborted, survived int }{{3, 0}, {2, 1}} {
 		checks := 0
@@ -199,8 +199,8 @@ func TestStates(t *testing.T) {
 
 	unconfirmed := state{areas: areasUnconfirmed, info: here}
 	confirmed := state{areas: areasConfirmed, info: signed}
-	answered := func(s state, i Info, pretends bool) func() (state, state) {
-		return func() (state, state) { return s.answered(i, pretends) }
+	answered := func(s state, i Info, stale bool) func() (state, state) {
+		return func() (state, state) { return s.answered(i, stale) }
 	}
 	decided := func(s state, err error, conclusive bool) func() (state, state) {
 		return func() (state, state) { s := s.decided(err, conclusive); return s, s }
@@ -224,10 +224,10 @@ func TestStates(t *testing.T) {
 		reason       string       // published
 		supported    bool         // there is no error, or one that may go away
 	}{
-		{"nobody asked", asked(0), phases{areasUndecided, sectionsUndecided}, NotAsked, "", true},
-		{"refused, to be asked again", asked(int32(syscall.EPERM)), phases{areasRefused, sectionsUndecided}, NotAsked, "", true},
-		{"no thread or process to find out", asked(int32(syscall.EAGAIN)), phases{areasRefused, sectionsUndecided}, NotAsked, "", true},
-		{"areas that cannot be used", asked(-1), phases{areasRefused, sectionsUndecided}, NotAsked, "", true},
+		{"nobody asked", asked(0), phases{areasUnasked, sectionsUndecided}, NotAsked, "", true},
+		{"refused, to be asked again", asked(int32(syscall.EPERM)), phases{areasFailed, sectionsUndecided}, NotAsked, "", true},
+		{"no thread or process to find out", asked(int32(syscall.EAGAIN)), phases{areasFailed, sectionsUndecided}, NotAsked, "", true},
+		{"areas that cannot be used", asked(-1), phases{areasFailed, sectionsUndecided}, NotAsked, "", true},
 		{"no rseq(2)", asked(int32(syscall.ENOSYS)), phases{areasUnavailable, sectionsUndecided}, NotAsked, "", false},
 		{"a filter that kills", asked(-2), phases{areasUnavailable, sectionsUndecided}, NotAsked, "", false},
 		{"forbidden", asked(-3), phases{areasUnavailable, sectionsUndecided}, NotAsked, "", false},
@@ -259,7 +259,7 @@ func TestStates(t *testing.T) {
 			t.Errorf("%s: %+v", c.what, next)
 		}
 		// What is told for this call only changes nothing that stays.
-		if !next.permanent() && next.info.Confirmed != NotAsked {
+		if !next.final() && next.info.Confirmed != NotAsked {
 			t.Errorf("%s: stays %v", c.what, next.info.Confirmed)
 		}
 	}

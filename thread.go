@@ -22,7 +22,7 @@ import (
 // When a goroutine ends while it is locked, its thread ends too, or is parked if it is the
 // main thread. So no other goroutine may use the Thread afterwards.
 type Thread struct {
-	// Fields of the area, in the C library's thread-local storage, or absent.
+	// Fields of the area, in the thread's thread-local storage, or absent.
 	cpuID, nodeID, mmCID *int32
 	slice                *uint32 // slice_ctrl; nil: not enabled
 	enabledSlice         bool    // by this Thread: Unlock disables it
@@ -37,8 +37,9 @@ var errUnlocked = errors.New("rseq: this Thread was unlocked")
 
 // LockThread locks the calling goroutine to its thread, as
 // [runtime.LockOSThread] does, and returns a reader of that thread's area. If the thread
-// is not registered, the reader's methods ask getcpu(2). The error matches
-// [ErrNotSupported] if that is not there either; the goroutine is then not locked.
+// is not registered, the reader's methods do what the functions [CPU], [NodeID] and
+// [ConcurrencyID] do. The error matches [ErrNotSupported] outside Linux; the goroutine is
+// then not locked.
 func LockThread() (*Thread, error) {
 	runtime.LockOSThread()
 	if _, err := CPU(); err != nil {

@@ -13,6 +13,8 @@ import (
 	_ "unsafe" // for go:linkname
 
 	"github.com/cockroachdb/crlib/crsync"
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 	"github.com/puzpuzpuz/xsync/v4"
 
 	"github.com/rseq-go/rseq"
@@ -25,6 +27,7 @@ type kind int
 
 const (
 	counter    kind = iota // adds one
+	histogram              // observes a value
 	list                   // takes a handle or a value and gives it back
 	readLock               // locks for reading and unlocks
 	someWrites             // the same, but for one in a hundred, which locks for writing
@@ -35,7 +38,7 @@ const (
 )
 
 func (k kind) String() string {
-	return [...]string{"counters: add", "free lists and pools: take and give back",
+	return [...]string{"counters: add", "histograms: observe", "free lists and pools: take and give back",
 		"read locks: lock and unlock", "1 % write locks", "10 % write locks", "write locks, no readers", "the number of the CPU"}[k]
 }
 
@@ -67,17 +70,23 @@ func contenders(sections bool) []contender {
 		{"percpu.Counter", counter, true, "`percpu.Counter.Add`", newCounter},
 		{"percpu.Counter, compact", counter, false, "the same, made with `percpu.Compact`", newCompact},
 		{"percpu.Counters", counter, false, "`percpu.Counters.Add`, number 3 of 16", newCounters},
+		{"percpu.FloatCounter", counter, false, "`percpu.FloatCounter.Add`", newFloatCounter},
 		{"rseq.Cells", counter, false, "`rseq.Cells.Add`, whose status is looked at each time", newCells},
 		{"rseq.LoadAddStore", counter, false, "`rseq.ByCPU.LoadAddStore`, the index given: read again only where it raced", newLoadAddStore},
 		{"procPin", counter, false, "a plain add to a slot of the P, between `runtime.procPin` and `procUnpin` (go:linkname)", newPinned},
 		{"atomic.Int64", counter, false, "`atomic.Int64.Add`, one for all", newAtomic},
 		{"xsync.Counter", counter, false, "`xsync.Counter.Add` of github.com/puzpuzpuz/xsync/v4", newXsync},
 		{"crsync.Counter", counter, false, "`crsync.Counter.Add` of github.com/cockroachdb/crlib, without its own Go runtime", newCrsync},
+		{"prometheus.Counter", counter, false, "`prometheus.Counter.Inc` of github.com/prometheus/client_golang", newPrometheusCounter},
+		{"prometheus.Counter, float", counter, false, "its `Add` of 0.5", newPrometheusFloat},
 		{"sched_getcpu, atomic", counter, false, "`sched_getcpu` through cgo, then `atomic.Int64.Add` to a slot of that CPU", newSharded},
 		{"mutex, int64", counter, false, "a `sync.Mutex` around an int64", newMutex},
 		{"in C", counter, false, "the section of rseq.Cells in C, a function that is called in a loop there", newC},
 		{"plain add, called", counter, false, "a Go function with the arguments of `Counter.Add` that is not inlined and adds to a plain word of its goroutine: what the processor takes to add to one word again and again", newPlain},
 		{"empty call", counter, false, "an empty Go function with the arguments of `Counter.Add` that is not inlined: the yardstick", newEmpty},
+
+		{"percpu.Histogram", histogram, true, "`percpu.Histogram.Observe` with 11 bounds, those of `prometheus.DefBuckets`, and values in all buckets in turn", newHistogram},
+		{"prometheus.Histogram", histogram, false, "`prometheus.Histogram.Observe` with the same", newPrometheusHistogram},
 
 		{"percpu.FreeList", list, true, "`percpu.FreeList.Pop` and `Push`", newFreeList},
 		{"mutex, slice", list, false, "a `sync.Mutex` around a slice", newStack},
@@ -171,6 +180,75 @@ func newCounters(int) instance {
 		}
 		return errors.Join(mustBe(c.At(3).Value(), ops), mustBe(others, 0))
 	}}
+}
+
+func newFloatCounter(int) instance {
+	c := new(percpu.FloatCounter)
+	return instance{func(n int) error {
+		for range n / 8 {
+			c.Add(1)
+			c.Add(1)
+			c.Add(1)
+			c.Add(1)
+			c.Add(1)
+			c.Add(1)
+			c.Add(1)
+			c.Add(1)
+		}
+		return nil
+	}, func(ops int64) error { return mustBe(int64(c.Value()), ops) }}
+}
+
+func newPrometheusCounter(int) instance {
+	c := prometheus.NewCounter(prometheus.CounterOpts{Name: "n", Help: "n"})
+	return instance{func(n int) error {
+		for range n {
+			c.Inc()
+		}
+		return nil
+	}, func(ops int64) error { return mustBe(int64(written(c).GetCounter().GetValue()), ops) }}
+}
+
+func newPrometheusFloat(int) instance {
+	c := prometheus.NewCounter(prometheus.CounterOpts{Name: "n", Help: "n"})
+	return instance{func(n int) error {
+		for range n {
+			c.Add(0.5)
+		}
+		return nil
+	}, func(ops int64) error { return mustBe(int64(2*written(c).GetCounter().GetValue()), ops) }}
+}
+
+// durations are values for each bucket of prometheus.DefBuckets.
+var durations = [...]float64{0.001, 0.007, 0.02, 0.03, 0.07, 0.2, 0.3, 0.7, 2, 3, 7, 20, 0.004, 0.04, 0.4, 4}
+
+func newHistogram(int) instance {
+	h := percpu.NewHistogram(prometheus.DefBuckets)
+	return instance{func(n int) error {
+		for i := range n {
+			h.Observe(durations[i%len(durations)])
+		}
+		return nil
+	}, func(ops int64) error { return mustBe(int64(h.Snapshot().Count), ops) }}
+}
+
+func newPrometheusHistogram(int) instance {
+	h := prometheus.NewHistogram(prometheus.HistogramOpts{Name: "h", Help: "h", Buckets: prometheus.DefBuckets})
+	return instance{func(n int) error {
+		for i := range n {
+			h.Observe(durations[i%len(durations)])
+		}
+		return nil
+	}, func(ops int64) error { return mustBe(int64(written(h).GetHistogram().GetSampleCount()), ops) }}
+}
+
+// written is what a metric exports.
+func written(m prometheus.Metric) *dto.Metric {
+	out := new(dto.Metric)
+	if err := m.Write(out); err != nil {
+		panic(err)
+	}
+	return out
 }
 
 func newCells(int) instance {

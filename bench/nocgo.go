@@ -12,8 +12,8 @@ import (
 )
 
 // withoutCgo are the contenders that are compared in a build without cgo.
-var withoutCgo = []string{"percpu.Counter", "percpu.Counters", "atomic.Int64", "xsync.Counter", "crsync.Counter", "mutex, int64", "empty call",
-	"percpu.FreeList", "mutex, slice", "percpu.Pool", "sync.Pool", "rseq.CPU", "getcpu(2)"}
+var withoutCgo = []string{"percpu.Counter", "percpu.Counters", "percpu.FloatCounter", "atomic.Int64", "xsync.Counter", "crsync.Counter", "prometheus.Counter", "mutex, int64", "empty call",
+	"percpu.Histogram", "prometheus.Histogram", "percpu.FreeList", "mutex, slice", "percpu.Pool", "sync.Pool", "rseq.CPU", "getcpu(2)"}
 
 // source is this program's folder, from the repository's root.
 var source = "bench"

@@ -54,7 +54,7 @@ func newReport(sections error) *report {
 	}
 	if build, ok := debug.ReadBuildInfo(); ok {
 		for _, m := range build.Deps {
-			if strings.Contains(m.Path, "/xsync/") || strings.HasSuffix(m.Path, "/crlib") {
+			if strings.Contains(m.Path, "/xsync/") || strings.HasSuffix(m.Path, "/crlib") || strings.HasSuffix(m.Path, "/client_golang") {
 				r.Modules = append(r.Modules, m.Path+" "+m.Version)
 			}
 		}

@@ -17,8 +17,8 @@ import (
 // use, as a variable or a field of a struct. It must not be copied.
 //
 // A Counter is 64 bytes. Its words are made by the first Add, or by [NewCounter], and take
-// some 150 bytes more, and 8 for each CPU that adds. The words of a CPU lie side by side in
-// pages that it alone writes. They are used again when the Counter has been collected.
+// some 80 bytes more, and 8 for each CPU that adds. The words of a CPU lie side by side in
+// pages that only this CPU writes to. They are used again when the Counter has been collected.
 type Counter struct {
 	words                          // first: internal/abi; made by the first Add
 	portable stripes[atomic.Int64] // what was added without sections
@@ -26,8 +26,8 @@ type Counter struct {
 	_        [8]byte               // one cache line in a vector
 }
 
-// NewCounter returns a counter of zero that has its words already. It is for options: without
-// any a zero Counter does the same.
+// NewCounter returns a counter of zero that has its words already. A zero Counter does the same
+// without options.
 func NewCounter(options ...Option) *Counter { return &newCounters(1, options)[0] }
 
 // Add adds delta, which may be negative. The sum wraps around as an int64 does.

@@ -6,12 +6,15 @@ import (
 	"encoding/json"
 	"errors"
 	"expvar"
+	"fmt"
 	"math"
 	"math/bits"
 	"os"
+	"os/exec"
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -374,60 +377,99 @@ func TestStormFloatCounter(t *testing.T) {
 	})
 }
 
-// TestReset: what concurrent Resets return adds up, and none is negative; what Values and All
-// say meanwhile is never negative either.
+// TestReset: each Add is in what one Reset returns, or left, while others reset too.
 func TestReset(t *testing.T) {
+	for name, c := range map[string]*Counter{"sections": new(Counter), "portable": &makeCounters(new(arena), 1, rseq.ByCPU, 0)[0]} {
+		const threads = 4
+		rounds := testutil.Repeat(30000)
+		var sum atomic.Int64
+		var wg sync.WaitGroup
+		for range threads {
+			wg.Go(func() {
+				for range rounds {
+					c.Inc()
+					n := c.Reset()
+					if n < 0 || n > threads {
+						t.Errorf("%s: Reset returned %d", name, n)
+						return
+					}
+					sum.Add(n)
+				}
+			})
+		}
+		wg.Wait()
+		if got := sum.Load() + c.Value(); got != int64(threads*rounds) {
+			t.Errorf("%s: %d, want %d", name, got, threads*rounds)
+		}
+	}
+}
+
+// TestValuesBesideReset: what is read while counters are reset was there at one moment.
+func TestValuesBesideReset(t *testing.T) {
 	for name, list := range map[string]*Counters{
 		"sections": NewCounters(10), "portable": {list: makeCounters(new(arena), 10, rseq.ByCPU, 0)},
 	} {
-		const adders, resetters, rounds = 4, 4, 3000
-		var sums [resetters]int64
-		var adding, wg sync.WaitGroup
-		done := make(chan bool)
-		for range adders {
-			adding.Go(func() {
-				for i := range rounds {
-					list.Add(i%list.Len(), 1)
+		// Each counter is 0 or 1, since one goroutine has it.
+		rounds := testutil.Repeat(10000)
+		var owners, reader sync.WaitGroup
+		var stop atomic.Bool
+		for i := range list.Len() {
+			owners.Go(func() {
+				for range rounds {
+					list.Add(i, 1)
+					if n := list.At(i).Reset(); n != 1 {
+						t.Errorf("%s: Reset returned %d, want 1", name, n)
+					}
 				}
 			})
 		}
-		for r := range resetters {
-			wg.Go(func() {
-				for stop := false; !stop; {
-					select {
-					case <-done:
-						stop = true
-					default:
-					}
-					for i := range list.Len() {
-						n := list.At(i).Reset()
-						if n < 0 {
-							t.Errorf("%s: Reset returned %d", name, n)
-						}
-						sums[r] += n
-					}
-					for i, n := range list.Values(nil) {
-						if n < 0 || n > adders*rounds {
-							t.Errorf("%s: counter %d is %d", name, i, n)
-						}
-					}
-					runtime.Gosched()
+		reader.Go(func() {
+			var dst []int64
+			look := func(what string, i int, n int64) {
+				if n < 0 || n > 1 {
+					t.Errorf("%s: %s: counter %d is %d, want 0 or 1", name, what, i, n)
+					stop.Store(true)
 				}
-			})
+			}
+			for !stop.Load() {
+				dst = list.Values(dst)
+				for i, n := range dst {
+					look("Values", i, n)
+				}
+				for i, n := range list.All() {
+					look("All", i, n)
+				}
+				look("Value", 0, list.At(0).Value())
+			}
+		})
+		owners.Wait()
+		stop.Store(true)
+		reader.Wait()
+	}
+}
+
+// TestCopies: go vet reports copies of what must not be copied.
+func TestCopies(t *testing.T) {
+	testutil.NeedCompilers(t)
+	const file = "testdata/copies/copies.go"
+	source, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, _ := exec.Command("go", "vet", "-copylocks", "./testdata/copies").CombinedOutput()
+	for n, line := range strings.Split(string(source), "\n") {
+		want := strings.HasSuffix(line, "// copied")
+		if got := strings.Contains(string(out), fmt.Sprintf("copies.go:%d:", n+1)); got != want {
+			t.Errorf("%s:%d: reported: %v, want %v\n%s", file, n+1, got, want, out)
 		}
-		adding.Wait()
-		close(done)
-		wg.Wait()
-		sum := int64(0)
-		for _, n := range sums {
-			sum += n
-		}
-		for _, n := range list.All() {
-			sum += n
-		}
-		if sum != adders*rounds {
-			t.Errorf("%s: %d, want %d", name, sum, adders*rounds)
-		}
+	}
+}
+
+// TestWordsOnce: a counter gets words once.
+func TestWordsOnce(t *testing.T) {
+	var w words
+	if a, b := w.make(1), w.make(1); a != b {
+		t.Error("words were made twice")
 	}
 }
 

@@ -2,6 +2,7 @@ package percpu
 
 import (
 	"fmt"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"unsafe"
@@ -10,40 +11,38 @@ import (
 	"github.com/rseq-go/rseq/internal/section"
 )
 
-// FreeList is a bounded stack of handles for each CPU. A handle is any 64-bit number:
-// an index, an offset, an address of memory that is not Go's (a handle keeps nothing
-// alive; for Go values there is [Pool]). Make one by [NewFreeList]; it must not be
-// copied.
+// FreeList is a bounded stack of handles for each CPU. A handle is any 64-bit number: an
+// index, an offset, or an address of memory that is not Go's. It keeps nothing alive; for Go
+// values there is [Pool]. Make one by [NewFreeList]; it must not be copied.
 //
-// Push and Pop work on the list of the CPU that the goroutine runs on, so what is
-// pushed on one CPU and popped on another collects on the first: whoever finds its list
-// full or empty may take a batch elsewhere, as [Pool] does, or [FreeList.Drain] others.
+// Push and Pop work on the list of the CPU that the goroutine runs on. Handles that are
+// popped on one CPU and pushed on another one collect there. A goroutine that finds its list
+// full or empty may use another place, as [Pool] does, or [FreeList.Drain] the other lists.
 //
-// A list takes 8 bytes for each handle that it has room for and 144 more, from when
-// its CPU first pushes; there are 8 bytes for each possible CPU.
+// A list takes 144 bytes, and 8 for each handle that it has room for, from when its CPU first
+// pushes. The lists together take 8 bytes for each possible CPU.
 type FreeList struct {
-	blocks unsafe.Pointer // first: *block of each index; cs_common.h
-	cpus   int            // how many there are, if by CPU number
+	blocks unsafe.Pointer // first: internal/abi; the *block of each index
+	cpus   int            // the number of lists, if they are by CPU; else zero
 	perCPU atomic.Int64   // room in each list, the shared ones too
-	ids    int            // how many, if by concurrency id
-	n      int            // of whichever kind
+	ids    int            // the number of lists, if they are by concurrency id; else zero
+	n      int            // the number of lists: the sum of both
 	index  rseq.Index
 
-	// mu is for whoever replaces blocks. A section loads its block each time, so who
-	// swaps it and fences has the old one alone.
+	// mu guards block replacement. Sections load the pointer to their block on every attempt,
+	// so after a swap and a fence nobody else uses the old block.
 	mu sync.Mutex
 
 	raceKeys keys
-	// Threads without sections have lists of their own, shared ones.
-	shared stripes[shared]
+	shared   stripes[shared] // the lists of operations that do without sections
 }
 
-// block is a CPU's list: as many words as cap says follow. Sections alone write it,
-// until it is taken away. cs_common.h.
+// block is a CPU's list. It is followed by cap words. Only sections write to it until it is
+// replaced: internal/abi.
 type block struct{ count, cap int64 }
 
-// none is the block of a CPU that has none yet: empty and full. Nothing beside it is
-// written.
+// none stands for a block that was not made: it is empty and full. Nothing is written to its
+// cache lines.
 var none = &new(struct {
 	_ [128]byte
 	block
@@ -51,7 +50,7 @@ var none = &new(struct {
 }).block
 
 func newBlock(room int) *block {
-	// Not in a cache line with another CPU's.
+	// Two CPUs' blocks are on different cache lines.
 	const line = 128
 	words := make([]uint64, int(unsafe.Sizeof(block{}))/8+room+line/8)
 	p := unsafe.Pointer(unsafe.SliceData(words))
@@ -60,7 +59,7 @@ func newBlock(room int) *block {
 	return b
 }
 
-// handles returns those in the block, the last one pushed last.
+// handles returns the handles in the block, in the order in which they were pushed.
 func (b *block) handles() []uint64 {
 	return unsafe.Slice((*uint64)(unsafe.Add(unsafe.Pointer(b), unsafe.Sizeof(*b))), b.count)
 }
@@ -68,17 +67,17 @@ func (b *block) handles() []uint64 {
 type shared struct {
 	mu      sync.Mutex
 	handles []uint64
-	n       atomic.Int64 // how many
+	n       atomic.Int64 // len(handles)
 }
 
-// batch is how many handles a section moves: copying must take less than a slice of
-// the scheduler.
+// batch is the largest number of handles that one section moves. A section that takes longer
+// than a time slice of the scheduler never ends.
 const batch = 256
 
-// NewFreeList returns empty lists with room for perCPU handles each; less than one
-// panics, and so do more than the package's limits allow. Without sections there is a
-// shared list for each CPU, or, where it takes long to know the CPU, as many as
-// [runtime.GOMAXPROCS] says may run at once, up to 64, each with the same room.
+// NewFreeList returns empty lists with room for perCPU handles each. It panics if perCPU is
+// below one or above the package's limits. Without sections there is a shared list for each
+// CPU or, where reading the CPU's number takes long, [runtime.GOMAXPROCS] of them, up to 64.
+// Each has the same room.
 func NewFreeList(perCPU int, options ...Option) *FreeList {
 	if err := checkRoom(perCPU); err != nil {
 		panic(fmt.Sprint("percpu.NewFreeList: ", err))
@@ -94,7 +93,7 @@ func NewFreeList(perCPU int, options ...Option) *FreeList {
 	return newFreeList(perCPU, index, cpus)
 }
 
-// checkRoom says what is wrong with a number of handles that each list is to have room for.
+// checkRoom returns an error if no list can have room for perCPU handles.
 func checkRoom(perCPU int) error {
 	if limit := sizeLimit(8); perCPU < 1 || perCPU > limit {
 		return fmt.Errorf("room for %d handles per CPU: expected at least 1 and at most %d", perCPU, limit)
@@ -116,8 +115,8 @@ func newFreeList(perCPU int, index rseq.Index, cpus int) *FreeList {
 	return l
 }
 
-// Push puts a handle on the list of the CPU that the goroutine runs on, and returns
-// false if there is no room. It may wait for a Drain or Resize that goes on.
+// Push pushes a handle onto the list of the CPU that the goroutine runs on, or returns false
+// if there is no room. It may wait for a Drain or Resize.
 func (l *FreeList) Push(handle uint64) bool {
 	if racing {
 		release(l.raceKeys.of(handle))
@@ -125,9 +124,9 @@ func (l *FreeList) Push(handle uint64) bool {
 	return section.Push(unsafe.Pointer(l), handle, slowPush, 0)
 }
 
-// Pop takes the handle that was pushed last off the list of the CPU that the goroutine
-// runs on, or, if there is none, one that a thread without sections pushed; it returns
-// false if there is neither.
+// Pop removes the handle that was pushed last from the list of the CPU that the goroutine
+// runs on. If that list is empty it removes one that was pushed without sections. It returns
+// false if there is none of these either.
 func (l *FreeList) Pop() (handle uint64, ok bool) {
 	handle, ok = section.Pop(unsafe.Pointer(l), slowPop, 0)
 	if racing && ok {
@@ -154,9 +153,9 @@ func (l *FreeList) PushBatch(handles []uint64) (n int) {
 	return n
 }
 
-// PopBatch pops handles until they are as many as there is room for or there is none
-// left, and returns how many. Up to 256 come off the same list at once. What is behind
-// them in the slice may have been written too.
+// PopBatch pops handles into the slice until it is full or no handle is left, and returns their
+// number. Up to 256 come off the same list at once. The rest of the slice may have been written
+// to.
 func (l *FreeList) PopBatch(handles []uint64) (n int) {
 	for n < len(handles) {
 		some := section.PopBatch(unsafe.Pointer(l), &handles[n], min(len(handles)-n, batch), slowPopBatch, 0)
@@ -169,12 +168,12 @@ func (l *FreeList) PopBatch(handles []uint64) (n int) {
 	return n
 }
 
-// Lists returns how many lists there are: one for each possible CPU, or concurrency
-// id, and a last one for all that threads without critical sections pushed.
+// Lists returns the number of lists: one for each possible CPU or concurrency id, and a last
+// one for all handles that were pushed without sections.
 func (l *FreeList) Lists() int { return l.n + 1 }
 
-// Len returns how many handles are on the lists, those that come and go meanwhile
-// counted or not.
+// Len returns the number of handles on the lists. Handles that are pushed or popped meanwhile
+// may be counted or not.
 func (l *FreeList) Len() (n int) {
 	for i := range l.n {
 		n += int(atomic.LoadInt64(&(*block)(atomic.LoadPointer(l.entry(i))).count))
@@ -188,10 +187,10 @@ func (l *FreeList) Len() (n int) {
 	return n
 }
 
-// Drain takes all handles off list i, below [FreeList.Lists], from any CPU: also one
-// that this process may not use any more. Others push and pop meanwhile; for some
-// microseconds Pop may find none there. The error is [rseq.Index.Fence]'s; then nothing
-// has changed.
+// Drain removes all handles from list i, which is below [FreeList.Lists]. It works on any CPU's
+// list, also on that of a CPU that this process may not use any more, while other goroutines
+// push and pop. For some microseconds Pop may find the list empty. If the error of
+// [rseq.Index.Fence] is returned nothing has changed.
 func (l *FreeList) Drain(i int) ([]uint64, error) {
 	if i < 0 || i > l.n {
 		return nil, fmt.Errorf("percpu: drain list %d: expected 0 to %d", i, l.n)
@@ -202,16 +201,17 @@ func (l *FreeList) Drain(i int) ([]uint64, error) {
 // DrainAll is Drain of all lists.
 func (l *FreeList) DrainAll() ([]uint64, error) { return l.drain(0, l.n+1) }
 
-// Resize makes room for perCPU handles on each list, as many as [NewFreeList] takes. It
-// returns the handles that no longer have room, those that were pushed first. Otherwise
-// it is like Drain. After an error the lists are as they were.
+// Resize makes room for perCPU handles on each list, within the limits of [NewFreeList]. It
+// returns the handles that no longer have room, which are those that were pushed first. Other
+// goroutines push and pop meanwhile, as during a Drain. After an error the lists are as they
+// were.
 func (l *FreeList) Resize(perCPU int) (surplus []uint64, err error) {
 	if err := checkRoom(perCPU); err != nil {
 		return nil, fmt.Errorf("percpu: resize: %w", err)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	// What may fail comes before the lists are taken apart. No CPU gets a block meanwhile.
+	// What may fail is done first. While mu is held no CPU gets a block.
 	made := l.made(0, l.n, 0)
 	fresh := make([]*block, len(made))
 	for n := range fresh {
@@ -248,7 +248,7 @@ func (l *FreeList) Resize(perCPU int) (surplus []uint64, err error) {
 	return surplus, nil
 }
 
-// drain takes all handles off the lists from first up to end.
+// drain removes all handles from the lists from first up to end.
 func (l *FreeList) drain(first, end int) (handles []uint64, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -289,7 +289,7 @@ func (l *FreeList) acquired(handles []uint64) {
 }
 
 // made returns the indexes from first up to end that have a block with at least so many
-// handles. mu is held, so that no block comes or goes.
+// handles. mu is held, so that no block is made or replaced.
 func (l *FreeList) made(first, end int, least int64) (indexes []int) {
 	for i := first; i < end; i++ {
 		if b := (*block)(atomic.LoadPointer(l.entry(i))); b != none && atomic.LoadInt64(&b.count) >= least {
@@ -299,9 +299,9 @@ func (l *FreeList) made(first, end int, least int64) (indexes []int) {
 	return indexes
 }
 
-// take takes blocks away from the sections: when it returns none uses them. mu is held,
-// so that no CPU gets another meanwhile. If that cannot be had they are where they were:
-// only the sections of one index ever use a block.
+// take replaces the blocks of these indexes by none, and returns them when no section uses them
+// any more. mu is held, so that no CPU gets another block meanwhile. If the fence fails the
+// blocks are put back, which is safe since each is used by the sections of one index only.
 func (l *FreeList) take(indexes []int) ([]*block, error) {
 	taken := make([]*block, len(indexes))
 	for n, i := range indexes {
@@ -326,7 +326,17 @@ func (l *FreeList) take(indexes []int) ([]*block, error) {
 // fence is a variable for tests.
 var fence = rseq.Index.Fence
 
-// room returns how many handles each list has room for.
+// outlast waits until no section is under way that began before, and what was done before
+// on every CPU is visible.
+func outlast(index rseq.Index) {
+	if fence(index, -1) != nil {
+		// A goroutine in a section is at no safe point. A whole collection finds each at one.
+		canFence.Store(false)
+		runtime.GC()
+	}
+}
+
+// room returns the number of handles that each list has room for.
 func (l *FreeList) room() int { return int(l.perCPU.Load()) }
 
 // entry returns where the block of an index is published.
@@ -334,8 +344,8 @@ func (l *FreeList) entry(i int) *unsafe.Pointer {
 	return (*unsafe.Pointer)(unsafe.Add(l.blocks, uintptr(i)*unsafe.Sizeof(l.blocks)))
 }
 
-// grow sees to it that the CPU that the goroutine runs on has a block, and reports
-// whether there is room in it.
+// grow makes a block for the CPU that the goroutine runs on, if it has none, and reports whether
+// there is room in the block.
 func (l *FreeList) grow() bool {
 	i, err := l.index.Current()
 	if err != nil || i >= l.n {
@@ -352,8 +362,8 @@ func (l *FreeList) grow() bool {
 	return true
 }
 
-// again reports whether a section that did not push or pop may be tried again, and
-// portable whether the shared lists have to do instead.
+// again reports whether a section that did not push or pop may be tried again or, if not,
+// whether the shared lists are to be used.
 func (l *FreeList) again(gate *section.Gate, status uint32, push bool) (again, portable bool) {
 	section.Adopt(gate)
 	if rseq.Status(status) == rseq.CompareFailed {
@@ -397,7 +407,7 @@ func slowPopBatch(list unsafe.Pointer, v *uint64, n int, gate *section.Gate, sta
 	return l.popShared(unsafe.Slice(v, n))
 }
 
-// pushShared pushes on the goroutine's shared list while there is room.
+// pushShared pushes onto the goroutine's shared list while there is room.
 func (l *FreeList) pushShared(handles []uint64) int {
 	s := l.shared.own()
 	s.mu.Lock()
@@ -408,9 +418,9 @@ func (l *FreeList) pushShared(handles []uint64) int {
 	return n
 }
 
-// popShared pops from the goroutine's shared list, or else from another. (By no closure:
-// it might escape, with handles, which may be on the caller's stack; see PopBatch in
-// internal/section.)
+// popShared pops from the goroutine's shared list or, if that is empty, from another one. It
+// uses no closure, which might escape together with handles, which may be on the caller's stack:
+// see PopBatch in internal/section.
 func (l *FreeList) popShared(handles []uint64) int {
 	lists := l.shared.all()
 	n := lists.n()

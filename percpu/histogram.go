@@ -20,7 +20,7 @@ import (
 // [Histogram.Snapshot] reads it as of one moment: whatever was observed before that moment is
 // in the bucket, the count and the sum, and whatever is observed after it is in none.
 //
-// A histogram takes some 300 bytes, 8 for each bound, and 24 for each bucket and each CPU that
+// A histogram takes some 200 bytes, 8 for each bound, and 24 for each bucket and each CPU that
 // observes, rounded up to a power of two. Where sections cannot run it takes 16 for each bucket
 // of each share, and an observation locks its share.
 type Histogram struct {

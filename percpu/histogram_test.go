@@ -13,6 +13,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/rseq-go/rseq"
 	"github.com/rseq-go/rseq/internal/testutil"
@@ -42,7 +43,7 @@ func TestHistogram(t *testing.T) {
 		want           map[int]uint64 // what is not zero
 	}{
 		{nil, []float64{-5, 0, 5}, map[int]uint64{0: 3}},
-		{[]float64{1, 2.5, 10}, []float64{-1e300, 1, 1.5, 2.5, 2.5000001, 10, 11, math.MaxFloat64, -0.0}, map[int]uint64{0: 3, 1: 2, 2: 2, 3: 2}},
+		{[]float64{1, 2.5, 10}, []float64{-1e300, 1, 1.5, 2.5, 2.5000001, 10, 11, math.MaxFloat64, 0}, map[int]uint64{0: 3, 1: 2, 2: 2, 3: 2}},
 		{[]float64{-math.MaxFloat64, 0, math.MaxFloat64}, []float64{-math.MaxFloat64, 5e-324, math.MaxFloat64}, map[int]uint64{0: 1, 2: 2}},
 		{many, []float64{0, 1, 2, 99, 198, 199}, map[int]uint64{0: 1, 1: 2, 50: 1, 99: 1, 100: 1}},
 	} {
@@ -136,49 +137,58 @@ func TestHistogramBadInput(t *testing.T) {
 // linearizable: whether there is one order of all that was done in which each snapshot has
 // what was observed before it, and in which nothing comes before what ended before it began.
 //
-// Thread k observes values that fall into bucket k, each one with a value of its own, so a
-// count of bucket k says which observations of thread k a snapshot has, and what they add up to.
+// A thread observes in two buckets in turn, a low one and a high one that are its own, and each
+// time another value. So the count of a bucket says which observations a snapshot has, and what
+// they add up to.
 type history struct {
 	clock     atomic.Int64
-	observed  [][]span64 // of each thread, one after the other
+	observed  [][]interval // in each of the buckets, one after the other
 	mu        sync.Mutex
 	snapshots []taken
 }
 
-// span64 is from when to when something was done, by the clock.
-type span64 struct{ begin, end int64 }
+// interval is from when to when something was done, by the clock.
+type interval struct{ begin, end int64 }
 
 type taken struct {
-	span64
+	interval
 	HistogramSnapshot
 }
 
-// historyValue is the value of thread k's observation number n.
-func historyValue(k, n int) float64 { return float64(k) - float64(n%64)/128 }
+// historyStride is how many buckets of the histogram there are for one of the history: a
+// snapshot takes a while.
+const historyStride = 8
+
+// historyValue is the value of observation number n in bucket k.
+func historyValue(k, n int) float64 { return float64(historyStride*k) - float64(n%64)/128 }
 
 func newHistory(threads, rounds int) *history {
-	hs := &history{observed: make([][]span64, threads)}
+	hs := &history{observed: make([][]interval, 2*threads)}
 	for k := range hs.observed {
-		hs.observed[k] = make([]span64, 0, rounds)
+		hs.observed[k] = make([]interval, 0, (rounds+1)/2)
 	}
 	return hs
 }
 
 // bounds are those of the histogram.
 func (hs *history) bounds() []float64 {
-	list := make([]float64, len(hs.observed))
-	for k := range list {
-		list[k] = float64(k)
+	list := make([]float64, historyStride*len(hs.observed))
+	for i := range list {
+		list[i] = float64(i)
 	}
 	return list
 }
 
-// observe has thread k observe, and enters that.
-func (hs *history) observe(h *Histogram, k int) {
+// observe has a thread observe, and enters that.
+func (hs *history) observe(h *Histogram, thread, round int) {
+	k := thread
+	if round%2 == 1 {
+		k = len(hs.observed) - 1 - thread
+	}
 	v := historyValue(k, len(hs.observed[k]))
 	begin := hs.clock.Add(1)
 	h.Observe(v)
-	hs.observed[k] = append(hs.observed[k], span64{begin, hs.clock.Add(1)})
+	hs.observed[k] = append(hs.observed[k], interval{begin, hs.clock.Add(1)})
 }
 
 // snapshot takes a snapshot, and enters that.
@@ -188,18 +198,19 @@ func (hs *history) snapshot(h *Histogram) {
 	end := hs.clock.Add(1)
 	hs.mu.Lock()
 	defer hs.mu.Unlock()
-	hs.snapshots = append(hs.snapshots, taken{span64{begin, end}, s})
+	hs.snapshots = append(hs.snapshots, taken{interval{begin, end}, s})
 }
 
 // check reports a snapshot that no order allows.
 func (hs *history) check(fail func(format string, args ...any)) {
 	for _, s := range hs.snapshots {
-		sum, count := 0.0, uint64(0)
+		count := uint64(0)
+		sum := 0.0
 		last, first := int64(math.MinInt64), int64(math.MaxInt64)
 		for k, list := range hs.observed {
-			n := int(s.Counts[k])
+			n := int(s.Counts[historyStride*k])
 			if n > len(list) {
-				fail("%d observations of thread %d, which made %d", n, k, len(list))
+				fail("%d observations in bucket %d, of %d", n, k, len(list))
 				return
 			}
 			count += uint64(n)
@@ -213,7 +224,7 @@ func (hs *history) check(fail func(format string, args ...any)) {
 				first = min(first, list[n].end)
 			}
 		}
-		if s.Count != count || s.Counts[len(hs.observed)] != 0 {
+		if s.Count != count {
 			fail("count %d, and %d in the buckets %v", s.Count, count, s.Counts)
 		}
 		if s.Sum != sum {
@@ -221,11 +232,11 @@ func (hs *history) check(fail func(format string, args ...any)) {
 		}
 		switch {
 		case last > s.end:
-			fail("the snapshot of %v has what began at %d", s.span64, last)
+			fail("the snapshot of %v has what began at %d", s.interval, last)
 		case first < s.begin:
-			fail("the snapshot of %v lacks what ended at %d", s.span64, first)
+			fail("the snapshot of %v lacks what ended at %d", s.interval, first)
 		case first < last:
-			fail("the snapshot of %v lacks what ended at %d, and has what began at %d", s.span64, first, last)
+			fail("the snapshot of %v lacks what ended at %d, and has what began at %d", s.interval, first, last)
 		}
 	}
 	// Each snapshot has what another one has, or the other way round, and a later one no less.
@@ -245,7 +256,7 @@ func (hs *history) check(fail func(format string, args ...any)) {
 			latest = max(latest, a.begin)
 		}
 		if b.end < latest {
-			fail("the snapshot of %v has more than a later one", b.span64)
+			fail("the snapshot of %v has more than a later one", b.interval)
 		}
 	}
 }
@@ -253,8 +264,9 @@ func (hs *history) check(fail func(format string, args ...any)) {
 // TestHistory: the check finds what it is to find.
 func TestHistory(t *testing.T) {
 	snapshot := func(begin, end int64, counts ...uint64) taken {
-		s := taken{span64{begin, end}, HistogramSnapshot{Counts: append(counts, 0)}}
+		s := taken{interval{begin, end}, HistogramSnapshot{Counts: make([]uint64, historyStride*len(counts))}}
 		for k, n := range counts {
+			s.Counts[historyStride*k] = n
 			s.Count += n
 			for i := range int(n) {
 				s.Sum += historyValue(k, i)
@@ -265,18 +277,18 @@ func TestHistory(t *testing.T) {
 	half := snapshot(1, 9, 1, 1)
 	half.Sum -= historyValue(1, 0)
 	for name, c := range map[string]struct {
-		observed  [][]span64
+		observed  [][]interval
 		snapshots []taken
 		want      string
 	}{
-		"right":           {[][]span64{{{1, 4}}, {{2, 6}}}, []taken{snapshot(3, 5, 1, 0), snapshot(7, 8, 1, 1)}, ""},
-		"early":           {[][]span64{{{1, 2}}, nil}, []taken{snapshot(3, 4, 0, 0)}, "lacks what ended at 2"},
-		"late":            {[][]span64{{{5, 6}}, nil}, []taken{snapshot(3, 4, 1, 0)}, "has what began at 5"},
-		"half":            {[][]span64{{{2, 3}}, {{4, 5}}}, []taken{half}, "the sum of"},
-		"the second one":  {[][]span64{{{2, 3}}, {{4, 5}}}, []taken{snapshot(1, 6, 0, 1)}, "lacks what ended at 3, and has what began at 4"},
-		"neither":         {[][]span64{{{1, 9}}, {{2, 8}}}, []taken{snapshot(3, 7, 1, 0), snapshot(4, 6, 0, 1)}, "neither is before the other"},
-		"the other order": {[][]span64{{{1, 9}}, nil}, []taken{snapshot(2, 3, 1, 0), snapshot(4, 5, 0, 0)}, "has more than a later one"},
-		"too many":        {[][]span64{{{1, 9}}, nil}, []taken{snapshot(2, 3, 2, 0)}, "2 observations of thread 0"},
+		"right":           {[][]interval{{{1, 4}}, {{2, 6}}}, []taken{snapshot(3, 5, 1, 0), snapshot(7, 8, 1, 1)}, ""},
+		"early":           {[][]interval{{{1, 2}}, nil}, []taken{snapshot(3, 4, 0, 0)}, "lacks what ended at 2"},
+		"late":            {[][]interval{{{5, 6}}, nil}, []taken{snapshot(3, 4, 1, 0)}, "has what began at 5"},
+		"half":            {[][]interval{{{2, 3}}, {{4, 5}}}, []taken{half}, "the sum of"},
+		"the second one":  {[][]interval{{{2, 3}}, {{4, 5}}}, []taken{snapshot(1, 6, 0, 1)}, "lacks what ended at 3, and has what began at 4"},
+		"neither":         {[][]interval{{{1, 9}}, {{2, 8}}}, []taken{snapshot(3, 7, 1, 0), snapshot(4, 6, 0, 1)}, "neither is before the other"},
+		"the other order": {[][]interval{{{1, 9}}, nil}, []taken{snapshot(2, 3, 1, 0), snapshot(4, 5, 0, 0)}, "has more than a later one"},
+		"too many":        {[][]interval{{{1, 9}}, nil}, []taken{snapshot(2, 3, 2, 0)}, "2 observations in bucket 0"},
 	} {
 		got := ""
 		hs := &history{observed: c.observed, snapshots: c.snapshots}
@@ -298,7 +310,7 @@ func TestStormHistogram(t *testing.T) {
 			k := int(next.Add(1) - 1)
 			for round := range min(s.Rounds, rounds) {
 				s.Pass()
-				hs.observe(h, k)
+				hs.observe(h, k, round)
 				if round%32 == k%32 {
 					hs.snapshot(h)
 				}
@@ -319,29 +331,94 @@ func TestStormHistogram(t *testing.T) {
 
 // TestBucket: what is read of a bucket that changes belongs together.
 func TestBucket(t *testing.T) {
-	sumOf := func(n uint64) uint64 { return math.Float64bits(float64(n)) }
-	var b bucket
-	var stop atomic.Bool
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		for n := uint64(1); !stop.Load(); n++ { // as a section does
-			atomic.StoreUint64(&b.sums[n%2], sumOf(n))
-			atomic.StoreUint64(&b.count, n)
-			if n%8 == 0 {
-				for range n % 64 {
-					_ = stop.Load()
+	reads := testutil.Repeat(30_000_000)
+	if testing.Short() || racing {
+		reads /= 30
+	}
+	for _, procs := range []int{1, 2} { // one: the reader is interrupted anywhere, now and then
+		defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(procs))
+		var b bucket
+		var stop atomic.Bool
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			for n := uint64(1); !stop.Load(); n++ { // as a section does
+				atomic.StoreUint64(&b.sums[n%2], math.Float64bits(float64(n)))
+				atomic.StoreUint64(&b.count, n)
+				for i := n % 64; i > 0 && !stop.Load(); i-- {
 				}
+			}
+		})
+		for range reads {
+			if n, sum := b.read(); sum != float64(n) {
+				t.Errorf("count %d and the sum of %v", n, sum)
+				break
+			}
+		}
+		stop.Store(true)
+		wg.Wait()
+	}
+}
+
+// TestSnapshotBegun: while a snapshot goes on observations lock shares, and no words are made.
+func TestSnapshotBegun(t *testing.T) {
+	testutil.NeedSections(t, rseq.ByCPU)
+	onOneCPU(t, func() {
+		for name, h := range map[string]*Histogram{
+			"no words yet": NewHistogram(nil), "words": histogramOf(nil, rseq.ByCPU, rseq.PossibleCPUs()),
+		} {
+			had := h.made()
+			if had {
+				h.Observe(1)
+				h.Observe(1)
+			}
+			// Shares that nobody observes in. A snapshot waits for the second one.
+			n := rseq.PossibleCPUs()
+			all := &shares[observations]{byCPU: make([]atomic.Pointer[padded[observations]], n+2)}
+			first, second := new(padded[observations]), new(padded[observations])
+			all.byCPU[n].Store(first)
+			all.byCPU[n+1].Store(second)
+			h.portable.p.Store(all)
+			second.v.mu.Lock()
+			begun := make(chan HistogramSnapshot)
+			go func() { begun <- h.Snapshot() }()
+			for first.v.mu.TryLock() {
+				first.v.mu.Unlock()
+				runtime.Gosched()
+			}
+			before := h.sum(0)
+			h.Observe(1)
+			if h.made() != had {
+				t.Errorf("%s: made during a snapshot", name)
+			}
+			if after := h.sum(0); before != after {
+				t.Errorf("%s: %d in the words, and %d after an observation during a snapshot", name, before, after)
+			}
+			second.v.mu.Unlock()
+			s := <-begun
+			h.Observe(1)
+			if got := h.Snapshot().Count; s.Count > got || got-s.Count > 2 || !h.made() {
+				t.Errorf("%s: %d in the snapshot, then %d", name, s.Count, got)
 			}
 		}
 	})
-	for range testutil.Repeat(300000) {
-		if n, sum := b.read(); sum != float64(n) {
-			t.Errorf("count %d and the sum of %v", n, sum)
-			break
-		}
+}
+
+// TestLockShares: a share that is made while others are locked is locked too.
+func TestLockShares(t *testing.T) {
+	h := NewHistogram(nil)
+	all := &shares[observations]{byCPU: make([]atomic.Pointer[padded[observations]], 2)}
+	first, second := new(padded[observations]), new(padded[observations])
+	all.byCPU[1].Store(second)
+	h.portable.p.Store(all)
+	second.v.mu.Lock() // an observer has it
+	locked := make(chan map[*observations]bool)
+	go func() { locked <- h.lockShares() }()
+	time.Sleep(5 * time.Millisecond) // it waits for the share by now; if not, that tells nothing
+	all.byCPU[0].Store(first)
+	second.v.mu.Unlock()
+	if got := <-locked; len(got) != 2 || !got[&first.v] || !got[&second.v] || first.v.mu.TryLock() || second.v.mu.TryLock() {
+		t.Errorf("%d of 2 shares are locked", len(got))
 	}
-	stop.Store(true)
-	wg.Wait()
 }
 
 // TestHistogramFast: observations are fast after the first one, and again after a snapshot.
@@ -367,35 +444,60 @@ func TestHistogramFast(t *testing.T) {
 	})
 }
 
+// beside has threads observe while another one takes snapshots all the time, and checks.
+func (hs *history) beside(t *testing.T, h *Histogram, threads, rounds int) {
+	var ready, observers, snapshots sync.WaitGroup
+	var stop atomic.Bool
+	ready.Add(threads + 1)
+	for k := range threads {
+		observers.Go(func() {
+			ready.Done()
+			ready.Wait()
+			for round := range rounds {
+				hs.observe(h, k, round)
+			}
+		})
+	}
+	snapshots.Go(func() {
+		ready.Done()
+		for !stop.Load() {
+			hs.snapshot(h)
+			runtime.Gosched()
+		}
+	})
+	observers.Wait()
+	stop.Store(true)
+	snapshots.Wait()
+	hs.snapshot(h)
+	if n := h.Snapshot().Count; n != uint64(threads*rounds) {
+		t.Fatalf("%d observations, want %d", n, threads*rounds)
+	}
+	hs.check(t.Errorf)
+}
+
 // TestHistogramFirst: snapshots while the words are made.
 func TestHistogramFirst(t *testing.T) {
-	const threads, rounds = 4, 3
-	for range testutil.Repeat(2000) {
+	const threads, rounds = 3, 6
+	for range testutil.Repeat(500) {
 		hs := newHistory(threads, rounds)
-		h := NewHistogram(hs.bounds())
-		var ready, wg sync.WaitGroup
-		ready.Add(threads)
-		for k := range threads {
-			wg.Go(func() {
-				ready.Done()
-				ready.Wait()
-				for range rounds {
-					hs.observe(h, k)
-					if k < 2 {
-						hs.snapshot(h)
-					}
-				}
-			})
-		}
-		wg.Wait()
-		hs.snapshot(h)
-		if n := h.Snapshot().Count; n != threads*rounds {
-			t.Fatalf("%d observations, want %d", n, threads*rounds)
-		}
-		hs.check(t.Errorf)
-		if t.Failed() {
+		if hs.beside(t, NewHistogram(hs.bounds()), threads, rounds); t.Failed() {
 			return
 		}
+	}
+}
+
+// TestHistogramSnapshots: they are linearizable while threads observe as fast as they can.
+func TestHistogramSnapshots(t *testing.T) {
+	const threads, rounds = 3, 2000
+	for name, cpus := range map[string]int{"sections": rseq.PossibleCPUs(), "portable": 0} {
+		t.Run(name, func(t *testing.T) {
+			for range testutil.Repeat(30) {
+				hs := newHistory(threads, rounds)
+				if hs.beside(t, histogramOf(hs.bounds(), rseq.ByCPU, cpus), threads, rounds); t.Failed() {
+					return
+				}
+			}
+		})
 	}
 }
 
@@ -415,7 +517,7 @@ func TestHistogramMixed(t *testing.T) {
 					testutil.Unregister(t)
 				}
 				for round := range rounds {
-					hs.observe(h, k)
+					hs.observe(h, k, round)
 					if round%32 == 0 {
 						hs.snapshot(h)
 						runtime.GOMAXPROCS(1 + (k+round/32)%threads)

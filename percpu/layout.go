@@ -8,7 +8,8 @@ import (
 	"github.com/rseq-go/rseq/internal/abi"
 )
 
-// The sections find things where internal/abi says; a difference does not compile.
+// The sections find fields at the offsets of internal/abi. If an offset differs this does not
+// compile.
 var _ = [...][0]int{
 	[unsafe.Offsetof(words{}.base) - abi.CellsBase]int{},
 	[unsafe.Offsetof(words{}.cpus) - abi.CurrentN]int{},

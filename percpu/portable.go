@@ -11,28 +11,27 @@ import (
 	"github.com/rseq-go/rseq/internal/section"
 )
 
-// stripes is data for threads without critical sections. Others may use a share at the
-// same time, so it is used by atomics or under a lock.
+// stripes is the data of operations that do without critical sections, spread over shares.
+// Several threads may use a share at the same time, so it is used by atomics or under a lock.
 type stripes[T any] struct{ p atomic.Pointer[shares[T]] }
 
-// shares are those that there are. A set is replaced by one that has them too, so what
-// was seen once stays.
+// shares is a set of shares. It is only replaced by a larger set that contains it, so a share
+// stays where it is.
 type shares[T any] struct {
-	// byCPU has a share for each CPU, made when that CPU first uses it: where the CPU's
-	// number is cheap.
+	// byCPU has a share for each CPU, made when that CPU first uses it. It is for threads that
+	// read the CPU's number quickly.
 	byCPU []atomic.Pointer[padded[T]]
-	// some are for when it is not. A goroutine mostly uses the same one.
+	// some are for the other threads. A goroutine uses the same one most of the time.
 	some []padded[T]
 }
 
-// padded keeps values out of each other's cache lines, of which processors fetch two
-// at a time.
+// padded keeps values on different cache lines, of which processors fetch two at a time.
 type padded[T any] struct {
 	v T
 	_ [128]byte
 }
 
-// all returns the shares that there are.
+// all returns the present set.
 func (s *stripes[T]) all() *shares[T] {
 	if p := s.p.Load(); p != nil {
 		return p
@@ -52,10 +51,10 @@ func (s *stripes[T]) made() iter.Seq[*T] {
 	}
 }
 
-// n returns how many there are, made or not.
+// n returns the number of shares, those that were not made included.
 func (s *shares[T]) n() int { return len(s.byCPU) + len(s.some) }
 
-// at returns one of them, nil if it was not made.
+// at returns share i, or nil if it was not made.
 func (s *shares[T]) at(i int) *T {
 	if i >= len(s.byCPU) {
 		return &s.some[i-len(s.byCPU)].v
@@ -66,7 +65,7 @@ func (s *shares[T]) at(i int) *T {
 	return nil
 }
 
-// own returns the number of the calling goroutine's share, -1 if it has none yet.
+// own returns the number of the calling goroutine's share, or -1 if it has none yet.
 func (s *shares[T]) own() int {
 	cpu := cheapCPU()
 	switch {
@@ -78,7 +77,8 @@ func (s *shares[T]) own() int {
 	return len(s.byCPU) + hash(len(s.some))
 }
 
-// own returns the calling goroutine's share, which others may use too.
+// own returns the calling goroutine's share, and makes it if need be. Other goroutines may
+// have the same one.
 func (s *stripes[T]) own() *T {
 	if p := s.p.Load(); p != nil {
 		if cpu := cheapCPU(); cpu < 0 && len(p.some) > 0 {
@@ -92,7 +92,7 @@ func (s *stripes[T]) own() *T {
 	return s.grow()
 }
 
-// grow makes what own needs.
+// grow makes the share that own returns, and the set that it is in.
 func (s *stripes[T]) grow() *T {
 	for {
 		old := s.p.Load()
@@ -116,11 +116,11 @@ func (s *stripes[T]) grow() *T {
 	}
 }
 
-// shareCount returns how many shares serve all that run at one moment.
+// shareCount returns the number of shares for the goroutines that run at one moment.
 func shareCount() int { return min(runtime.GOMAXPROCS(0), 64) }
 
-// cheapCPU returns the CPU that the goroutine runs on, or -1 if that takes longer than a
-// hash and an atomic that others wait for.
+// cheapCPU returns the CPU that the goroutine runs on, or -1 if reading its number takes longer
+// than a hash and a contended atomic.
 func cheapCPU() int {
 	if !section.Enabled {
 		return int(fastCPU(nil))
@@ -136,7 +136,7 @@ func fastCPU(*section.Gate) int32 {
 	return cpu
 }
 
-// share returns one of n, by the CPU, or by where the goroutine's stack is.
+// share returns a number below n, by the CPU or by the address of the goroutine's stack.
 func share(n int) int {
 	if cpu := cheapCPU(); cpu >= 0 {
 		return cpu % n
@@ -144,10 +144,10 @@ func share(n int) int {
 	return hash(n)
 }
 
-// hash returns one of n by where the goroutine's stack is.
+// hash returns a number below n by the address of the goroutine's stack.
 func hash(n int) int {
 	var here byte
-	// Stacks are at least 2 KiB. Multiplied, the upper bits depend on all.
+	// Stacks are at least 2 KiB. The upper bits of the product depend on all bits.
 	hash := uint64(uintptr(unsafe.Pointer(&here))>>11) * 0x9E3779B97F4A7C15 // 2^64 / golden ratio
 	return int(hash >> 32 * uint64(n) >> 32)
 }

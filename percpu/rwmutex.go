@@ -1,7 +1,6 @@
 package percpu
 
 import (
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -12,86 +11,86 @@ import (
 )
 
 // RWMutex is a reader/writer mutual exclusion lock with the methods, the zero value and the
-// rules of [sync.RWMutex]. While it is much read and seldom written, RLock and RUnlock add to
+// rules of [sync.RWMutex]. While it is read often and written seldom, RLock and RUnlock add to
 // words of the CPU that they run on, so readers do not contend.
 //
-// It is an ordinary lock, a sync.RWMutex, until it is read some hundred times within a
-// millisecond, and again for a while after each Lock: then read locks cost a little more than
-// those of a sync.RWMutex, and writers cost the same. The first Lock after such a while
-// fences all CPUs, [rseq.Index.Fence], some microseconds. How long the lock stays ordinary
-// depends on what that took: a lock that is written often stays so nearly all the time. Where
-// sections cannot run it is always ordinary. Should a fence fail that worked before, Lock
-// runs a garbage collection in its place.
+// The lock is an ordinary one, a sync.RWMutex, until it is read some hundred times within a
+// millisecond. Then it is open: readers use the words. The next Lock makes it ordinary again,
+// which takes a fence of all CPUs, [rseq.Index.Fence], some microseconds. For how long it then
+// stays ordinary depends on what that took, so a lock that is written often is ordinary nearly
+// all the time. While it is ordinary a read lock takes a little longer than that of a
+// sync.RWMutex, and a write lock as long. Where sections cannot run the lock is always
+// ordinary. If a fence fails although one worked before, Lock runs a garbage collection in its
+// place.
 //
-// As in sync, an Unlock of a lock that is not locked, or an RUnlock without a reader, is a
-// fatal error that cannot be recovered; but an RUnlock without a reader that a section
-// does is one in the next Lock, whose caller then shows in the traceback. With other readers
-// there it is seen by nobody, also as in sync.
+// As in sync, an Unlock of a lock that is not locked and an RUnlock without a reader are fatal
+// errors that cannot be recovered. If the lock is open, an RUnlock without a reader becomes
+// one in the next Lock, whose caller is then in the traceback. If there are other readers
+// nothing notices it, also as in sync.
 //
-// A lock takes 48 bytes; one that was ever read that often takes some 400 more, and 16 for
-// each CPU that reads. It must not be copied.
+// A lock takes 48 bytes. One that was ever open takes some 270 more, and 16 for each CPU that
+// reads. It must not be copied.
 type RWMutex struct {
 	readers atomic.Pointer[readers] // first: internal/abi; nil until the lock is first open
-	w       sync.Mutex              // for a writer until it has rw, and for who opens the lock
+	w       sync.Mutex              // held by a writer until it has rw, and while the lock is opened
 	rw      sync.RWMutex            // the ordinary lock
-	reads   uint32                  // how many took it for reading, about
-	looked  atomic.Uint32           // when reads was last looked at, in ticks
+	reads   uint32                  // about how many read locks the ordinary lock had
+	looked  atomic.Uint32           // when reads was last compared with the time, in ticks
 }
 
-// The protocol. The lock counts its readers in three places: rw's own count, words of each
-// CPU, and rest. A read lock may be added in one and taken off in another; the number of
-// readers is the sum. A CPU has a word for RLock and one for RUnlock, since adding to one
-// word over and over takes longer than adding to two in turn. rw alone can be waited for, so a writer moves all that is in the
-// words to rw and rest before it owns the lock.
+// The protocol. Readers are counted in three places: rw, the words of each CPU, and rest. A
+// reader may be added in one place and taken off in another one; the number of readers is the
+// sum. A CPU has a word for RLock and one for RUnlock, since adding to one word again and again
+// takes longer than adding to two in turn. A writer can wait for rw and rest only, so it moves
+// what the words count there before it owns the lock.
 //
 //	state     where readers count
 //	ordinary  RLock and RUnlock: rw. The words and rest are zero.
 //	open      the words, by sections, and rest on threads that have none.
 //	draining  RLock: rw, where a writer waits. RUnlock: rest while that is not zero, then rw.
 //
-//	ordinary → open      a reader that holds w, so no writer has rw or waits for it, or will
-//	                     before it sees the change; by holding rw for reading it knows that no
-//	                     writer owns the lock.
-//	open → draining      a writer that holds w. It holds fold from before the change until,
-//	                     behind a fence of all CPUs, what the words count is in rest. If that
-//	                     is negative, rw counts so many readers more than there are: they are
+//	ordinary → open      a reader that holds w and holds rw for reading. So no writer owns the
+//	                     lock, waits for rw, or begins to before it sees the change.
+//	open → draining      a writer that holds w. It holds fold from before the change until it
+//	                     has fenced all CPUs and added what the words count to rest. If rest
+//	                     is negative then, rw counts that many readers too many, and they are
 //	                     taken off rw.
 //	draining → ordinary  that writer, when it has rw for writing and rest is zero.
 //	draining → open      that writer, in a TryLock that found readers.
 //
-// A writer owns the lock when it has rw for writing and has given back w: then the state is
-// ordinary, and stays so, since who opens the lock holds rw for reading. A reader must not
-// open it while a writer waits for rw: its RUnlock would not be taken off rw any more.
+// A writer owns the lock when it has rw for writing and has unlocked w. The state is ordinary
+// then, and stays so, since opening the lock takes rw for reading. A reader must not open the
+// lock while a writer waits for rw: the reader's RUnlock would not be taken off rw any more.
 //
-// Why nothing is lost: a section loads the state and adds while the state is open, and the
-// fence lets none go on that loaded it before the change; so after the fence the words stay
-// as they are, with every add that a section made, and all that readers did before it is
-// visible to the writer. An RUnlock that finds the lock not open and not ordinary waits for
-// fold, that is for the fence, and then takes itself off rest, or off rw: both are at least
-// as many as still come. One that finds it ordinary takes itself off rw, late perhaps: its
-// own read lock is in rw, from where no other RUnlock took it, since all others are in rw,
-// rest or the words too. When rest becomes zero under fold the writer, which waits for
-// that under fold, is woken; for rw sync does the same.
+// Why no reader is lost: a section loads the state, and adds only if it is open. After the
+// fence no section goes on that loaded the state before the change. So the words do not change
+// any more, they have every add that a section made, and all that readers did before is visible
+// to the writer. An RUnlock that finds the lock draining waits for fold, and so for the fence.
+// Then it is taken off rest, or off rw if rest is zero; both together count at least the readers
+// that have not left. An RUnlock that finds the lock ordinary is taken off rw: its reader is
+// counted there, and no other RUnlock took it off, since every other reader is counted in rw,
+// rest or the words too. An RUnlock that makes rest zero wakes the writer that waits for that;
+// sync does the same for rw.
 //
 // Order: what a writer does happens before a section that finds the lock open again, which
-// loads the state with acquire. What a reader does happens before its section's RUnlock,
-// in program order, and so before the fence.
+// loads the state with acquire. What a reader does happens before its RUnlock's section, in
+// program order, and so before the fence.
 
-// readers is what a lock has that is or was open.
+// readers is the part of a lock that was ever open.
 type readers struct {
 	gatedWords       // first: internal/abi; RUnlock's, to which sections add -1, and RLock's
 	moved      int64 // the readers that the words count but that were moved from there; under w
 
-	// Under the lock's w.
-	opened time.Duration // since epoch
-	until  time.Duration // until when the lock stays ordinary
-	pause  time.Duration // how long it was to stay so
+	// w guards these.
+	opened time.Duration // when the lock was opened, since epoch
+	until  time.Duration // the end of the time in which the lock stays ordinary
+	pause  time.Duration // the length of that time
 
-	fold sync.Mutex // for rest and the ways that go there
-	gone sync.Cond  // rest became zero
-	rest atomic.Int64
+	fold sync.Mutex   // guards rest, and the changes of state that move readers there
+	gone sync.Cond    // signalled when rest becomes zero
+	rest atomic.Int64 // readers without sections, and those that were moved from the words
 
-	_ [40]byte // whole cache lines, which are only read while the lock is open
+	_ [40]byte // readers are whole cache lines, which nobody writes to while the lock is open
 }
 
 const (
@@ -99,25 +98,25 @@ const (
 	draining = 2
 )
 
-// When a lock opens: when it was read so many times within some ticks, 1 ms, and paused for
-// long enough: ten times what closing it took last, which bounds what writers pay to a tenth
-// of the time. If it was open for less than a few times that, it was not worth it, and the
-// pause is twice the last one.
+// A lock opens when it was read readsPerLook times within hotTicks, 1 ms, and its pause is over.
+// The pause is ten times as long as closing the lock took, so writers spend at most a tenth of
+// the time on that. If the lock was open for a short time only, opening it did not pay, and the
+// pause is at least twice the last one.
 const (
 	readsPerLook = 256
 	tick         = 1 << 16 // ns
 	hotTicks     = 16
-	pauseTimes   = 10
-	worthTimes   = 16
-	longestPause = 100 * time.Millisecond // by doubling
+	pauseTimes   = 10                     // of what closing took
+	worthTimes   = 16                     // of what closing took: opening paid
+	longestPause = 100 * time.Millisecond // that doubling leads to
 )
 
 var epoch = time.Now()
 
 func now() time.Duration { return time.Since(epoch) }
 
-// RLock locks l for reading. As in sync it waits for a writer that waits, so it must not be
-// called twice by one goroutine.
+// RLock locks l for reading. As in sync it waits for a writer that waits, so a goroutine that
+// holds a read lock must not call it again.
 func (l *RWMutex) RLock() {
 	section.ReadLock(unsafe.Pointer(l), 1, slowRLock)
 	if racing {
@@ -178,7 +177,7 @@ type rlocker RWMutex
 func (r *rlocker) Lock()   { (*RWMutex)(r).RLock() }
 func (r *rlocker) Unlock() { (*RWMutex)(r).RUnlock() }
 
-// unlocked and runlocked are keys for the race detector, at which nothing else is.
+// unlocked and runlocked return keys for the race detector, which nothing else uses.
 func (l *RWMutex) unlocked() unsafe.Pointer  { return unsafe.Add(unsafe.Pointer(&l.reads), 1) }
 func (l *RWMutex) runlocked() unsafe.Pointer { return unsafe.Add(unsafe.Pointer(&l.reads), 2) }
 
@@ -227,23 +226,19 @@ func (l *RWMutex) tryLock() bool {
 	return false
 }
 
-// ordinary reports whether rw alone has all readers.
+// ordinary reports whether all readers are counted in rw.
 func (r *readers) ordinary() bool { return r == nil || r.state.Load() == ordinary }
 
 // open reports whether sections count.
 func (r *readers) open() bool { return r != nil && r.state.Load() == open }
 
-// close stops the sections and moves the readers that they count to rest and rw. w is held.
+// close stops the sections and moves the readers that the words count to rest and rw. w is
+// held.
 func (r *readers) close(l *RWMutex) {
 	begin := now()
 	r.fold.Lock()
 	r.state.Store(draining)
-	if fence(r.index(), -1) != nil {
-		// Sections that loaded the state before may still add. A goroutine in one is at no
-		// safe point, so a whole collection, which finds each at one, outlasts them.
-		canFence.Store(false)
-		runtime.GC()
-	}
+	outlast(r.index()) // sections that loaded the state before may still add
 	counted := r.counted()
 	r.moved += counted
 	rest := r.rest.Load() + counted
@@ -270,9 +265,9 @@ func (r *readers) reopen(begin time.Duration) {
 	r.state.Store(open)
 }
 
-// count counts a reader of an ordinary lock and reports whether it is time to look how long
-// so many took. It is no atomic operation, of which one more costs as much as the lock: some
-// are not counted.
+// count counts a reader of an ordinary lock, and reports whether it is time to see how long the
+// last ones took. One more atomic operation would take as long as the lock, so it is none, and
+// some readers are not counted.
 //
 //go:norace
 func (l *RWMutex) count() bool {
@@ -280,15 +275,15 @@ func (l *RWMutex) count() bool {
 	return l.reads%readsPerLook == 0
 }
 
-// hot reports whether there were many readers of late.
+// hot reports whether the last readers came in a short time.
 func (l *RWMutex) hot() bool {
-	disable() // readers are not ordered by this
+	disable() // this does not order readers
 	defer enable()
 	ticks := uint32(now() / tick)
 	return ticks-l.looked.Swap(ticks) <= hotTicks
 }
 
-// open opens the lock, unless it must not be now. The caller holds rw for reading.
+// open opens the lock if that is possible now. The caller holds rw for reading.
 func (l *RWMutex) open() {
 	if !l.w.TryLock() {
 		return
@@ -306,7 +301,7 @@ func (l *RWMutex) open() {
 	}
 }
 
-// newReaders returns what a lock needs to be open, in state ordinary, or nil without memory.
+// newReaders returns readers in state ordinary, or nil if there is no memory.
 func newReaders(from *arena, index rseq.Index, cpus int) *readers {
 	s := from.get(index, cpus, 2)
 	if s == noSpan {
@@ -319,9 +314,9 @@ func newReaders(from *arena, index rseq.Index, cpus int) *readers {
 	return r
 }
 
-// mayFence reports whether a fence worked in this process. If none did yet one is tried
-// in the background, some 20 milliseconds, since it has to register; after a failure again
-// after a minute.
+// mayFence reports whether a fence worked in this process. If none did yet it tries one in the
+// background, which takes some 20 milliseconds since it has to register. After a failure the
+// next attempt is a minute later.
 func mayFence() bool {
 	if canFence.Load() {
 		return true
@@ -340,8 +335,8 @@ func mayFence() bool {
 
 var fenceAgain atomic.Int64
 
-// again reports whether a section of an open lock that did not add may be tried again: it
-// is this thread's first.
+// again reports whether a section of an open lock that did not add may be tried again: its only
+// failure was that the thread had not been set up yet.
 func (r *readers) again(gate *section.Gate) bool {
 	section.Adopt(gate)
 	return maySection(r.index()) == nil
@@ -395,7 +390,7 @@ func slowRUnlock(lock unsafe.Pointer, _ int64, gate *section.Gate) bool {
 	return lastRUnlock(lock, -1, nil)
 }
 
-// The last ones do without sections. The lock has readers.
+// lastRLock, lastTryRLock and lastRUnlock do without sections. The lock was ever open.
 
 func lastRLock(lock unsafe.Pointer, _ int64, _ *section.Gate) bool {
 	l := (*RWMutex)(lock)
@@ -418,10 +413,10 @@ func lastRUnlock(lock unsafe.Pointer, _ int64, _ *section.Gate) bool {
 	return true
 }
 
-// enter counts a reader of an open lock whose thread has no section in rest, and reports
-// whether the lock is open.
+// enter counts a reader that does without a section in rest if the lock is open, and reports
+// whether it did.
 func (r *readers) enter() bool {
-	disable() // readers are not ordered by this
+	disable() // this does not order readers
 	defer enable()
 	r.fold.Lock()
 	defer r.fold.Unlock()
@@ -432,9 +427,9 @@ func (r *readers) enter() bool {
 	return true
 }
 
-// leave takes a reader off rest, and reports whether it did: if not it is in rw.
+// leave takes a reader off rest, and reports whether it did. If not the reader is counted in rw.
 func (r *readers) leave() bool {
-	disable() // readers are not ordered by this
+	disable() // this does not order readers
 	defer enable()
 	r.fold.Lock()
 	defer r.fold.Unlock()

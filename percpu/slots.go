@@ -9,18 +9,17 @@ import (
 	"github.com/rseq-go/rseq"
 )
 
-// Slots is a value for each CPU, for those who shard values of their own: apart from each
-// other by 128 bytes and more. Values are Go's and may be anything. Make one by
-// [NewSlots]; the zero Slots has none.
+// Slots is a value of type T for each CPU, for programs that shard data of their own. The
+// values are at least 128 bytes apart. T may be any type. Make one by [NewSlots]; the zero
+// Slots has no values.
 type Slots[T any] struct {
 	slots []padded[T]
 	index rseq.Index
-	fast  bool // the index costs no system call, mostly
+	fast  bool // reading the index mostly takes no system call
 }
 
-// NewSlots returns zero values, as many as there are possible CPUs, or fewer where the
-// CPU is not known without a system call. If they are larger than the package's limits
-// allow it panics.
+// NewSlots returns zero values: one for each possible CPU, or fewer where reading the CPU's
+// number takes a system call. It panics if they are larger than the package's limits allow.
 func NewSlots[T any](options ...Option) *Slots[T] {
 	return newSlots[T](indexes(options))
 }
@@ -36,11 +35,11 @@ func newSlots[T any](index rseq.Index, cpus int) *Slots[T] {
 	return &Slots[T]{make([]padded[T], n), index, cpus > 0}
 }
 
-// Here returns the value of the CPU that the calling goroutine runs on, or, where sections
-// do not run, one that the CPU or the goroutine mostly gets. It costs a function call, on a
-// thread without an area beside others that have one perhaps a system call. It only spreads work: the
-// goroutine may be elsewhere by now, and others may have the same value, so use it by
-// atomics or under a lock of its own.
+// Here returns the value of the CPU that the calling goroutine runs on or, where sections do
+// not run, the value that this CPU or goroutine gets most of the time. It takes a function
+// call, or a system call on a thread that has no area where other threads have one. It only
+// spreads work: the goroutine may be on another CPU already, and another goroutine may have
+// the same value. So use a value by atomics, or under a lock in it.
 func (s *Slots[T]) Here() *T {
 	if s.fast {
 		if i, err := s.index.Current(); err == nil && i < len(s.slots) {
@@ -50,7 +49,7 @@ func (s *Slots[T]) Here() *T {
 	return &s.slots[share(len(s.slots))].v
 }
 
-// All returns every value, with its index.
+// All iterates over the values, with their indexes.
 func (s *Slots[T]) All() iter.Seq2[int, *T] {
 	return func(yield func(int, *T) bool) {
 		for i := range s.slots {

@@ -321,59 +321,71 @@ func TestGrownOnce(t *testing.T) {
 
 // thing is what TestStormPool's pools have.
 type thing struct {
+	self *thing // the collector must not take it
 	made atomic.Int32
 	with atomic.Bool
 	data *int // Go's, and kept
 }
 
-// TestStormPool: nobody has a value that somebody else has, each is initialised once,
-// and keeps what it had.
+// TestStormPool: nobody has a value that somebody else has, each is initialised once, and keeps
+// what it had, while others are lost and the pool sweeps.
 func TestStormPool(t *testing.T) {
 	storms(t, func(t *testing.T, x rseq.Index, cpus, threads, rounds int) (func(*testutil.Storm), func()) {
-		const n = 40 // some must be allocated
+		const n = 40
 		init := func(v *thing) {
-			v.data = new(int)
+			v.self, v.data = v, new(int)
 			if v.made.Add(1) != 1 {
 				t.Error("initialised twice")
 			}
 		}
-		p := newPool[thing](n, init, newFreeList(4, x, cpus))
+		p := newPool(n, init, newFreeList(4, x, cpus))
+		var sweeps atomic.Int32
 		work := func(s *testutil.Storm) {
-			var held []*thing
+			var held, late []*thing
+			put := func(v *thing) {
+				*v.data++
+				v.with.Store(false)
+				p.Put(v)
+			}
 			for round := range s.Rounds {
 				for range round % 4 {
 					v := p.Get()
-					if v.with.Swap(true) {
+					if v.self != v || v.made.Load() != 1 || v.with.Swap(true) {
 						s.Error("somebody else has it")
+						return
 					}
 					*v.data++ // the race detector looks
 					held = append(held, v)
 				}
 				s.Pass()
 				for len(held) > 5 || round == s.Rounds-1 && len(held) > 0 {
-					held[0].with.Store(false)
-					p.Put(held[0])
+					switch v := held[0]; {
+					case round%7 == 0: // lost
+					case round%5 == 0 && len(late) < 10:
+						late = append(late, v)
+					default:
+						put(v)
+					}
 					held = held[1:]
+				}
+				if round%50 == 0 {
+					was := p.set.Load()
+					for len(late) > 0 {
+						if was.find(p.header(late[0])) == nil {
+							sweeps.Add(1)
+						}
+						put(late[0])
+						late = late[1:]
+					}
 				}
 			}
 		}
 		return work, func() {
-			if len(p.values) != n {
-				t.Errorf("%d values, want %d", len(p.values), n)
-			}
-			// All come back, once.
-			seen := map[*thing]bool{}
-			for range 20 * n {
-				v := p.Get()
-				if _, mine := p.handle(v); mine {
-					if seen[v] || v.made.Load() != 1 || v.with.Load() || v.data == nil {
-						t.Errorf("%+v, seen %v", v, seen[v])
-					}
-					seen[v] = true
+			t.Logf("%d values came back after a sweep", sweeps.Load())
+			for v := range emptied(t, p) {
+				if v.self != v || v.made.Load() != 1 || v.with.Load() {
+					t.Errorf("%+v", v)
 				}
-			}
-			if len(seen) != n {
-				t.Errorf("%d values came back, want %d", len(seen), n)
 			}
 		}
 	})
@@ -435,29 +447,36 @@ func TestConservation(t *testing.T) {
 	}
 }
 
-// TestPoolConservation is TestStormPool in fine weather for many operations.
+// TestPoolConservation is TestStormPool in fine weather for many operations, while the
+// collector runs all the time.
 func TestPoolConservation(t *testing.T) {
 	operations := testutil.Repeat(100_000_000)
 	if testing.Short() {
 		operations /= 100
 	}
-	p := NewPool[thing](64, nil)
-	if p.list.n == 0 { // each takes a lock
+	p := NewPool(64, func(v *thing) { v.self = v })
+	if p.list.Load().n == 0 { // each takes a lock
 		operations /= 10
 	}
 	threads := 2 * runtime.NumCPU()
-	var wg sync.WaitGroup
+	var stop atomic.Bool
+	var collector, wg sync.WaitGroup
+	collector.Go(func() {
+		for !stop.Load() {
+			runtime.GC()
+		}
+	})
 	for range threads {
 		wg.Go(func() {
 			var held [8]*thing
 			for n := range operations / threads / 2 {
 				v := &held[n%len(held)]
-				if *v != nil {
+				if *v != nil && n%1000 != 0 { // else it is lost
 					(*v).with.Store(false)
 					p.Put(*v)
 				}
 				*v = p.Get()
-				if (*v).with.Swap(true) {
+				if (*v).self != *v || (*v).with.Swap(true) {
 					t.Error("somebody else has it")
 					return
 				}
@@ -465,6 +484,8 @@ func TestPoolConservation(t *testing.T) {
 		})
 	}
 	wg.Wait()
+	stop.Store(true)
+	collector.Wait()
 	t.Logf("%d operations by %d goroutines", operations, threads)
 }
 

@@ -35,20 +35,21 @@ func (c *compressor) compress(data []byte) []byte {
 // pool is a pool of compressors that counts.
 type pool struct {
 	*percpu.Pool[compressor]
-	size int             // how many it keeps
+	size int             // how many may wait in it
 	made atomic.Int64    // how many were made
 	uses *percpu.Counter // how often one was used
 }
 
-// newPool returns a pool for so many goroutines. Up to half of its values may wait on
-// the lists of other CPUs, and a Get that finds none elsewhere makes one: with so many
-// there is always one left. What is never used is never made and costs its zero value.
+// newPool returns a pool for so many goroutines. Its size is the number of users at the busiest
+// moment, as many as may have to wait in it when none is busy.
 func newPool(goroutines int) *pool {
-	p := &pool{size: 2 * goroutines * runtime.GOMAXPROCS(0), uses: percpu.NewCounter()}
+	p := &pool{size: goroutines, uses: percpu.NewCounter()}
 	p.Pool = percpu.NewPool(p.size, func(c *compressor) {
 		p.made.Add(1)
 		c.init()
 	})
+	// One huge record must not cost its memory from then on.
+	p.Keep = func(c *compressor) bool { return c.out.Cap() <= 1<<20 }
 	return p
 }
 

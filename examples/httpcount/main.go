@@ -12,38 +12,55 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
-	"github.com/rseq-go/rseq/percpu"
+	"github.com/rseq-go/rseq/prom"
 )
 
-// The statuses that have a counter of their own, and the counter of all others.
-const (
-	lowest, highest = 100, 599
-	other           = highest - lowest + 1
-)
+// The statuses that have a counter of their own, if net/http knows them by name.
+const lowest, highest = 100, 599
 
 // requests are counts of requests by status code.
-type requests struct{ by *percpu.Counters }
+type requests struct {
+	all *prom.CounterVec // http_requests_total
+	// by has the counter of each status from lowest to highest. To look one up in all would
+	// take longer.
+	by    [highest - lowest + 1]*prom.Counter
+	other *prom.Counter // code="other", so that the sum counts every request
+}
 
-func newRequests() requests { return requests{percpu.NewCounters(other + 1)} }
+func newRequests() *requests {
+	r := &requests{all: prom.NewCounterVec(prometheus.CounterOpts{
+		Name: "http_requests_total",
+		Help: "Requests by status code.",
+	}, []string{"code"})}
+	r.other = r.all.WithLabelValues("other")
+	for i := range r.by {
+		r.by[i] = r.other
+		if status := lowest + i; http.StatusText(status) != "" {
+			r.by[i] = r.all.WithLabelValues(strconv.Itoa(status))
+		}
+	}
+	return r
+}
+
+// counter returns what counts responses with a status.
+func (r *requests) counter(status int) *prom.Counter {
+	if status < lowest || status > highest {
+		return r.other
+	}
+	return r.by[status-lowest]
+}
 
 // wrap returns h, each of whose requests is counted when it ends: by the status that
 // h wrote, or 200 if it returned without; as another if it panicked without.
-func (r requests) wrap(h http.Handler) http.Handler {
+func (r *requests) wrap(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		seen := recorder{ResponseWriter: w}
-		defer func() { r.by.Add(index(seen.status), 1) }()
+		defer func() { r.counter(seen.status).Inc() }()
 		h.ServeHTTP(&seen, req)
 		if seen.status == 0 {
 			seen.status = http.StatusOK
 		}
 	})
-}
-
-func index(status int) int {
-	if status < lowest || status > highest {
-		return other
-	}
-	return status - lowest
 }
 
 // recorder remembers the status of a response. A handler reaches what else w can do by
@@ -70,32 +87,6 @@ func (w *recorder) Write(p []byte) (int, error) {
 
 func (w *recorder) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// export registers http_requests_total: a series for each code that net/http knows by
-// name, and code="other" for the rest, so that the sum counts every request.
-func (r requests) export(to prometheus.Registerer) {
-	register := func(code string, load func() float64) {
-		to.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
-			Name:        "http_requests_total",
-			Help:        "Requests by status code.",
-			ConstLabels: prometheus.Labels{"code": code},
-		}, load))
-	}
-	unnamed := []int{other}
-	for i := range other {
-		if status := lowest + i; http.StatusText(status) == "" {
-			unnamed = append(unnamed, i)
-		} else {
-			register(strconv.Itoa(status), func() float64 { return float64(r.by.At(i).Value()) })
-		}
-	}
-	register("other", func() (sum float64) {
-		for _, i := range unnamed {
-			sum += float64(r.by.At(i).Value())
-		}
-		return sum
-	})
-}
-
 // newHandler returns the server: /status/CODE answers with that status, and /metrics,
 // which is not counted, with the counts.
 func newHandler() http.Handler {
@@ -109,7 +100,7 @@ func newHandler() http.Handler {
 		w.WriteHeader(status)
 	})
 	counts, registry := newRequests(), prometheus.NewRegistry()
-	counts.export(registry)
+	registry.MustRegister(counts.all)
 	mux := http.NewServeMux()
 	mux.Handle("/", counts.wrap(app))
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
 )
 
 // scrape returns the series of http_requests_total that are not zero.
@@ -89,27 +91,35 @@ func TestTotals(t *testing.T) {
 func TestRecorded(t *testing.T) {
 	for name, test := range map[string]struct {
 		handler http.HandlerFunc
-		index   int
+		code    string
 	}{
-		"nothing written":  {func(http.ResponseWriter, *http.Request) {}, 100},
-		"a body alone":     {func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("x")) }, 100},
-		"the first counts": {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(404); w.Write(nil) }, 304},
-		"an announcement":  {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(103); w.WriteHeader(500) }, 400},
-		"a panic":          {func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, other},
+		"nothing written":  {func(http.ResponseWriter, *http.Request) {}, "200"},
+		"a body alone":     {func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("x")) }, "200"},
+		"the first counts": {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(404); w.Write(nil) }, "404"},
+		"an announcement":  {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(103); w.WriteHeader(500) }, "500"},
+		"a panic":          {func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, "other"},
 	} {
 		counts := newRequests()
 		func() {
 			defer func() { recover() }()
 			counts.wrap(test.handler).ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil))
 		}()
-		for i := range counts.by.Len() {
-			want := int64(0)
-			if i == test.index {
-				want = 1
-			}
-			if got := counts.by.At(i).Value(); got != want {
-				t.Errorf("%s: counter %d is %d, expected %d", name, i, got, want)
+		want := "# HELP http_requests_total Requests by status code.\n# TYPE http_requests_total counter\n"
+		for i := range counts.by {
+			if text := http.StatusText(lowest + i); text != "" {
+				want += fmt.Sprintf("http_requests_total{code=\"%d\"} %d\n", lowest+i, count(test.code == fmt.Sprint(lowest+i)))
 			}
 		}
+		want += fmt.Sprintf("http_requests_total{code=\"other\"} %d\n", count(test.code == "other"))
+		if err := testutil.CollectAndCompare(counts.all, strings.NewReader(want)); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
+}
+
+func count(is bool) int {
+	if is {
+		return 1
+	}
+	return 0
 }

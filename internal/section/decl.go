@@ -25,11 +25,11 @@ var _ = [...][0]int{
 	[unsafe.Sizeof(Gate{}) - abi.GateSize]int{},
 }
 
-// Own is the gate of the program or library that this code is linked into. In code that was
+// Here is the gate of the program or library that this code is linked into. In code that was
 // inlined into a plugin it is the plugin's.
 //
-//go:linkname Own rseqgo_v1_gate
-var Own Gate
+//go:linkname Here rseqgo_v1_gate
+var Here Gate
 
 // Convention returns nil if the compiler passes arguments and results as cs_<arch>.s
 // expects, and an error if not. After an error nothing else here may be called until
@@ -147,6 +147,12 @@ func Push(list unsafe.Pointer, v uint64, slow PushSlow, status uint32) bool
 //go:linkname Pop rseqgo_v1_cs_pop_cpu_id
 //go:noescape
 func Pop(list unsafe.Pointer, slow PopSlow, status uint32) (v uint64, ok bool)
+
+// Take is Pop of an address.
+//
+//go:linkname Take rseqgo_v1_cs_pop_cpu_id
+//go:noescape
+func Take(list unsafe.Pointer, slow TakeSlow, status uint32) (v unsafe.Pointer, ok bool)
 
 //go:linkname PushBatch rseqgo_v1_cs_push_batch_cpu_id
 //go:noescape

@@ -5,14 +5,15 @@ package section
 import (
 	"unsafe"
 
+	"github.com/rseq-go/rseq/internal/abi"
 	"github.com/rseq-go/rseq/internal/processor"
 )
 
 // Enabled is true in a build that has critical sections.
 const Enabled = false
 
-// Own is unused: without sections there is nothing to open.
-var Own Gate
+// Here is unused: without sections there is nothing to open.
+var Here Gate
 
 // Convention returns nil: the Go compiler makes both sides of each call.
 func Convention() error { return nil }
@@ -99,6 +100,10 @@ func Push(list unsafe.Pointer, v uint64, slow PushSlow, status uint32) bool {
 
 func Pop(list unsafe.Pointer, slow PopSlow, status uint32) (v uint64, ok bool) {
 	return PortablePop(list, slow, status)
+}
+
+func Take(list unsafe.Pointer, slow TakeSlow, _ uint32) (v unsafe.Pointer, ok bool) {
+	return slow(list, nil, abi.NotRegistered)
 }
 
 func PushBatch(list unsafe.Pointer, v *uint64, n int, slow BatchSlow, status uint32) int {

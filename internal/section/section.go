@@ -55,6 +55,7 @@ type (
 	LockSlow    func(lock unsafe.Pointer, delta int64, gate *Gate) bool
 	PushSlow    func(list unsafe.Pointer, v uint64, gate *Gate, status uint32) bool
 	PopSlow     func(list unsafe.Pointer, gate *Gate, status uint32) (v uint64, ok bool)
+	TakeSlow    func(list unsafe.Pointer, gate *Gate, status uint32) (v unsafe.Pointer, ok bool)
 	BatchSlow   func(list unsafe.Pointer, v *uint64, n int, gate *Gate, status uint32) int
 )
 

@@ -113,9 +113,9 @@ static pid_t hooked_waitpid(pid_t pid, int *status, int options)
 
 static int registered_here(void)
 {
-	struct rseqgo_registration r = rseqgo_ask(rseqgo_own_offset(), areas.len);
+	struct rseqgo_registration r = rseqgo_ask(rseqgo_own_offset(), info.len);
 
-	return r.state == RSEQGO_REGISTERED && r.len == areas.len;
+	return r.state == RSEQGO_REGISTERED && r.len == info.len;
 }
 
 static const struct rseqgo_info *found(void)
@@ -219,7 +219,7 @@ static void *decider(void *unused)
 static void *refused(void *unused)
 {
 	(void)unused;
-	CHECK(rseqgo_register_thread() < 0 && own_cpu_id() == REFUSED);
+	CHECK(rseqgo_register_thread() < 0 && own_cpu_id() == FAILED);
 	return NULL;
 }
 
@@ -319,7 +319,7 @@ int main(int argc, char **argv)
 		pthread_t thread = deciding_thread();
 
 		/* In a handler too: it does not wait. */
-		CHECK(rseqgo_register_thread() == RSEQGO_BEING_DECIDED);
+		CHECK(rseqgo_register_thread() == RSEQGO_OWNER_PENDING);
 		handle();
 		raise(SIGUSR1);
 		CHECK(handled == 1 && answer < 0);

@@ -45,6 +45,7 @@ int main(int argc, char **argv)
 	libc_size = atol(argv[1]);
 	feature_size = atol(argv[2]);
 	align = atol(argv[3]);
+	found_done = 0; /* the constructor ran with the real sources */
 	find();
 	const struct rseqgo_info *i = rseqgo_discover();
 	if (argc > 4) {
