@@ -397,6 +397,7 @@
 	slli	t1, t1, 3
 	add	t1, t1, t3
 	INJECT	4
+	fence	w, w			/* the count that made this sum old is stored before it */
 	fsd	ft1, BUCKET_SUMS(t1)
 	INJECT	5
 	RELEASE	t5, BUCKET_COUNT(t3)

@@ -221,6 +221,9 @@ func harmless(arch, instruction string) string {
 		{"arm64", `cs_pop_mm_cid\+0x18$`, "ldr: the function for cpu_id has done it, and nothing changes the register"},
 		{"amd64", `memcpy_store_(cpu_id\+0x4d|mm_cid\+0x4c)$`, "jae: bytes are copied where words could be"},
 		{"arm64", `memcpy_store_(release_)?(cpu_id|mm_cid)\+0x64$`, "b.hs: bytes are copied where words could be"},
+		{"riscv64", `(count|float|observe)_mm_cid\+0x10$`, "li: the function for cpu_id has done it"},
+		{"riscv64", `read_lock_mm_cid\+0x(10|14|18)$`, "ld, beqz, li: the function for cpu_id has done it"},
+		{"riscv64", `memcpy_store_(release_)?(cpu_id|mm_cid)\+0x(44|48|4c|50|6c)$`, "or, andi, bnez, li, j: bytes are copied where words could be, or words where bytes are faster"},
 	} {
 		if arch == h.arch && regexp.MustCompile(h.instruction).MatchString(instruction) {
 			return h.why
