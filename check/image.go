@@ -6,12 +6,16 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
 )
 
 const prefix = "rseqgo_v1_"
+
+// steps matches the functions of cs_<arch>.s, all of whose instructions are stepped.
+var steps = regexp.MustCompile(`^(convention|cs_.*|read_(cpu_id|node_id|mm_cid|index|index_mm_cid))$`)
 
 // image is a linked program: its symbols, and the memory that is loaded.
 type image struct {
@@ -65,7 +69,7 @@ func openImage(a *arch, path string) (*image, error) {
 	}
 	var used [][2]uint64 // the addresses of the sections and of what they read
 	for name, s := range i.symbols {
-		if s.Size > 0 && (strings.HasPrefix(name, "cs_") || strings.HasPrefix(name, "read_") || name == "convention" ||
+		if s.Size > 0 && (steps.MatchString(name) ||
 			name == "gate" || strings.HasPrefix(name, "portable_")) {
 			used = append(used, [2]uint64{s.Value, s.Value + s.Size})
 		}
@@ -136,8 +140,7 @@ func (i *image) uncovered(ran map[uint64]uint32) (never []string) {
 		}
 	}
 	for name, f := range i.symbols {
-		if name != "convention" && !strings.HasPrefix(name, "cs_") && !strings.HasPrefix(name, "read_") ||
-			elf.ST_TYPE(f.Info) != elf.STT_FUNC || f.Size == 0 {
+		if !steps.MatchString(name) || elf.ST_TYPE(f.Info) != elf.STT_FUNC || f.Size == 0 {
 			continue
 		}
 		gap := false

@@ -12,50 +12,52 @@ import (
 	"github.com/rseq-go/rseq/internal/section"
 )
 
-// Pool keeps values of one type for reuse, some on each CPU: buffers, encoders, what is dear
-// to make. Unlike a [sync.Pool] it keeps them whatever the garbage collector does, and not
-// more than its size. Get makes a value where it finds none, so a value that is never put
-// back is replaced, and the pool does not keep it from the collector for ever.
+// Pool keeps values of one type for reuse, some on each CPU: buffers, encoders, and others that
+// take long to make. The garbage collector does not empty it, as it does a [sync.Pool]. Get
+// makes a value if it finds none. So a value that is never put back is replaced, and the pool
+// leaves it to the garbage collector, at the latest when some hundred others, or as many as the
+// size and those in use, were made after it.
 //
-// The size is how many values may wait in the pool at one moment. Make it as many as there
-// are users at the busiest moment: then, once as many values were made, hardly any Get makes
-// another. Half of them may wait on the lists of CPUs, at most 64 on each, and a list has
-// room for at least one: so a pool is fastest if its size is at least twice the number of
-// CPUs, and one that is smaller may keep a value for each CPU.
+// The size is the number of values that the pool keeps. Make it the number of users at the
+// busiest moment. Then Get makes hardly any value once there are as many. About half of them may
+// wait on the lists of CPUs, at most 64 on each, but each list has room for one. So a pool
+// whose size is twice the number of CPUs or more is fast on each CPU. While the lists fill up
+// there may be half as many values more than the size, or one for each CPU.
 //
-// The zero Pool is ready to use, and its size is 128 for each CPU; [NewPool] makes one of
-// another size. It must not be copied after first use.
+// The zero Pool is ready to use. Its size is 128 for each CPU; [NewPool] makes a pool of another
+// size. A Pool must not be copied after first use.
 //
-// The values are Go's, so T may have pointers. A value takes 128 bytes more than a T, which
-// keep it out of the cache lines of its neighbours.
+// T may have pointers, since the values are in Go's heap. A value takes 128 bytes more than a T,
+// so that no two are in one cache line.
 type Pool[T any] struct {
-	// New, if not nil, readies a value that the pool just made, and that is zero. If it
-	// panics, so does Get, and the pool is as it was. It must not be changed after first use.
+	// New, if not nil, is called with each value that the pool makes, which is zero, before
+	// Get returns it. If New panics, so does Get, and the pool is as it was. It must not be
+	// changed after first use.
 	New func(*T)
 
-	// Keep, if not nil, readies each value that is put back, and reports whether the pool
-	// may keep it: a buffer that grew too large it may not. If Keep panics, so does Put, and
-	// the value is still the caller's. It must not be changed after first use.
+	// Keep, if not nil, is called with each value that is put back. It may reset the value, and
+	// reports whether the pool may keep it. A buffer that has grown too large is an example
+	// of one that it may not. If Keep panics, so does Put, and the value is still the
+	// caller's. It must not be changed after first use.
 	Keep func(*T) bool
 
 	pool
 }
 
-// How it works. Every value that the pool made is a member until the pool forgets it; the
-// set of members is all that keeps those on the lists from the collector, since a list has
-// mere addresses. Put asks the set whether a pointer is a member. Most values that are out
-// are members too, so that Get and Put need not change the set.
+// The protocol. A list has addresses, which keep nothing from the collector, so the pool has a
+// set of its values. Put looks a pointer up in the set, and ignores it if it is not there. A
+// value stays in the set while a user has it, so that Get and Put need not change the set.
 //
-// A value that is lost would so be kept for ever. Therefore, when the set has grown to its
-// limit, sweep replaces it by one of those values alone that are free, and has weak pointers
-// to the others. Put finds a value that is out and comes back by its weak pointer, and makes
-// it a member again. One that is lost is the collector's.
+// But a user may never put it back. So when the set has grown to its limit, sweep makes a new
+// set. It has the values that are free. The pool keeps weak pointers to the others: Put finds a
+// value by its weak pointer, and adds it to the set again; one that no user has any more is
+// collected.
 //
-// Sweep must not miss a value that is just being put back, or the collector would free what is
-// on a list. Put marks it as free, then looks whether the set is still the one that it asked,
-// and if so pushes it. Sweep publishes the new set, fences all CPUs, then looks at the marks.
-// So if Put saw the old set, sweep sees the mark. That sweep sees a mark that was
-// out of date, of a value that Get is just taking, does no harm: it stays a member.
+// Sweep must not leave out a value that is on a list, or that Put is about to push. Put marks the
+// value as free, then looks whether the set is still the one in which it found the value, and
+// pushes it if so. Sweep publishes the new set, fences all CPUs, and then reads the marks. So
+// either sweep reads that the value is free, or Put sees another set and takes the pool's lock.
+// A Get that has popped a value but not marked it yet does no harm: the value is in the new set.
 
 // value is how a T lies in memory.
 type value[T any] struct {
@@ -66,7 +68,7 @@ type value[T any] struct {
 
 // header stands before each T.
 type header struct {
-	state state // the owner of the value alone writes it
+	state state // only the user of the value writes it, or Get and Put for the user
 	_     uint32
 }
 
@@ -79,26 +81,26 @@ const (
 
 // pool is what does not depend on the type.
 type pool struct {
-	list atomic.Pointer[FreeList] // of members' addresses; nil before it can be fenced
-	set  atomic.Pointer[set]
+	list atomic.Pointer[FreeList] // free values' addresses; nil until a fence is known to work
+	set  atomic.Pointer[set]      // nil until there is a value
 
 	mu     sync.Mutex
-	size   int
+	size   int                              // 0: not yet set
 	room   int                              // in each list
-	spare  []uint64                         // free members for whatever CPU runs out
-	limit  int                              // how many members there may be before a sweep
-	gone   map[uintptr]weak.Pointer[header] // those that are out and no members, by address
-	misses int                              // Gets that found nothing since lists were drained
+	spare  []uint64                         // addresses of free values, for any CPU whose list is empty
+	limit  int                              // the size of the set that makes join sweep
+	gone   map[uintptr]weak.Pointer[header] // values that a sweep left out, by address
+	misses int                              // Gets that found nothing since the lists were drained
 }
 
 const (
 	poolPerCPU  = 128 // the zero Pool's size, for each CPU
-	listAtMost  = 64  // values on a CPU's list
-	fewestSweep = 64  // members that are worth a sweep
+	listAtMost  = 64  // the most values on a CPU's list
+	fewestSweep = 64  // the least size of a set that is worth a sweep
 )
 
-// NewPool returns a pool of size n, with the New that is given, which may be nil. It panics if
-// n is below one or beyond the package's limits.
+// NewPool returns a pool of size n whose New is init, which may be nil. It panics if n is below
+// one or beyond the package's limits.
 func NewPool[T any](n int, init func(*T), options ...Option) *Pool[T] {
 	if limit := sizeLimit(unsafe.Sizeof(value[T]{})); n < 1 || n > limit {
 		panic(fmt.Sprintf("percpu.NewPool: %d values: expected at least 1 and at most %d of %v", n, limit, reflect.TypeFor[T]()))
@@ -118,9 +120,9 @@ func listRoom(n int) int { return min(max(n/(2*cpusNow()), 1), listAtMost) }
 
 func cpusNow() int { return max(runtime.NumCPU(), runtime.GOMAXPROCS(0)) }
 
-// Get returns a value that nobody else has: one that was put back, mostly by the CPU that the
-// goroutine runs on. If there is none, or now and then if there are some on other CPUs' lists
-// only, it makes one.
+// Get returns a value that no one else has: usually the one that was put back last on the CPU
+// that the goroutine runs on. If there is none, Get makes one; also, now and then, if there are
+// some on other CPUs' lists only.
 func (p *Pool[T]) Get() *T {
 	if l := p.list.Load(); l != nil {
 		if h, ok := section.Take(unsafe.Pointer(l), slowTake, 0); ok {
@@ -130,7 +132,7 @@ func (p *Pool[T]) Get() *T {
 	return p.miss()
 }
 
-// miss is Get where the CPU's list has no value.
+// miss is Get if the CPU's list has no value.
 func (p *Pool[T]) miss() *T {
 	if h := p.refill(); h != nil {
 		return p.out(h)
@@ -153,9 +155,13 @@ func (p *Pool[T]) out(h *header) *T {
 // Put gives back a value that Get returned. The caller must not use it any more. A pointer
 // that no Get of this pool returned is ignored. Put panics if the value is in the pool already.
 func (p *Pool[T]) Put(v *T) {
-	if s := p.set.Load(); s != nil && s.list != nil && p.Keep == nil {
+	if s := p.set.Load(); s != nil && s.list != nil {
 		h := s.find(p.header(v))
 		if h != nil && h.state == isOut {
+			if p.Keep != nil && !p.Keep(v) {
+				p.forget(h)
+				return
+			}
 			h.state = isFree
 			release(unsafe.Pointer(h))
 			if p.set.Load() != s || !section.Push(unsafe.Pointer(s.list), uint64(uintptr(unsafe.Pointer(h))), slowPush, 0) {
@@ -167,11 +173,14 @@ func (p *Pool[T]) Put(v *T) {
 	p.put(v)
 }
 
-// put is Put where there is more to do.
+// put is the slow path of Put.
 func (p *Pool[T]) put(v *T) {
-	h := p.known(p.header(v))
+	at := p.header(v)
+	h := p.set.Load().find(at)
 	if h == nil {
-		return
+		if h = p.known(at); h == nil {
+			return
+		}
 	}
 	if h.state != isOut {
 		panic("percpu: Put of a value that is in the pool already")
@@ -180,10 +189,11 @@ func (p *Pool[T]) put(v *T) {
 		p.forget(h)
 		return
 	}
-	// After an atomic store sweep need not fence.
+	// After an atomic store sweep needs no fence to read it.
+	release(unsafe.Pointer(h))
 	atomic.StoreUint32((*uint32)(&h.state), uint32(isFree))
 	l := p.list.Load()
-	if l == nil || p.set.Load().find(p.header(v)) == nil || !l.Push(uint64(uintptr(unsafe.Pointer(h)))) {
+	if l == nil || p.set.Load().find(at) == nil || !l.Push(uint64(uintptr(unsafe.Pointer(h)))) {
 		p.spill(h)
 	}
 }
@@ -193,7 +203,8 @@ func (p *Pool[T]) header(v *T) uintptr {
 	return uintptr(unsafe.Pointer(v)) - unsafe.Offsetof(value[T]{}.v)
 }
 
-// slowTake is slowPop of an address. What is there is free, so that it stays a member.
+// slowTake is slowPop of an address. The value is marked as free until Get has it in hand, so it
+// stays in the set.
 func slowTake(list unsafe.Pointer, gate *section.Gate, status uint32) (unsafe.Pointer, bool) {
 	v, ok := slowPop(list, gate, status)
 	return pointer(v), ok
@@ -205,8 +216,8 @@ func pointer(handle uint64) unsafe.Pointer {
 	return *(*unsafe.Pointer)(unsafe.Pointer(&at))
 }
 
-// resize says how many values may wait, and how many of them on each list. The pool was not
-// used yet.
+// resize sets the size, and how many values may wait on each list, of a pool that was not used
+// yet.
 func (p *pool) resize(n, room int) {
 	p.size, p.room = n, room
 	p.limit = max(2*n, fewestSweep)
@@ -234,20 +245,20 @@ func (p *pool) open(l *FreeList) {
 	}
 }
 
-// refill returns a free value, if there is one, and puts others on the CPU's list.
+// refill returns a free value, if there is one, and pushes others on the CPU's list.
 func (p *pool) refill() *header {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.begin()
 	l := p.list.Load()
 	if len(p.spare) == 0 {
-		// Others' lists are not worth a fence each time.
+		// Draining the other lists takes a fence, so it is not done each time.
 		if p.misses++; l == nil || p.misses < p.room || l.Len() == 0 {
 			return nil
 		}
 		p.misses = 0
 		if p.spare, _ = l.DrainAll(); len(p.spare) == 0 {
-			return nil // also if the fence failed: then they are where they were
+			return nil // also if the fence failed: then they are still on the lists
 		}
 	}
 	last := len(p.spare) - 1
@@ -255,14 +266,14 @@ func (p *pool) refill() *header {
 	p.spare = p.spare[:last]
 	if l != nil {
 		some := p.spare[last-min(last, (p.room-1)/2):]
-		// What has no room stays, behind what was not to be pushed.
+		// Those for which there was no room stay.
 		p.spare = append(p.spare[:last-len(some)], some[l.PushBatch(some):]...)
 	}
 	return h
 }
 
-// spill puts a free value and half of the CPU's list where others find them, and drops what
-// is more than the pool may keep.
+// spill moves half of the CPU's list and one more free value to where any CPU finds them, and
+// drops those beyond the pool's size.
 func (p *pool) spill(h *header) {
 	var some [listAtMost]uint64
 	n := 0
@@ -274,14 +285,11 @@ func (p *pool) spill(h *header) {
 	defer p.mu.Unlock()
 	p.member(h)
 	p.spare = append(append(p.spare, some[:n]...), uint64(uintptr(unsafe.Pointer(h))))
-	over := len(p.spare) - p.size/2
-	if over > 0 && l != nil {
-		over = len(p.spare) + l.Len() - p.size
-	} else if l == nil {
-		over = len(p.spare) - p.size
+	waiting := len(p.spare)
+	if l != nil && waiting > p.size/2 { // else all fits
+		waiting += l.Len()
 	}
-	if over > 0 {
-		over = min(over, len(p.spare))
+	if over := min(waiting-p.size, len(p.spare)); over > 0 {
 		for _, h := range p.spare[:over] {
 			p.set.Load().remove((*header)(pointer(h)))
 		}
@@ -289,7 +297,7 @@ func (p *pool) spill(h *header) {
 	}
 }
 
-// join makes a new value a member.
+// join adds a new value to the set.
 func (p *pool) join(h *header) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -299,7 +307,7 @@ func (p *pool) join(h *header) {
 	p.member(h)
 }
 
-// known returns the value at an address, if the pool made it and did not forget it.
+// known returns the value at an address, or nil if it is not one of the pool's.
 func (p *pool) known(at uintptr) *header {
 	p.mu.Lock()
 	defer p.mu.Unlock()

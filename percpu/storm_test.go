@@ -325,6 +325,8 @@ type thing struct {
 	made atomic.Int32
 	with atomic.Bool
 	data *int // Go's, and kept
+
+	plain int
 }
 
 // TestStormPool: nobody has a value that somebody else has, each is initialised once, and keeps
@@ -454,7 +456,8 @@ func TestPoolConservation(t *testing.T) {
 	if testing.Short() {
 		operations /= 100
 	}
-	p := NewPool(64, func(v *thing) { v.self = v })
+	p, keeps := NewPool(64, func(v *thing) { v.self = v }), NewPool(64, func(v *thing) { v.self = v })
+	keeps.Keep = func(v *thing) bool { return true }
 	if p.list.Load().n == 0 { // each takes a lock
 		operations /= 10
 	}
@@ -466,16 +469,22 @@ func TestPoolConservation(t *testing.T) {
 			runtime.GC()
 		}
 	})
-	for range threads {
+	for thread := range threads {
 		wg.Go(func() {
+			p := p
+			if thread%2 == 1 {
+				p = keeps
+			}
 			var held [8]*thing
 			for n := range operations / threads / 2 {
 				v := &held[n%len(held)]
 				if *v != nil && n%1000 != 0 { // else it is lost
 					(*v).with.Store(false)
+					(*v).plain++
 					p.Put(*v)
 				}
 				*v = p.Get()
+				(*v).plain++ // the race detector looks
 				if (*v).self != *v || (*v).with.Swap(true) {
 					t.Error("somebody else has it")
 					return
