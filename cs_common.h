@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * What the files cs_<arch>.s share: the operations, in their order there, and macros for
+ * What the files cs_<arch>.s and .S share: the operations, in their order there, and macros for
  * GNU as. Each includes it behind the constants of its architecture, cs_<arch>.h. It is
  * named .h so that the go command sees when it changes.
  *

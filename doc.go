@@ -18,8 +18,8 @@
 //
 // # Where it works
 //
-// The area is read on Linux (not Android), amd64 and arm64, in programs that use cgo, built
-// in any mode with external linking (the go command's choice for a program that
+// The area is read on Linux (not Android) on amd64, arm64 and riscv64, in programs that use
+// cgo, built in any mode with external linking (the go command's choice for a program that
 // uses cgo outside the standard library; -ldflags=-linkmode=internal fails at
 // link time). Where the C library registered nothing, another library's area is
 // read if there is one at a constant distance from the thread pointer, else each

@@ -1,10 +1,14 @@
-//go:build !(linux && !android && cgo && !purego && (amd64 || arm64))
+//go:build !(linux && !android && cgo && !purego && (amd64 || arm64 || riscv64))
 
 package rseq
 
 import (
+	"maps"
 	"runtime"
+	"slices"
+	"strings"
 
+	"github.com/rseq-go/rseq/internal/abi"
 	"github.com/rseq-go/rseq/internal/kernel"
 )
 
@@ -19,8 +23,9 @@ func discover() state {
 		s.err = notSupportedError("this package does not know Android's C library")
 	case runtime.GOOS != "linux":
 		s.err = notLinux()
-	case runtime.GOARCH != "amd64" && runtime.GOARCH != "arm64":
-		s.err = notSupportedError("this package reads the area on amd64 and arm64, this is %s", runtime.GOARCH)
+	case abi.Signature[runtime.GOARCH] == 0:
+		s.err = notSupportedError("this package reads the area on %s, this is %s",
+			strings.Join(slices.Sorted(maps.Keys(abi.Signature)), ", "), runtime.GOARCH)
 	default:
 		s.err = notSupportedError("built without cgo or with the tag purego, so no C library registered an area: " +
 			"build with CGO_ENABLED=1, a C compiler and without that tag")

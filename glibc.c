@@ -1,4 +1,4 @@
-//go:build linux && !android && cgo && !purego && (amd64 || arm64)
+//go:build linux && !android && cgo && !purego && (amd64 || arm64 || riscv64)
 
 /* SPDX-License-Identifier: MIT
  *
@@ -63,7 +63,7 @@ static void read_claim(void)
 	}
 }
 
-void rseqgo_read_symbols(struct rseqgo_info *f)
+void rseqgo_find_symbols(struct rseqgo_info *f)
 {
 	const ptrdiff_t *offset = dlsym(RTLD_DEFAULT, "__rseq_offset");
 	const unsigned int *size = dlsym(RTLD_DEFAULT, "__rseq_size");

@@ -118,8 +118,10 @@ static inline char *rseqgo_thread_pointer(void)
 	char *tp;
 #if defined(__x86_64__)
 	__asm__("movq %%fs:0, %0" : "=r"(tp));
-#else
+#elif defined(__aarch64__)
 	__asm__("mrs %0, tpidr_el0" : "=r"(tp));
+#else
+	__asm__("mv %0, tp" : "=r"(tp));
 #endif
 	return tp;
 }

@@ -22,7 +22,7 @@
 #define rseqgo_field_bytes rseqgo_v1_field_bytes
 #define rseqgo_filter_kills rseqgo_v1_filter_kills
 #define rseqgo_claim rseqgo_v1_claim
-#define rseqgo_read_symbols rseqgo_v1_read_symbols
+#define rseqgo_find_symbols rseqgo_v1_find_symbols
 #define rseqgo_own_offset rseqgo_v1_own_offset
 #define rseqgo_unregistered_offset rseqgo_v1_unregistered_offset
 #define rseqgo_own_prepare rseqgo_v1_own_prepare
@@ -80,9 +80,9 @@ RSEQGO_HIDDEN uint32_t rseqgo_field_bytes(uint32_t len);
 
 /* ---- glibc.c */
 
-/* rseqgo_read_symbols fills what the C library says of itself and of its areas. Call it
+/* rseqgo_find_symbols fills what the C library says of itself and of its areas. Call it
  * where dlsym can be called. */
-RSEQGO_HIDDEN void rseqgo_read_symbols(struct rseqgo_info *info);
+RSEQGO_HIDDEN void rseqgo_find_symbols(struct rseqgo_info *info);
 
 /* Where another library says, by its symbols, that it registers threads: the distance of
  * the thread-local symbol __rseq_abi, or librseq's rseq_offset. It points to zero while

@@ -1,4 +1,4 @@
-//go:build linux && !android && cgo && !purego && (amd64 || arm64)
+//go:build linux && !android && cgo && !purego && (amd64 || arm64 || riscv64)
 
 /* SPDX-License-Identifier: MIT
  *
@@ -25,8 +25,12 @@ enum { OWN_LEN_MAX = 56, OWN_ALIGN = 64 };
  * start, at one offset, and for which a library loaded by dlopen finds room
  * (docs/compatibility.md). Behind the area stand two words that are not the kernel's:
  * whether finish has begun in this thread, and a cpu_id that is negative in every
- * thread. */
+ * thread. On riscv64 a program's first thread-local variable is at the thread pointer. An
+ * area must not be there, since the distance zero says that there is none. */
 static __thread struct {
+#if defined(__riscv)
+	char apart[OWN_ALIGN];
+#endif
 	char before[RSEQGO_OFFSETOF_CPU_ID];
 	uint32_t cpu_id;
 	char behind[OWN_LEN_MAX - RSEQGO_ENDOF_CPU_ID];
@@ -42,7 +46,7 @@ static uint32_t own_len;  /* of each registration; set once, before the first */
 
 ptrdiff_t rseqgo_own_offset(void)
 {
-	return (char *)&own - rseqgo_thread_pointer();
+	return own.before - rseqgo_thread_pointer();
 }
 
 ptrdiff_t rseqgo_unregistered_offset(void)
@@ -70,7 +74,7 @@ static void finish(void *unused)
 	(void)unused;
 	own.finished = 1; /* first: a signal handler may register meanwhile */
 	__atomic_signal_fence(__ATOMIC_SEQ_CST);
-	if (!rseqgo_call(&own, own_len, RSEQGO_FLAG_UNREGISTER, RSEQGO_SIG))
+	if (!rseqgo_call(own.before, own_len, RSEQGO_FLAG_UNREGISTER, RSEQGO_SIG))
 		set_cpu_id(FINISHED);
 }
 
@@ -111,7 +115,7 @@ int rseqgo_own_register(void)
 		set_cpu_id(UNINITIALIZED); /* no memory now */
 		return FAILED;
 	}
-	e = rseqgo_call(&own, own_len, 0, RSEQGO_SIG);
+	e = rseqgo_call(own.before, own_len, 0, RSEQGO_SIG);
 	/* A filter that pretends success leaves BUSY. */
 	if (!e && own_cpu_id() != BUSY)
 		return own_cpu_id();

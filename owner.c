@@ -1,4 +1,4 @@
-//go:build linux && !android && cgo && !purego && (amd64 || arm64)
+//go:build linux && !android && cgo && !purego && (amd64 || arm64 || riscv64)
 
 /* SPDX-License-Identifier: MIT
  *
@@ -51,7 +51,7 @@ static __attribute__((constructor(101))) void find(void)
 	f->kernel_feature_size = getauxval(RSEQGO_AT_RSEQ_FEATURE_SIZE);
 	f->kernel_align = getauxval(RSEQGO_AT_RSEQ_ALIGN);
 	forbidden = registers && !strcmp(registers, "0");
-	rseqgo_read_symbols(f);
+	rseqgo_find_symbols(f);
 	if (f->owner == RSEQGO_NONE)
 		f->offset = rseqgo_own_offset();
 	found_done = 1;

@@ -301,6 +301,91 @@ static inline int rseqgo_current(enum rseqgo_index by)
 #define RSEQGO_WORD(v) "r"(v)
 #define RSEQGO_CLOBBERS "memory", "cc", "x9", "x10", "x11" RSEQGO_INJECT_CLOBBER
 
+#elif defined(__riscv)
+
+#if RSEQGO_SIG != 0xf1401073
+#error "rseqgo.h: the signature is another one"
+#endif
+
+#define RSEQGO_ASM_BEGIN                                                            \
+	RSEQGO_ASM_TABLE                                                            \
+	RSEQGO_ASM_EXIT(elsewhere)                                                  \
+	"lla t0, 3b\n\t"                                                            \
+	RSEQGO_INJECT_ASM(1)                                                        \
+	"sd t0, 8(%[area])\n"                                                       \
+	"1:\t" RSEQGO_INJECT_ASM(2)                                                 \
+	"lw t0, 4(%[area])\n\t"                                                     \
+	"bltz t0, %l[elsewhere]\n\t"                                                \
+	"lw t0, (%[field])\n\t"                                                     \
+	"sext.w t1, %[i]\n\t"                                                       \
+	"bne t0, t1, %l[elsewhere]\n\t"                                             \
+	RSEQGO_INJECT_ASM(3)
+/* The load acquires, by a fence, so that a lock can be taken so. */
+#define RSEQGO_ASM_CBNE(v, expect)                                                  \
+	"ld t0, (%[" #v "])\n\t"                                                    \
+	"fence r, rw\n\t"                                                           \
+	"bne t0, %[" #expect "], %l[ne]\n\t"
+#define RSEQGO_ASM_STORE(value, v) "sd %[" #value "], (%[" #v "])\n\t"
+#define RSEQGO_ASM_STORE_RELEASE(value, v)                                          \
+	"fence rw, w\n\t"                                                           \
+	RSEQGO_ASM_STORE(value, v)
+#define RSEQGO_ASM_ADD                                                              \
+	"ld t0, (%[v])\n\t"                                                         \
+	"add t0, t0, %[count]\n\t"                                                  \
+	RSEQGO_INJECT_ASM(4)                                                        \
+	"sd t0, (%[v])\n\t"
+#define RSEQGO_ASM_CBEQ_STORE_ADD_LOAD_STORE                                        \
+	"ld t0, (%[v])\n\t"                                                         \
+	"fence r, rw\n\t"                                                           \
+	"beq t0, %[expectnot], %l[eq]\n\t"                                          \
+	RSEQGO_INJECT_ASM(4)                                                        \
+	"sd t0, (%[load])\n\t"                                                      \
+	"add t0, t0, %[voffp]\n\t"                                                  \
+	"ld t0, (t0)\n\t"                                                           \
+	RSEQGO_INJECT_ASM(5)                                                        \
+	"sd t0, (%[v])\n\t"
+#define RSEQGO_ASM_ADD_LOAD_LOAD_ADD_STORE                                          \
+	"ld t0, (%[v])\n\t"                                                         \
+	RSEQGO_INJECT_ASM(4)                                                        \
+	"add t0, t0, %[off]\n\t"                                                    \
+	"ld t0, (t0)\n\t"                                                           \
+	"ld t1, (t0)\n\t"                                                           \
+	"add t1, t1, %[count]\n\t"                                                  \
+	RSEQGO_INJECT_ASM(5)                                                        \
+	"sd t1, (t0)\n\t"
+/* Words are copied only where both sides are aligned; see cs_riscv64.S. */
+#define RSEQGO_ASM_MEMCPY                                                           \
+	"or t1, %[dst], %[src]\n\t"                                                 \
+	"andi t1, t1, 7\n\t"                                                        \
+	"li t0, 0\n\t"                                                              \
+	"bnez t1, 6f\n"                                                             \
+	"5:\taddi t1, t0, 8\n\t"                                                    \
+	"bgtu t1, %[len], 6f\n\t"                                                   \
+	"add t2, %[src], t0\n\t"                                                    \
+	"ld t2, (t2)\n\t"                                                           \
+	"add t0, %[dst], t0\n\t"                                                    \
+	"sd t2, (t0)\n\t"                                                           \
+	"mv t0, t1\n\t"                                                             \
+	"j 5b\n"                                                                    \
+	"6:\tbgeu t0, %[len], 7f\n\t"                                               \
+	"add t1, %[src], t0\n\t"                                                    \
+	"lbu t1, (t1)\n\t"                                                          \
+	"add t2, %[dst], t0\n\t"                                                    \
+	"sb t1, (t2)\n\t"                                                           \
+	"addi t0, t0, 1\n\t"                                                        \
+	"j 6b\n"                                                                    \
+	"7:\t"
+/* Aligned, so that the kernel reads the signature in one piece. */
+#define RSEQGO_ASM_END                                                              \
+	"\n2:\t" RSEQGO_INJECT_ASM(6)                                               \
+	"j 8f\n\t"                                                                  \
+	".balign 4\n\t"                                                             \
+	".4byte 0xf1401073\n"                                                       \
+	"4:\tj %l[aborted]\n"                                                       \
+	"8:\t"
+#define RSEQGO_WORD(v) "r"(v)
+#define RSEQGO_CLOBBERS "memory", "t0", "t1", "t2" RSEQGO_INJECT_CLOBBER
+
 #endif
 
 #define RSEQGO_HERE [area] "r"(here.area), [field] "r"(here.field), [i] "r"((int32_t)i)

@@ -7,7 +7,7 @@ import "debug/elf"
 
 func init() {
 	a := &arch{
-		name: "amd64", machine: elf.EM_X86_64, compiler: "x86_64-linux-gnu-gcc",
+		name: "amd64", machine: elf.EM_X86_64, compiler: "x86_64-linux-gnu-gcc", source: "cs_amd64.s",
 		unicorn: [2]int{C.UC_ARCH_X86, C.UC_MODE_64},
 		registers: []register{
 			{"rax", C.UC_X86_REG_RAX}, {"rbx", C.UC_X86_REG_RBX}, {"rcx", C.UC_X86_REG_RCX}, {"rdx", C.UC_X86_REG_RDX},
@@ -16,9 +16,9 @@ func init() {
 			{"r12", C.UC_X86_REG_R12}, {"r13", C.UC_X86_REG_R13}, {"r14", C.UC_X86_REG_R14}, {"r15", C.UC_X86_REG_R15},
 			{"xmm0", C.UC_X86_REG_XMM0}, {"flags", C.UC_X86_REG_EFLAGS}, {"rip", C.UC_X86_REG_RIP},
 		},
-		nop: []byte{0x90}, signature: 7, flags: 2, threadPointer: C.UC_X86_REG_FS_BASE, zeroVector: C.UC_X86_REG_XMM15, link: -1,
+		nop: []byte{0x90}, signature: 7, firstFlags: 2, threadPointer: C.UC_X86_REG_FS_BASE, zeroVector: C.UC_X86_REG_XMM15, link: -1,
 	}
-	a.sp, a.pc = a.place("rsp"), a.place("rip")
+	a.sp, a.pc, a.flags = a.place("rsp"), a.place("rip"), a.place("flags")
 	a.arguments = a.places("rax", "rbx", "rcx", "rdi", "rsi", "r8", "r9", "r10", "r11")
 	a.context = a.place("rdx")
 	a.kept = a.places("rbp", "r14", "r15") // r15 is the GOT in dynamically linked Go programs

@@ -10,7 +10,7 @@ import (
 
 func init() {
 	a := &arch{
-		name: "arm64", machine: elf.EM_AARCH64, compiler: "aarch64-linux-gnu-gcc",
+		name: "arm64", machine: elf.EM_AARCH64, compiler: "aarch64-linux-gnu-gcc", source: "cs_arm64.s",
 		unicorn: [2]int{C.UC_ARCH_ARM64, C.UC_MODE_ARM},
 		nop:     []byte{0x1f, 0x20, 0x03, 0xd5}, signature: 4, reorders: true, threadPointer: C.UC_ARM64_REG_TPIDR_EL0,
 	}
@@ -19,7 +19,7 @@ func init() {
 	}
 	a.registers = append(a.registers, register{"x29", C.UC_ARM64_REG_X29}, register{"x30", C.UC_ARM64_REG_X30},
 		register{"sp", C.UC_ARM64_REG_SP}, register{"d0", C.UC_ARM64_REG_D0}, register{"d1", C.UC_ARM64_REG_D1}, register{"flags", C.UC_ARM64_REG_NZCV}, register{"pc", C.UC_ARM64_REG_PC})
-	a.sp, a.pc, a.link = a.place("sp"), a.place("pc"), a.place("x30")
+	a.sp, a.pc, a.flags, a.link = a.place("sp"), a.place("pc"), a.place("flags"), a.place("x30")
 	for i := range 16 {
 		a.arguments = append(a.arguments, i)
 	}

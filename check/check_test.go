@@ -47,7 +47,7 @@ func TestRight(t *testing.T) {
 // TestMutantNotFound: a mutant that changes nothing is reported as not found.
 func TestMutantNotFound(t *testing.T) {
 	same := func(source string) string { return source }
-	m := mutant{name: "no fault", edit: both(same, same)}
+	m := mutant{name: "no fault", edit: each(same, same, same)}
 	for _, a := range arches {
 		text, err := m.find(a, root(t), t.TempDir()+"/mutant", chosen(t, "load_add_store"))
 		if err == nil || !strings.Contains(err.Error(), "not found in cs_load_add_store_cpu_id, cs_load_add_store_mm_cid") || text != "" {

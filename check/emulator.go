@@ -141,6 +141,12 @@ func (e *emulator) bytes(at, n uint64) []byte {
 
 // setThreadPointer sets the thread pointer.
 func (e *emulator) setThreadPointer(tp uint64) error {
+	if f := e.arch.floats; f[0] != 0 {
+		v := C.uint64_t(f[1])
+		if err := C.uc_reg_write(e.c.uc, C.int(f[0]), unsafe.Pointer(&v)); err != 0 {
+			return unicornError("allow floats", err)
+		}
+	}
 	v := C.uint64_t(tp)
 	if err := C.uc_reg_write(e.c.uc, C.int(e.arch.threadPointer), unsafe.Pointer(&v)); err != 0 {
 		return unicornError("set the thread pointer", err)

@@ -1,5 +1,5 @@
-// Check steps through every instruction of every critical section of cs_amd64.s and cs_arm64.s
-// in an emulator. At each boundary between two instructions it tries every event that may
+// Check steps through every instruction of every critical section of cs_<arch>.s in an
+// emulator. At each boundary between two instructions it tries every event that may
 // happen to the thread, and compares the outcome with the operation's pseudocode.
 // docs/architecture.md says what this shows and what it cannot show.
 //
@@ -7,6 +7,7 @@
 //	go run ./check -write      the same, but write schedules.txt
 //	go run ./check -mutants    make faults in the sections: each must be found
 //	go run ./check -only push  check one operation
+//	go run ./check -arch arm64 check one architecture
 package main
 
 import (
@@ -18,6 +19,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -29,11 +31,12 @@ var recorded string
 func main() {
 	write := flag.Bool("write", false, "write schedules.txt")
 	mutate := flag.Bool("mutants", false, "make faults, each of which must be found")
+	arch := flag.String("arch", "", "one `architecture`")
 	only := flag.String("only", "", "one `operation`")
 	flag.Parse()
 	err := errors.New("arguments: expected none")
 	if flag.NArg() == 0 {
-		err = run(*only, *write, *mutate)
+		err = run(*arch, *only, *write, *mutate)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "check:", err)
@@ -41,7 +44,7 @@ func main() {
 	}
 }
 
-func run(only string, write, mutate bool) error {
+func run(name, only string, write, mutate bool) error {
 	dir, err := os.MkdirTemp("", "check")
 	if err != nil {
 		return err
@@ -55,6 +58,12 @@ func run(only string, write, mutate bool) error {
 	}
 	if len(chosen) == 0 {
 		return fmt.Errorf("no operation %s", only)
+	}
+	if name != "" {
+		arches = slices.DeleteFunc(arches, func(a *arch) bool { return a.name != name })
+		if len(arches) == 0 {
+			return fmt.Errorf("no architecture %s", name)
+		}
 	}
 	root, err := moduleRoot()
 	if err != nil {
@@ -78,14 +87,28 @@ func run(only string, write, mutate bool) error {
 	}
 	fmt.Print(t.text)
 	fmt.Printf("%d schedules, %d states, %d instructions, in %v\n", t.schedules, t.states, t.steps, time.Since(begin).Round(time.Second))
+	text := withOthers(t.text)
 	switch {
 	case only != "":
 	case write:
-		return os.WriteFile(filepath.Join(root, "check", "schedules.txt"), []byte(t.text), 0o666)
-	case t.text != recorded:
-		return fmt.Errorf("the numbers of schedules differ from check/schedules.txt: if that is intended, go run ./check -write\n%s", differences(recorded, t.text))
+		return os.WriteFile(filepath.Join(root, "check", "schedules.txt"), []byte(text), 0o666)
+	case text != recorded:
+		return fmt.Errorf("the numbers of schedules differ from check/schedules.txt: if that is intended, go run ./check -write\n%s", differences(recorded, text))
 	}
 	return nil
+}
+
+// withOthers returns text with the recorded lines of the architectures that were not checked.
+func withOthers(text string) string {
+	lines := slices.Collect(strings.Lines(text))
+	name := func(line string) string { name, _, _ := strings.Cut(line, " "); return name }
+	for l := range strings.Lines(recorded) {
+		if !slices.ContainsFunc(arches, func(a *arch) bool { return a.name == name(l) }) {
+			lines = append(lines, l)
+		}
+	}
+	slices.SortStableFunc(lines, func(a, b string) int { return strings.Compare(name(a), name(b)) })
+	return strings.Join(lines, "")
 }
 
 // differences returns the lines that only one of two texts has.

@@ -59,7 +59,9 @@ func (s *session) checker(sc *scenario, v2 bool) (*checker, error) {
 	}
 	c.entry = stackAt + page/2
 	c.first.regs[a.sp] = c.entry
-	c.first.regs[a.place("flags")] = a.flags
+	if a.flags >= 0 {
+		c.first.regs[a.flags] = a.firstFlags
+	}
 	if a.link < 0 {
 		binary.LittleEndian.PutUint64(s.stack[page/2:], returnTo)
 	} else {

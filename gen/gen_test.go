@@ -88,6 +88,12 @@ var old = map[string]string{
 		"\t__u8 __reserved;\n\tchar end[];\n => ",
 }
 
+// unistd are asm/unistd.h of other architectures.
+var unistd = map[string]string{
+	"arm64":   "#define __NR_read 63\n#define __NR_rseq 293\n",
+	"riscv64": "#define __NR_read 63\n#define __NR_riscv_flush_icache 259\n#define __NR_rseq 293\n",
+}
+
 // tree returns small with changes, by file name. A change "old => new" replaces the first old
 // text, any other text replaces the file, and an empty one removes it.
 func tree(changes map[string]string) *Tree {
@@ -163,25 +169,26 @@ func TestBadHeaders(t *testing.T) {
 		"aligned type":         {kernel, "struct rseq { => typedef __u8 __attribute__((aligned(16))) big;\nstruct rseq { big first;", []string{"linux/rseq.h:25", "first", "attribute"}},
 		"tagged union": {kernel, "struct rseq_slice_ctrl {\n\tunion { => union all { __u32 all; struct { __u32 a : 3; } b; };\nstruct rseq_slice_ctrl {\n\tunion all tagged;\n\tunion {",
 			[]string{"linux/rseq.h:17", "union all", "in place"}},
-		"bare aligned":        {kernel, "} __attribute__((aligned(32))); => } __attribute__((aligned));", []string{"linux/rseq.h:34", "expected aligned(n)"}},
-		"pragma pack":         {kernel, "struct rseq { => #pragma pack(1)\nstruct rseq {", []string{"linux/rseq.h:24", "#pragma pack"}},
-		"pointer":             {kernel, "__u64 rseq_cs; => void *rseq_cs;", []string{"linux/rseq.h:27", "rseq_cs", "expected an integer"}},
-		"array":               {kernel, "__u8 __reserved; => __u8 __reserved[4];", []string{"linux/rseq.h:32", "__reserved"}},
-		"missing field":       {kernel, "__u32 mm_cid; => ", []string{"linux/rseq.h:24", "no field mm_cid", "cpu_id_start, cpu_id"}},
-		"missing first field": {kernel, "__u32 cpu_id_start; => ", []string{"linux/rseq.h:24", "no field cpu_id_start"}},
-		"order":               {kernel, "__u32 node_id;\n\t__u32 mm_cid; => __u32 mm_cid;\n\t__u32 node_id;", []string{"linux/rseq.h:24", "mm_cid", "in this order"}},
-		"descriptor":          {kernel, "__u64 abort_ip; => ", []string{"linux/rseq.h:9", "no field abort_ip"}},
-		"another name":        {kernel, "struct rseq { => struct rseq_abi {", []string{"struct rseq", "linux/rseq.h"}},
-		"elsewhere":           {"bits/rseq.h", "#define RSEQ_SIG 1\nstruct rseq { int x; };\n", []string{"rseq.h", "rseq"}},
-		"includes itself":     {kernel, "#define _LINUX_RSEQ_H => #include <linux/rseq.h>", []string{"linux/rseq.h", "guards"}},
-		"no sys/rseq.h":       {"sys/rseq.h", "", []string{"no sys/rseq.h", "/tree", "glibc 2.44"}},
-		"no kernel header":    {kernel, "", []string{"no linux/rseq.h", "Linux 7.2"}},
-		"wrong architecture":  {"asm/unistd.h", "#define __NR_read 63\n#define __NR_rseq 293\n", []string{"asm/unistd.h:1", "expected 0", "amd64"}},
-		"wrong Linux":         {"linux/version.h", "#define LINUX_VERSION_CODE 0x6010a\n", []string{"linux/version.h:1", "Linux 6.1", "expected 7.2"}},
-		"wrong glibc":         {"features.h", "#define __GLIBC__ 2\n#define __GLIBC_MINOR__ 36\n", []string{"features.h:2", "glibc 2.36", "expected 2.44"}},
-		"no signature":        {"bits/rseq.h", "#define RSEQ 1\n", []string{"RSEQ_SIG", "bits/rseq.h"}},
-		"signature no number": {"bits/rseq.h", "#define RSEQ_SIG \"x\"\n", []string{"bits/rseq.h:1", "RSEQ_SIG", "integer"}},
-		"no symbol":           {"sys/rseq.h", "extern const unsigned int __rseq_size; => ", []string{"__rseq_size", "sys/rseq.h"}},
+		"bare aligned":         {kernel, "} __attribute__((aligned(32))); => } __attribute__((aligned));", []string{"linux/rseq.h:34", "expected aligned(n)"}},
+		"pragma pack":          {kernel, "struct rseq { => #pragma pack(1)\nstruct rseq {", []string{"linux/rseq.h:24", "#pragma pack"}},
+		"pointer":              {kernel, "__u64 rseq_cs; => void *rseq_cs;", []string{"linux/rseq.h:27", "rseq_cs", "expected an integer"}},
+		"array":                {kernel, "__u8 __reserved; => __u8 __reserved[4];", []string{"linux/rseq.h:32", "__reserved"}},
+		"missing field":        {kernel, "__u32 mm_cid; => ", []string{"linux/rseq.h:24", "no field mm_cid", "cpu_id_start, cpu_id"}},
+		"missing first field":  {kernel, "__u32 cpu_id_start; => ", []string{"linux/rseq.h:24", "no field cpu_id_start"}},
+		"order":                {kernel, "__u32 node_id;\n\t__u32 mm_cid; => __u32 mm_cid;\n\t__u32 node_id;", []string{"linux/rseq.h:24", "mm_cid", "in this order"}},
+		"descriptor":           {kernel, "__u64 abort_ip; => ", []string{"linux/rseq.h:9", "no field abort_ip"}},
+		"another name":         {kernel, "struct rseq { => struct rseq_abi {", []string{"struct rseq", "linux/rseq.h"}},
+		"elsewhere":            {"bits/rseq.h", "#define RSEQ_SIG 1\nstruct rseq { int x; };\n", []string{"rseq.h", "rseq"}},
+		"includes itself":      {kernel, "#define _LINUX_RSEQ_H => #include <linux/rseq.h>", []string{"linux/rseq.h", "guards"}},
+		"no sys/rseq.h":        {"sys/rseq.h", "", []string{"no sys/rseq.h", "/tree", "glibc 2.44"}},
+		"no kernel header":     {kernel, "", []string{"no linux/rseq.h", "Linux 7.2"}},
+		"wrong architecture":   {"asm/unistd.h", "#define __NR_read 63\n#define __NR_rseq 293\n", []string{"asm/unistd.h:1", "expected 0", "amd64"}},
+		"wrong Linux":          {"linux/version.h", "#define LINUX_VERSION_CODE 0x6010a\n", []string{"linux/version.h:1", "Linux 6.1", "expected 7.2"}},
+		"wrong glibc":          {"features.h", "#define __GLIBC__ 2\n#define __GLIBC_MINOR__ 36\n", []string{"features.h:2", "glibc 2.36", "expected 2.44"}},
+		"another architecture": {"asm/unistd.h", "#define __NR_read 0\n#define __NR_riscv_flush_icache 259\n#define __NR_rseq 293\n", []string{"asm/unistd.h:2", "__NR_riscv_flush_icache", "amd64"}},
+		"no signature":         {"bits/rseq.h", "#define RSEQ 1\n", []string{"RSEQ_SIG", "bits/rseq.h"}},
+		"signature no number":  {"bits/rseq.h", "#define RSEQ_SIG \"x\"\n", []string{"bits/rseq.h:1", "RSEQ_SIG", "integer"}},
+		"no symbol":            {"sys/rseq.h", "extern const unsigned int __rseq_size; => ", []string{"__rseq_size", "sys/rseq.h"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			l, err := Parse(tree(map[string]string{c.file: c.change}))
@@ -256,7 +263,7 @@ func TestTrees(t *testing.T) {
 	}{
 		{label, t.TempDir(), "has no headers: expected usr/include/features.h"},
 		{label, "/does/not/exist", "no such file"},
-		{Label{"2.44", "7.2", "mips"}, t.TempDir(), `unknown architecture "mips": expected amd64 or arm64`},
+		{Label{"2.44", "7.2", "mips"}, t.TempDir(), `unknown architecture "mips": expected one of amd64, arm64, riscv64`},
 	} {
 		if _, err := openTree(c.label, c.dir); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%v in %s: error %v, want %q", c.label, c.dir, err, c.want)
@@ -328,11 +335,14 @@ func TestRun(t *testing.T) {
 	var args []string
 	for _, arch := range architectures {
 		for label, changes := range map[string]map[string]string{"2.44/7.2/": nil, "2.31/5.10/": old} {
+			if changes != nil && arch == "riscv64" { // there are none
+				continue
+			}
 			dir := filepath.Join("tree", label, arch)
 			for name, file := range tree(changes).FS.(fstest.MapFS) {
 				text := string(file.Data)
-				if name == "usr/include/asm/unistd.h" && arch == "arm64" {
-					text = "#define __NR_read 63\n#define __NR_rseq 293\n"
+				if name == "usr/include/asm/unistd.h" && arch != "amd64" {
+					text = unistd[arch]
 				}
 				write(filepath.Join(dir, name), text)
 			}
@@ -401,6 +411,8 @@ func TestRun(t *testing.T) {
 		{"2.31 5.10 -\n2.44 7.2 -\n2.45 7.3 -\n", named, "nothing is recorded of 2.45/7.3/amd64"},
 		{"2.44 7.2 -\n", "2.45/7.2/amd64=tree/amd64", "gen/versions has no line for glibc 2.45"},
 		{"2.44 7.2 -\n", "2.44/7.2/arm64=tree/2.44/7.2/amd64", "asm/unistd.h:1: read(2) has number 0: expected 63"},
+		{"2.44 7.2 -\n", "2.44/7.2/riscv64=tree/2.44/7.2/arm64", "asm/unistd.h:1: __NR_riscv_flush_icache is not defined: expected it in headers of architecture riscv64"},
+		{"2.31 5.10 -\n", "2.31/5.10/riscv64=tree", "2.31/5.10/riscv64: expected glibc 2.41 or later: Debian has no older one for riscv64"},
 	} {
 		write("gen/versions", c.versions)
 		if err := run(ctx, false, []string{c.arg}); err == nil || !strings.Contains(err.Error(), c.want) {
@@ -417,7 +429,8 @@ func TestHeadersCompile(t *testing.T) {
 		t.Fatal("no headers", err)
 	}
 	compilers := map[string][]string{"gcc": {"c99", "c11"}, "g++": {"c++11", "c++17"}, "clang": {"c99", "c11"}, "clang++": {"c++17"},
-		"musl-gcc": {"c99", "c11"}, "aarch64-linux-gnu-gcc": {"c99", "c11"}, "aarch64-linux-gnu-g++": {"c++17"}}
+		"musl-gcc": {"c99", "c11"}, "aarch64-linux-gnu-gcc": {"c99", "c11"}, "aarch64-linux-gnu-g++": {"c++17"},
+		"riscv64-linux-gnu-gcc": {"c99", "c11"}}
 	compiled := 0
 	for compiler, standards := range compilers {
 		if _, err := exec.LookPath(compiler); err != nil {
@@ -465,8 +478,8 @@ func FuzzParse(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		all := []Layout{*first, *first, *l, *l}
-		all[1].Arch, all[3].Arch = "arm64", "arm64"
+		all := []Layout{*first, *first, *l, *l, *l}
+		all[1].Arch, all[3].Arch, all[4].Arch = "arm64", "arm64", "riscv64"
 		if _, err := outputs(all); err != nil && !strings.Contains(err.Error(), "which Linux brought it") {
 			t.Error(err)
 		}

@@ -2,10 +2,13 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"math"
 	"slices"
 	"strings"
+
+	"github.com/rseq-go/rseq/internal/debian"
 )
 
 // version has the layouts in one glibc version's headers, by architecture.
@@ -40,7 +43,16 @@ func (v version) sources() (lines []string) {
 	return lines
 }
 
-var architectures = []string{"amd64", "arm64"}
+var architectures = []string{"amd64", "arm64", "riscv64"}
+
+// oldest is the first glibc whose headers Debian has for an architecture, if not that of
+// the first line of gen/versions.
+var oldest = map[string]string{"riscv64": "2.41"}
+
+// has reports whether headers of that glibc are read for arch.
+func has(glibc, arch string) bool {
+	return debian.CompareVersions(glibc, oldest[arch]) >= 0
+}
 
 // cMacro returns the name in our headers for a constant of the system's headers.
 func cMacro(name string) string {
@@ -136,34 +148,41 @@ func constants(p func(string, ...any), v, newest version) {
 		}
 		return fmt.Sprint(n), true
 	}
+	// An architecture that Debian did not have then: what the newest headers say.
+	layout := func(arch string) *Layout { return cmp.Or(v.arch[arch], newest.arch[arch]) }
 	names := append([]string{sig}, slices.DeleteFunc(constantNames([]version{v}), func(name string) bool { return name == sig })...)
 	only := map[string][]string{}
 	for _, name := range names {
 		x, here := value(v.Layout, name)
 		same := here
-		for _, l := range v.arch {
-			y, there := value(l, name)
+		for _, arch := range architectures {
+			y, there := value(layout(arch), name)
 			same = same && there && x == y
 		}
 		if same {
 			p("#define %s %s", cMacro(name), x)
 			continue
 		}
-		for arch, l := range v.arch {
-			if y, there := value(l, name); there {
+		for _, arch := range architectures {
+			if y, there := value(layout(arch), name); there {
 				only[arch] = append(only[arch], fmt.Sprintf("#define %s %s", cMacro(name), y))
 			}
 		}
 	}
 	for i, arch := range architectures {
-		p("#%sif defined(%s)\n%s", strings.Repeat("el", min(i, 1)), archMacro[arch], strings.Join(only[arch], "\n"))
+		p("#%sif %s\n%s", strings.Repeat("el", min(i, 1)), archIs[arch], strings.Join(only[arch], "\n"))
 	}
-	p("#else\n#error \"rseq: amd64 and arm64 only\"\n#endif\n")
+	p("#else\n#error \"rseq: %s only\"\n#endif\n", strings.Join(architectures, ", "))
 }
 
 const sig = "RSEQ_SIG"
 
-var archMacro = map[string]string{"amd64": "__x86_64__", "arm64": "__aarch64__"}
+// archIs is how the C preprocessor tells an architecture.
+var archIs = map[string]string{
+	"amd64":   "defined(__x86_64__)",
+	"arm64":   "defined(__aarch64__)",
+	"riscv64": "defined(__riscv) && __riscv_xlen == 64",
+}
 
 // needs returns the least size of an area that has f. The original fields come together. A
 // later field needs its own bytes, and the bytes reserved behind it, by which the size

@@ -154,6 +154,9 @@ func namedTrees(args []string, rows []row) (trees []*Tree, err error) {
 		if !slices.ContainsFunc(rows, func(r row) bool { return r.Glibc == l.Glibc && r.Linux == l.Linux }) {
 			return nil, fmt.Errorf("%s: gen/versions has no line for glibc %s with Linux %s: add one", label, l.Glibc, l.Linux)
 		}
+		if !has(l.Glibc, l.Arch) {
+			return nil, fmt.Errorf("%s: expected glibc %s or later: Debian has no older one for %s", label, oldest[l.Arch], l.Arch)
+		}
 		if slices.ContainsFunc(trees, func(t *Tree) bool { return t.Label == l }) {
 			return nil, fmt.Errorf("%s: named twice", label)
 		}
@@ -182,6 +185,10 @@ func fetchTrees(ctx context.Context, rows []row) (trees []*Tree, err error) {
 	}
 	for suite, rows := range suites {
 		for _, arch := range architectures {
+			rows := slices.DeleteFunc(slices.Clone(rows), func(r row) bool { return !has(r.Glibc, arch) })
+			if len(rows) == 0 {
+				continue
+			}
 			wait.Go(func() {
 				few <- true
 				defer func() { <-few }()
@@ -287,6 +294,9 @@ func merge(rows []row, recorded, layouts []Layout) (all []Layout, err error) {
 	}
 	for _, r := range rows {
 		for _, arch := range architectures {
+			if !has(r.Glibc, arch) {
+				continue
+			}
 			label := Label{r.Glibc, r.Linux, arch}
 			l, ok := known[label]
 			if !ok {

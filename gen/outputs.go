@@ -196,7 +196,7 @@ func markdown(all []version) []byte {
 		row("alignment", func(v version) string { return fmt.Sprint(t.of(v).Align) })
 		p("")
 	}
-	p("## Constants and symbols\n\nWhere the architectures differ: amd64, arm64.\n")
+	p("## Constants and symbols\n\nWhere the architectures differ: %s, as far as there are headers.\n", strings.Join(architectures, ", "))
 	row("", func(v version) string { return "glibc " + v.Glibc + "<br>Linux " + v.Linux })
 	row("---", func(version) string { return "---" })
 	row("`sys/rseq.h`", func(v version) string { return map[bool]string{true: "yes", false: "no"}[v.SysRseq] })
@@ -216,20 +216,30 @@ func markdown(all []version) []byte {
 	p("\n## What changed\n")
 	for i := 1; i < len(all); i++ {
 		p("glibc %s with Linux %s, after %s with %s:\n", all[i].Glibc, all[i].Linux, all[i-1].Glibc, all[i-1].Linux)
-		var lines [][]string
+		var compared []string
+		changed := map[string][]string{} // on which architectures, by line
+		var lines []string
 		for _, arch := range architectures {
-			lines = append(lines, strings.Split(difference(*all[i-1].arch[arch], *all[i].arch[arch]), "\n"))
-		}
-		for n, arch := range architectures {
-			for _, line := range lines[n] {
-				switch both := slices.Contains(lines[1-n], line); {
-				case line == "" && both && n == 0:
-					p("- nothing")
-				case line != "" && both && n == 0:
-					p("- %s", line)
-				case line != "" && !both:
-					p("- %s alone: %s", arch, line)
+			before, now := all[i-1].arch[arch], all[i].arch[arch]
+			if before == nil || now == nil {
+				continue
+			}
+			compared = append(compared, arch)
+			for line := range strings.SplitSeq(difference(*before, *now), "\n") {
+				if changed[line] == nil {
+					lines = append(lines, line)
 				}
+				changed[line] = append(changed[line], arch)
+			}
+		}
+		for _, line := range lines {
+			switch on := changed[line]; {
+			case line == "" && len(on) == len(compared):
+				p("- nothing")
+			case line != "" && len(on) == len(compared):
+				p("- %s", line)
+			case line != "":
+				p("- %s alone: %s", strings.Join(on, ", "), line)
 			}
 		}
 		p("")
@@ -256,8 +266,12 @@ func constantNames(all []version) (names []string) {
 func (v version) constantText(name string) string {
 	var texts []string
 	for _, arch := range architectures {
+		l := v.arch[arch]
+		if l == nil {
+			continue
+		}
 		text := "-"
-		if n, ok := v.arch[arch].constant(name); ok {
+		if n, ok := l.constant(name); ok {
 			text = fmt.Sprint(n)
 			if n > 0xffff {
 				text = fmt.Sprintf("%#x", n)
@@ -265,7 +279,7 @@ func (v version) constantText(name string) string {
 		}
 		texts = append(texts, text)
 	}
-	if texts[0] == texts[1] {
+	if len(slices.Compact(slices.Clone(texts))) == 1 {
 		return texts[0]
 	}
 	return strings.Join(texts, ", ")

@@ -51,8 +51,9 @@ typedef long __predefined_ptrdiff_t;
 `
 
 var predefinedArch = map[string]string{
-	"amd64": "#define __x86_64__ 1\n#define __amd64__ 1\n",
-	"arm64": "#define __aarch64__ 1\n#define __AARCH64EL__ 1\n",
+	"amd64":   "#define __x86_64__ 1\n#define __amd64__ 1\n",
+	"arm64":   "#define __aarch64__ 1\n#define __AARCH64EL__ 1\n",
+	"riscv64": "#define __riscv 1\n#define __riscv_xlen 64\n#define __riscv_float_abi_double 1\n",
 }
 
 // headers are the headers that define something of rseq, or the versions of the tree.
@@ -64,8 +65,11 @@ var headers = []string{
 // The variables by which the parser finds the two structs.
 const areaVariable, csVariable = "__gen_area", "__gen_cs"
 
-// firstSyscall is the number of read(2), which tells the architecture.
-var firstSyscall = map[string]int64{"amd64": 0, "arm64": 63}
+// firstSyscall is the number of read(2), which tells the architecture. riscvSyscall tells
+// riscv64 from others with the same number.
+var firstSyscall = map[string]int64{"amd64": 0, "arm64": 63, "riscv64": 63}
+
+const riscvSyscall = "__NR_riscv_flush_icache"
 
 // Parse reads a tree's headers. An error names the file and the line, what was found and what
 // was expected.
@@ -201,6 +205,11 @@ func (p *parser) labels() error {
 	}
 	if want := firstSyscall[t.Arch]; read != want {
 		return t.errorf(at, "read(2) has number %d: expected %d, headers of architecture %s", read, want, t.Arch)
+	}
+	if riscv := p.ast.Macros[riscvSyscall]; riscv != nil && t.Arch != "riscv64" {
+		return t.errorf(riscv, "%s is defined: expected headers of architecture %s", riscvSyscall, t.Arch)
+	} else if riscv == nil && t.Arch == "riscv64" {
+		return t.errorf(at, "%s is not defined: expected it in headers of architecture riscv64", riscvSyscall)
 	}
 	code, at, err := value("LINUX_VERSION_CODE")
 	if err != nil {

@@ -15,7 +15,7 @@ import (
 )
 
 // multiarch is the folder of an architecture's headers in Debian.
-var multiarch = map[string]string{"amd64": "x86_64-linux-gnu", "arm64": "aarch64-linux-gnu"}
+var multiarch = map[string]string{"amd64": "x86_64-linux-gnu", "arm64": "aarch64-linux-gnu", "riscv64": "riscv64-linux-gnu"}
 
 // Tree is a tree of headers with its label.
 type Tree struct {
@@ -31,7 +31,7 @@ type Tree struct {
 // openTree opens a sysroot, an unpacked package or a folder like /usr/include.
 func openTree(label Label, dir string) (*Tree, error) {
 	if multiarch[label.Arch] == "" {
-		return nil, fmt.Errorf("%s: unknown architecture %q: expected amd64 or arm64", label, label.Arch)
+		return nil, fmt.Errorf("%s: unknown architecture %q: expected one of %s", label, label.Arch, strings.Join(architectures, ", "))
 	}
 	dir, err := filepath.Abs(dir)
 	if err != nil {

@@ -38,8 +38,11 @@
 #define RSEQGO_SIG_CODE 0xd428bc00U
 #define RSEQGO_SIG_DATA 0xd428bc00U
 #define RSEQGO_NR_RSEQ 293
+#elif defined(__riscv) && __riscv_xlen == 64
+#define RSEQGO_SIG 0xf1401073U
+#define RSEQGO_NR_RSEQ 293
 #else
-#error "rseq: amd64 and arm64 only"
+#error "rseq: amd64, arm64, riscv64 only"
 #endif
 
 /* OFFSETOF and ENDOF are a field's first byte and the byte after its last one. An area has

@@ -114,7 +114,7 @@ func (m *mistake) make(text string) (string, error) {
 // programs for each.
 func (m *mistake) here() bool {
 	name := strings.TrimSuffix(m.file, path.Ext(m.file))
-	for _, arch := range []string{"amd64", "arm64"} {
+	for _, arch := range []string{"amd64", "arm64", "riscv64"} {
 		if strings.HasSuffix(name, "_"+arch) && arch != runtime.GOARCH && !strings.Contains(m.command(), arch) {
 			return false
 		}

@@ -30,8 +30,8 @@
 //   - A number that must not pass a limit, or decides something: nobody can look at the sum of
 //     a Counter and change it in one step.
 //   - Very many objects: see Memory.
-//   - Without cgo (CGO_ENABLED=0), outside Linux and on other architectures than amd64 and
-//     arm64 critical sections do not run. Everything works there, by atomics and locks that are
+//   - Without cgo (CGO_ENABLED=0), outside Linux and on other architectures than amd64, arm64
+//     and riscv64 critical sections do not run. Everything works there, by atomics and locks that are
 //     spread over shares, as in other libraries; where few CPUs contend a plain atomic or a
 //     lock is faster then. [Status] says whether sections run, and why not. [SlowPaths] counts
 //     operations that had to do without them.

@@ -1,4 +1,4 @@
-//go:build linux && !android && cgo && !purego && (amd64 || arm64)
+//go:build linux && !android && cgo && !purego && (amd64 || arm64 || riscv64)
 
 package test
 
@@ -66,7 +66,7 @@ func TestBuildModes(t *testing.T) {
 // TestCrossBuilds: the packages compile for targets without sections.
 func TestCrossBuilds(t *testing.T) {
 	testutil.NeedCompilers(t)
-	for _, target := range []string{"darwin/arm64", "windows/amd64", "linux/riscv64", "linux/arm64", "linux/386", "android/arm64"} {
+	for _, target := range []string{"darwin/arm64", "windows/amd64", "linux/loong64", "linux/riscv64", "linux/arm64", "linux/386", "android/arm64"} {
 		os, arch, _ := strings.Cut(target, "/")
 		testutil.Run(t, []string{"CGO_ENABLED=0", "GOOS=" + os, "GOARCH=" + arch}, "go", "build", "..", "../percpu", "../internal/...", "../cmd/...")
 	}

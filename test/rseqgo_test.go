@@ -1,4 +1,4 @@
-//go:build linux && !android && cgo && !purego && (amd64 || arm64)
+//go:build linux && !android && cgo && !purego && (amd64 || arm64 || riscv64)
 
 package test
 
@@ -98,8 +98,8 @@ func played(t *testing.T, here bool, command ...string) {
 	}
 }
 
-// TestCStandards: the same with each standard of C, as C++, with and without optimization, for the
-// other architecture, and linked statically. The descriptors in the linked programs are right.
+// TestCStandards: the same with each standard of C, as C++, with and without optimization, for
+// other architectures, and linked statically. The descriptors in the linked programs are right.
 func TestCStandards(t *testing.T) {
 	testutil.NeedCompilers(t)
 	cc := strings.Fields(testutil.Run(t, nil, "go", "env", "CC"))
@@ -110,9 +110,13 @@ func TestCStandards(t *testing.T) {
 	c := compiler{command: cc}
 	cpp := compiler{command: append(strings.Fields(testutil.Run(t, nil, "go", "env", "CXX")), "-x", "c++")}
 	arm := compiler{command: []string{"aarch64-linux-gnu-gcc", "-static"}, run: []string{"qemu-aarch64"}}
+	riscv := compiler{command: []string{"riscv64-linux-gnu-gcc", "-static"}, run: []string{"qemu-riscv64"}}
 	clang := compiler{command: []string{"clang"}}
-	if runtime.GOARCH == "arm64" {
+	switch runtime.GOARCH {
+	case "arm64":
 		arm.run = nil
+	case "riscv64":
+		riscv.run = nil
 	}
 	for _, b := range []struct {
 		compiler
@@ -122,6 +126,7 @@ func TestCStandards(t *testing.T) {
 		{c, "-O2 -flto -ffunction-sections -Wl,--gc-sections"}, {c, "-O2 -static"},
 		{cpp, "-std=c++11 -O0"}, {cpp, "-std=c++17 -O2"},
 		{arm, "-std=c99 -O0"}, {arm, "-std=c17 -O2"}, {arm, "-std=gnu17 -O3"},
+		{riscv, "-std=c99 -O0"}, {riscv, "-std=c17 -O2"}, {riscv, "-std=gnu17 -O3"},
 		{clang, "-std=c99 -O0"}, {clang, "-std=c17 -O2"},
 	} {
 		t.Run(b.command[0]+" "+b.flags, func(t *testing.T) {

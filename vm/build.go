@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -52,7 +53,7 @@ func fetchKernel(ctx context.Context, k kernel, task *tool.Task) (image string, 
 	if err != nil {
 		return "", fmt.Errorf("kernel %s: %w", k.name(), err)
 	}
-	pattern := "vmlinuz*"
+	pattern := "vmlinu[xz]-*" // an image that is not compressed has an x
 	if k.fromSource() {
 		pattern = "linux-source-*.tar.xz"
 	}
@@ -155,6 +156,17 @@ func fetchSystem(ctx context.Context, l libc, arch string) (s system, err error)
 		}
 	}
 	s.libc, s.arch, s.dir = l, arch, root
+	if m := machines[arch]; m.linker != "" { // the compiler takes what is called ld here
+		path, err := exec.LookPath(m.linker)
+		if err != nil {
+			return s, err
+		}
+		ld := filepath.Join(root, "usr/lib", m.triplet, "ld")
+		if err := os.Remove(ld); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return s, err
+		}
+		return s, os.Symlink(path, ld)
+	}
 	return s, nil
 }
 
@@ -208,7 +220,8 @@ func (s system) buildDynamic(ctx context.Context, root string) error {
 		s.build(ctx, []string{"CGO_CFLAGS=-O2 -Wa,--defsym,RSEQGO_INJECT=1"},
 			"go", "test", "-c", "-vet=off", small, "-o", filepath.Join(programs, "injected"), "./test"))
 	files, _ := filepath.Glob("*.c")
-	files = append(files, "cs_"+s.arch+".s")
+	sections, _ := filepath.Glob("cs_" + s.arch + ".[sS]")
+	files = append(files, sections...)
 	for name, without := range cPrograms {
 		args := append(s.compiler(), "-O2", "-o", filepath.Join(programs, name), "test/testdata/"+name+".c")
 		for _, f := range files {
@@ -343,20 +356,23 @@ func prepare(ctx context.Context, m matrix, cells []cell, dir string, says *tool
 // calls made with it.
 func prepareArch(ctx context.Context, m matrix, cells []cell, arch, dir string, task *tool.Task, made func(s system, initramfs string)) error {
 	dynamic := filepath.Join(dir, "dynamic-"+arch)
-	for i, l := range m.libcs {
-		needed := slices.ContainsFunc(cells, func(c cell) bool { return c.libc == l && c.kernel.arch == arch })
-		if i > 0 && !needed {
+	oldest := true
+	for _, l := range m.libcs {
+		of := func(c cell) bool { return c.libc == l && c.kernel.arch == arch }
+		needed := slices.ContainsFunc(cells, of)
+		if !slices.ContainsFunc(m.cells, of) || !oldest && !needed {
 			continue
 		}
 		task.Say("fetching glibc %s", l.version)
 		s, err := fetchSystem(ctx, l, arch)
-		if err == nil && i == 0 {
+		if err == nil && oldest {
 			task.Say("building the dynamically linked programs with glibc %s", l.version)
 			err = s.buildDynamic(ctx, dynamic)
 		}
 		if err != nil {
 			return err
 		}
+		oldest = false
 		if !needed {
 			continue
 		}

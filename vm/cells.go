@@ -3,6 +3,7 @@ package main
 import (
 	_ "embed"
 	"fmt"
+	"maps"
 	"path"
 	"slices"
 	"strconv"
@@ -107,7 +108,7 @@ func (m *matrix) add(f []string) error {
 			}
 		}
 		if machines[k.arch].qemu == "" {
-			return fmt.Errorf("architecture %q: expected amd64 or arm64", k.arch)
+			return fmt.Errorf("architecture %q: expected one of %s", k.arch, strings.Join(slices.Sorted(maps.Keys(machines)), ", "))
 		}
 		if slices.ContainsFunc(m.kernels, func(other kernel) bool { return other.name() == k.name() }) {
 			return fmt.Errorf("kernel %s is there twice", k.name())

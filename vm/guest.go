@@ -33,6 +33,7 @@ type machine struct {
 	append         string // parameters for the kernel's command line
 	triplet        string // the prefix of its compiler and the name of its library folder
 	loader         string // the loader of dynamically linked programs
+	linker         string // in place of the compiler's own, a command that Debian names its package after
 }
 
 var machines = map[string]machine{
@@ -47,6 +48,13 @@ var machines = map[string]machine{
 		args:    []string{"-M", "virt", "-cpu", "max,pauth-impdef=on", "-smp", "2"},
 		append:  "console=ttyAMA0",
 		triplet: "aarch64-linux-gnu", loader: "lib/ld-linux-aarch64.so.1",
+	},
+	"riscv64": {
+		qemu: "qemu-system-riscv64", package_: "qemu-system-misc",
+		args:    []string{"-M", "virt", "-smp", "2"},
+		append:  "console=ttyS0",
+		triplet: "riscv64-linux-gnu", loader: "lib/ld-linux-riscv64-lp64d.so.1",
+		linker: "ld.lld-19", // GNU ld 2.40 ends with SIGSEGV for R_RISCV_SET_ULEB128, which libc.a has
 	},
 }
 

@@ -87,7 +87,11 @@ func run(ctx context.Context, o options, args []string, out, progress io.Writer)
 	}
 	for _, c := range cells {
 		m := machines[c.kernel.arch]
-		for tool, package_ := range map[string]string{m.qemu: m.package_, m.triplet + "-gcc": "gcc-" + strings.ReplaceAll(m.triplet, "_", "-")} {
+		needs := map[string]string{m.qemu: m.package_, m.triplet + "-gcc": "gcc-" + strings.ReplaceAll(m.triplet, "_", "-")}
+		if m.linker != "" {
+			needs[m.linker] = strings.TrimPrefix(m.linker, "ld.")
+		}
+		for tool, package_ := range needs {
 			if _, err := exec.LookPath(tool); err != nil {
 				return false, fmt.Errorf("there is no %s: install it (Debian: %s)", tool, package_)
 			}

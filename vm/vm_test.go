@@ -24,7 +24,7 @@ func TestCells(t *testing.T) {
 	const cell = "cell 7.2+/amd64 2.41 "
 	for text, want := range map[string]string{
 		"kernel 7.2 amd64 forky":          "vm/cells:1: 4 fields: expected 5 for a kernel",
-		"# x\n\nkernel 7.2 riscv forky k": `vm/cells:3: architecture "riscv": expected amd64 or arm64`,
+		"# x\n\nkernel 7.2 riscv forky k": `vm/cells:3: architecture "riscv": expected one of amd64, arm64, riscv64`,
 		"kernel 7.2 amd64 forky k once":   `"once": expected only, optional, or nothing`,
 		head + "kernel 7.2+ amd64 sid k":  "kernel 7.2+/amd64 is there twice",
 		"guest 1 2":                       `"guest": expected kernel, libc or cell`,
@@ -57,8 +57,8 @@ func TestSelect(t *testing.T) {
 		return len(cells)
 	}
 	all := count("")
-	if n := count("amd64,arm64"); n != all {
-		t.Errorf("%d cells of both architectures, %d in all", n, all)
+	if n := count("amd64,arm64,riscv64"); n != all {
+		t.Errorf("%d cells of the architectures, %d in all", n, all)
 	}
 	for only, want := range map[string]int{"5.10/amd64": 6, "5.10/amd64/2.36/off": 1, "7.0.13": 5, "7.2+slice": 6, "7.2+off,7.2+slice/amd64/2.36": 4} {
 		if n := count(only); n != want {

@@ -1,4 +1,4 @@
-//go:build linux && !android && cgo && !purego && (amd64 || arm64)
+//go:build linux && !android && cgo && !purego && (amd64 || arm64 || riscv64)
 
 // Program sharedlist is Go code and C code that take blocks of C memory from, and give
 // them to, the same lists, one for each CPU, by critical sections on the same rseq

@@ -6,10 +6,13 @@
 // glibc 2.36, Linux 6.1, arm64: Debian's libc6-dev 2.36-9+deb12u14, linux-libc-dev 6.1.176-1
 // glibc 2.41, Linux 6.12, amd64: Debian's libc6-dev 2.41-12+deb13u5, linux-libc-dev 6.12.117-1
 // glibc 2.41, Linux 6.12, arm64: Debian's libc6-dev 2.41-12+deb13u5, linux-libc-dev 6.12.117-1
+// glibc 2.41, Linux 6.12, riscv64: Debian's libc6-dev 2.41-12+deb13u5, linux-libc-dev 6.12.117-1
 // glibc 2.43, Linux 7.2, amd64: Debian's libc6-dev 2.43-7, linux-libc-dev 7.2.12-1
 // glibc 2.43, Linux 7.2, arm64: Debian's libc6-dev 2.43-7, linux-libc-dev 7.2.12-1
+// glibc 2.43, Linux 7.2, riscv64: Debian's libc6-dev 2.43-7, linux-libc-dev 7.2.12-1
 // glibc 2.44, Linux 7.3, amd64: Debian's libc6-dev 2.44-3, linux-libc-dev 7.3~rc7-1~exp1
 // glibc 2.44, Linux 7.3, arm64: Debian's libc6-dev 2.44-3, linux-libc-dev 7.3~rc7-1~exp1
+// glibc 2.44, Linux 7.3, riscv64: Debian's libc6-dev 2.44-1, linux-libc-dev 7.3~rc7-1~exp1
 
 package abi
 
@@ -56,8 +59,9 @@ const (
 
 // Signature is RSEQ_SIG by GOARCH.
 var Signature = map[string]uint32{
-	"amd64": 0x53053053,
-	"arm64": 0xd428bc00,
+	"amd64":   0x53053053,
+	"arm64":   0xd428bc00,
+	"riscv64": 0xf1401073,
 }
 
 // Fields are the fields of struct rseq in the newest version, in order.

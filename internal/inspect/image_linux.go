@@ -146,7 +146,7 @@ func (im *image) auxiliary(key uint64) uint64 {
 	return 0
 }
 
-var machines = map[string]elf.Machine{"amd64": elf.EM_X86_64, "arm64": elf.EM_AARCH64}
+var machines = map[string]elf.Machine{"amd64": elf.EM_X86_64, "arm64": elf.EM_AARCH64, "riscv64": elf.EM_RISCV}
 
 var errNotELF = errors.New("no ELF object for this machine")
 
@@ -385,8 +385,8 @@ func (im *image) owner(address, tp uint64) (Owner, *object) {
 }
 
 // dtvOffset is the distance from the thread pointer to the address of the DTV (glibc's
-// tcbhead_t, and musl's on amd64).
-var dtvOffset = map[string]uint64{"amd64": 8, "arm64": 0}
+// tcbhead_t, and musl's on amd64). On riscv64 it is negative.
+var dtvOffset = map[string]uint64{"amd64": 8, "arm64": 0, "riscv64": ^uint64(15)}
 
 // programTLS returns the addresses of the main program's thread-local variables. Its block
 // is the first of static TLS, beside the thread pointer.
@@ -395,9 +395,12 @@ func (im *image) programTLS(tp uint64) (from, to uint64) {
 		return 0, 0
 	}
 	size, align := im.program.tls.Memsz, im.program.tls.Align
-	if runtime.GOARCH == "arm64" {
+	switch runtime.GOARCH {
+	case "arm64":
 		from = (tp + 16 + align - 1) &^ (align - 1)
 		return from, from + size
+	case "riscv64":
+		return tp, tp + size
 	}
 	return tp - (size+align-1)&^(align-1), tp
 }

@@ -383,10 +383,13 @@ func (p *process) held(tid int) (Thread, error) {
 
 // threadPointer returns the address that a thread's thread-local storage is relative to.
 func threadPointer(tid int) (uint64, error) {
-	// FS base is in struct user_regs_struct, TPIDR_EL0 in a register set of its own.
+	// FS base and tp are in struct user_regs_struct, TPIDR_EL0 in a register set of its own.
 	set, words, at := uintptr(unix.NT_PRSTATUS), 27, 21
-	if runtime.GOARCH == "arm64" {
+	switch runtime.GOARCH {
+	case "arm64":
 		set, words, at = unix.NT_ARM_TLS, 1, 0
+	case "riscv64":
+		words, at = 32, 4
 	}
 	registers := make([]uint64, words, 32) // arm64 with SME writes one more
 	vector := unix.Iovec{Base: (*byte)(unsafe.Pointer(&registers[0]))}

@@ -1,4 +1,4 @@
-//go:build linux && !android && cgo && !purego && (amd64 || arm64)
+//go:build linux && !android && cgo && !purego && (amd64 || arm64 || riscv64)
 
 package section
 
@@ -44,7 +44,7 @@ var asked = func() error {
 }()
 
 // ThreadPointer returns the address that thread-local storage is relative to: the FS base
-// on amd64, TPIDR_EL0 on arm64. Package rseq sets it to a C function.
+// on amd64, TPIDR_EL0 on arm64, tp on riscv64. Package rseq sets it to a C function.
 var ThreadPointer func() unsafe.Pointer
 
 // The readers return a field of the calling thread's area. If the thread has no area, or

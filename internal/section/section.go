@@ -18,7 +18,7 @@
 // # Without sections
 //
 // In a build without cgo, with the build tag purego, or for another architecture than
-// amd64 and arm64 the functions have Go bodies, which take the slow path or return
+// amd64, arm64 and riscv64 the functions have Go bodies, which take the slow path or return
 // NotRegistered. The same bodies are used where [Convention] returns an error.
 package section
 

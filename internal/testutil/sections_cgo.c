@@ -1,4 +1,4 @@
-//go:build linux && !android && cgo && !purego && (amd64 || arm64)
+//go:build linux && !android && cgo && !purego && (amd64 || arm64 || riscv64)
 
 /* The operations in C that the benchmarks compare with: critical sections written as
  * librseq's (asm goto, inline), and the same in functions that are not inlined. The loop is
@@ -48,7 +48,7 @@
 	".pushsection __rseq_failure, \"ax\"\n\t"                              \
 	".byte 0x0f, 0xb9, 0x3d\n\t.long 0x53053053\n"                         \
 	"4:\tjmp %l[" #abort "]\n\t.popsection\n\t"
-#else
+#elif defined(__aarch64__)
 #define ABORT(abort)                                                                  \
 	".pushsection __rseq_cs, \"aw\"\n\t.balign 32\n"                       \
 	"3:\t.long 0, 0\n\t.quad 1b, 2b - 1b, 4f\n\t.popsection\n\t"           \
@@ -74,6 +74,33 @@
 		     : : [a] "r"(area), [c] "r"(cpu), [b] "r"(base),           \
 		       [l] "r"(load), [w] "r"(v) : "x15", "memory", "cc"       \
 		     : abort, eq)
+#else
+#define ABORT(abort)                                                                  \
+	".pushsection __rseq_cs, \"aw\"\n\t.balign 32\n"                       \
+	"3:\t.long 0, 0\n\t.quad 1b, 2b - 1b, 4f\n\t.popsection\n\t"           \
+	"j 5f\n\t.balign 4\n\t.4byte 0xf1401073\n4:\tj %l[" #abort "]\n5:\n\t"
+#define RISCV                                                                  \
+	"lla t0, 3f\n\tsd t0, 8(%[a])\n"                                       \
+	"1:\tlw t0, 4(%[a])\n\tbne t0, %[c], 4f\n\t"
+#define INLINE_ADD(area, v, count, cpu, abort)                                 \
+	__asm__ goto(RISCV "ld t0, (%[w])\n\tadd t0, t0, %[n]\n\t"            \
+		     "sd t0, (%[w])\n2:\n\t" ABORT(abort)                      \
+		     : : [a] "r"(area), [c] "r"((long)(int)(cpu)),             \
+		       [n] "r"((long)(count)), [w] "r"(v)                      \
+		     : "t0", "memory" : abort)
+#define INLINE_CBNE(area, v, expect, newv, cpu, abort, ne)                     \
+	__asm__ goto(RISCV "ld t0, (%[w])\n\tbne t0, %[e], %l[" #ne "]\n\t"     \
+		     "sd %[n], (%[w])\n2:\n\t" ABORT(abort)                    \
+		     : : [a] "r"(area), [c] "r"((long)(int)(cpu)),             \
+		       [e] "r"(expect), [n] "r"(newv), [w] "r"(v)              \
+		     : "t0", "memory" : abort, ne)
+#define INLINE_POP(area, v, base, load, cpu, abort, eq)                        \
+	__asm__ goto(RISCV "ld t0, (%[w])\n\tbeqz t0, %l[" #eq "]\n\t"          \
+		     "sd t0, (%[l])\n\tadd t0, t0, %[b]\n\tld t0, (t0)\n\t"   \
+		     "sd t0, (%[w])\n2:\n\t" ABORT(abort)                      \
+		     : : [a] "r"(area), [c] "r"((long)(int)(cpu)),             \
+		       [b] "r"(base), [l] "r"(load), [w] "r"(v)                \
+		     : "t0", "memory" : abort, eq)
 #endif
 
 static inline __attribute__((always_inline)) void

@@ -31,7 +31,7 @@ __attribute__((visibility("hidden"))) volatile int points_hold, points_arrived;
 	"771:\t"
 #define RSEQGO_INJECT_CLOBBER
 #define PC(context) ((context)->uc_mcontext.gregs[REG_RIP])
-#else
+#elif defined(__aarch64__)
 #define RSEQGO_INJECT_ASM(point)                                                    \
 	"770:\tadrp x12, points_hold\n\t"                                           \
 	"ldr w12, [x12, :lo12:points_hold]\n\t"                                     \
@@ -44,6 +44,17 @@ __attribute__((visibility("hidden"))) volatile int points_hold, points_arrived;
 	"771:\t"
 #define RSEQGO_INJECT_CLOBBER , "x12", "x13"
 #define PC(context) ((context)->uc_mcontext.pc)
+#else
+#define RSEQGO_INJECT_ASM(point)                                                    \
+	"770:\tlw t3, points_hold\n\t"                                              \
+	"li t4, " #point "\n\t"                                                     \
+	"bne t3, t4, 771f\n\t"                                                      \
+	"li t3, 1\n\t"                                                              \
+	"sw t3, points_arrived, t4\n\t"                                             \
+	"j 770b\n"                                                                  \
+	"771:\t"
+#define RSEQGO_INJECT_CLOBBER , "t3", "t4"
+#define PC(context) ((context)->uc_mcontext.__gregs[REG_PC])
 #endif
 #include "../../rseqgo.h"
 
@@ -61,7 +72,12 @@ extern
 #endif
 	const unsigned int __rseq_size __attribute__((weak));
 
-static __thread struct rseqgo_area own_area;
+/* An area is never at the distance zero from the thread pointer, where a program's first
+ * thread-local variable is on riscv64. */
+static __thread struct {
+	char apart[64];
+	struct rseqgo_area area;
+} own;
 static struct rseqgo_area *area; /* of the main thread, which runs the sections */
 static int real;                 /* the kernel has registered it */
 static int failures;
@@ -387,10 +403,10 @@ int main(int argc, char **argv)
 	if (pthread_create(&thread, NULL, interrupt, NULL))
 		return 2;
 
-	area = &own_area;
+	area = &own.area;
 	area->cpu_id_start = area->cpu_id = 1;
 	area->mm_cid = 2;
-	before = own_area;
+	before = own.area;
 	rseqgo_v1_gate.cs_cpu_id = rseqgo_v1_gate.cs_mm_cid =
 		(uintptr_t)((char *)area - rseqgo_thread_pointer());
 	rseqgo_v1_gate.possible = 4;

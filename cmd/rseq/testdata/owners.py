@@ -20,11 +20,12 @@ def ask(pid):
         conf = ctypes.create_string_buffer(24)
         if libc.ptrace(RSEQ, pid, 24, ctypes.addressof(conf)) < 0:
             return None
-        regs = ctypes.create_string_buffer(27 * 8)
-        arm = os.uname().machine == "aarch64"
-        iov = (ctypes.c_uint64 * 2)(ctypes.addressof(regs), 8 if arm else 27 * 8)
-        libc.ptrace(GETREGSET, pid, 0x401 if arm else 1, ctypes.addressof(iov))
-        return struct.unpack_from("Q", conf)[0], struct.unpack_from("Q", regs, 0 if arm else 21 * 8)[0]
+        # The set of registers, how many, and which is the thread pointer.
+        kind, words, at = {"x86_64": (1, 27, 21), "aarch64": (0x401, 1, 0), "riscv64": (1, 32, 4)}[os.uname().machine]
+        regs = ctypes.create_string_buffer(words * 8)
+        iov = (ctypes.c_uint64 * 2)(ctypes.addressof(regs), words * 8)
+        libc.ptrace(GETREGSET, pid, kind, ctypes.addressof(iov))
+        return struct.unpack_from("Q", conf)[0], struct.unpack_from("Q", regs, at * 8)[0]
     finally:
         libc.ptrace(DETACH, pid, None, None)
 

@@ -10,12 +10,18 @@
 	"770:\tdecl %%r11d\n\t"                                                     \
 	"jnz 770b\n\t"
 #define RSEQGO_INJECT_CLOBBER , "r11"
-#else
+#elif defined(__aarch64__)
 #define RSEQGO_INJECT_ASM(point)                                                    \
 	"mov w12, #" DELAY "\n"                                                     \
 	"770:\tsubs w12, w12, #1\n\t"                                               \
 	"b.ne 770b\n\t"
 #define RSEQGO_INJECT_CLOBBER , "x12"
+#else
+#define RSEQGO_INJECT_ASM(point)                                                    \
+	"li t3, " DELAY "\n"                                                        \
+	"770:\taddi t3, t3, -1\n\t"                                                 \
+	"bnez t3, 770b\n\t"
+#define RSEQGO_INJECT_CLOBBER , "t3"
 #endif
 #include "rseqgo.h"
 

@@ -1,4 +1,4 @@
-//go:build linux && !android && cgo && !purego
+//go:build linux && !android && cgo && !purego && (arm64 || riscv64)
 
 package section
 
