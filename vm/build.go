@@ -53,7 +53,7 @@ func fetchKernel(ctx context.Context, k kernel, task *tool.Task) (image string, 
 	if err != nil {
 		return "", fmt.Errorf("kernel %s: %w", k.name(), err)
 	}
-	pattern := "vmlinu[xz]-*" // an image that is not compressed has an x
+	pattern := "vmlinu[xz]*" // an image that is not compressed has an x
 	if k.fromSource() {
 		pattern = "linux-source-*.tar.xz"
 	}
