@@ -109,7 +109,11 @@ func TestStepped(t *testing.T) {
 			}
 		}
 		if err := unix.PtraceSingleStep(tid); err != nil {
-			t.Fatal(err)
+			detached := unix.PtraceDetach(tid) // else the child does not end
+			if err == unix.EIO && detached == nil {
+				t.Skipf("no thread can be stepped here, as on riscv64: %v", err)
+			}
+			t.Fatal(err, detached)
 		}
 		wait()
 	}
