@@ -195,7 +195,11 @@ func TestInspectAll(t *testing.T) {
 	checked := 0
 	for _, p := range all {
 		for _, th := range p.Threads {
-			if owner := want[p.PID]; owner != "" && th.TID == p.PID {
+			owner := want[p.PID]
+			if owner == "unknown" && th.Owner == "object" {
+				continue // it is in the main program's TLS, where the script does not look
+			}
+			if owner != "" && th.TID == p.PID {
 				if checked++; th.Owner != owner {
 					// The owner may have changed if the process has just started or is ending.
 					if again := inspectOne(t, p.PID); again.Threads[0].Owner != owner {
