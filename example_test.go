@@ -27,7 +27,7 @@ func ExampleCPU() {
 func ExampleCriticalSections() {
 	way := "critical sections"
 	if err := rseq.CriticalSections(rseq.ByCPU); errors.Is(err, rseq.ErrNotSupported) {
-		way = "atomics, for good: " + err.Error()
+		way = "atomics, from now on: " + err.Error()
 	} else if err != nil {
 		way = "atomics, as long as this thread cannot: " + err.Error()
 	}

@@ -13,7 +13,7 @@ import (
 type Counter struct {
 	series
 	whole percpu.UintCounter  // what was added in whole numbers
-	part  percpu.FloatCounter // and otherwise
+	part  percpu.FloatCounter // and in fractions
 }
 
 // NewCounter returns a counter of zero. What is wrong with its name or its labels is an error

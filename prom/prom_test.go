@@ -282,7 +282,7 @@ func TestVec(t *testing.T) {
 	}
 }
 
-// TestVecMany: whoever asks for the same values gets the same metric, also while others delete.
+// TestVecMany: goroutines that ask for the same values get the same metric, also while others delete.
 func TestVecMany(t *testing.T) {
 	v := NewCounterVec(opts, []string{"code"})
 	var wg sync.WaitGroup

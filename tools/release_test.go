@@ -24,7 +24,7 @@ const (
 )
 
 // What a download may weigh, in bytes: unpacked, packed, and one file of it.
-const mostUnpacked, mostPacked, mostFile = 1500 << 10, 500 << 10, 100 << 10
+const mostUnpacked, mostPacked, mostFile = 2000 << 10, 700 << 10, 100 << 10
 
 // run runs a program in dir and returns its standard output.
 func run(t *testing.T, dir string, env []string, name string, args ...string) string {

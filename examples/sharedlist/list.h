@@ -6,8 +6,8 @@
  * list of the CPU that they run on then, by a critical section of package rseq each.
  * The words are plain: only the threads of one CPU touch a list, one after the other,
  * and the kernel orders what a CPU's threads do, as it orders what one thread does on
- * its way from CPU to CPU. So who takes a block sees what was written to it by whoever
- * gave it. A thread that is no longer on the CPU whose list it looks at may read
+ * its way from CPU to CPU. So the thread that takes a block sees what the thread
+ * that gave it has written to it. A thread that is no longer on the CPU whose list it looks at may read
  * anything; its section fails and has done nothing.
  *
  * Nor does it matter that the same block may be the head again later: a take is one
