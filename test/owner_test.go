@@ -13,8 +13,6 @@ import (
 	"strings"
 	"testing"
 
-	_ "github.com/elastic/go-seccomp-bpf" // of testdata/filter, which go mod tidy does not see
-
 	"github.com/rseq-go/rseq"
 	"github.com/rseq-go/rseq/internal/inspect"
 	"github.com/rseq-go/rseq/internal/testutil"

@@ -130,7 +130,7 @@ func TestDownload(t *testing.T) {
 	if unpacked > mostUnpacked || packed > mostPacked {
 		t.Errorf("%d bytes, packed %d: expected %d and %d at most", unpacked, packed, mostUnpacked, mostPacked)
 	}
-	for _, name := range []string{"go.mod", "LICENSE", "README.md", "glibc.h", "rseqgo.h", "abi.h", "cs_amd64.s", "cs_arm64.s"} {
+	for _, name := range []string{"go.mod", "LICENSE", "README.md", "glibc.h", "rseqgo.h", "abi.h", "cs_amd64.s", "cs_arm64.s", "cs_riscv64.S"} {
 		if !has[name] {
 			t.Errorf("there is no %s", name)
 		}

@@ -12,18 +12,19 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/elastic/go-seccomp-bpf"
 	"golang.org/x/sys/unix"
+
+	"github.com/rseq-go/rseq/test/testdata/seccomp"
 )
 
-var actions = map[string]seccomp.Action{
-	"ENOSYS": seccomp.ActionErrno | seccomp.Action(unix.ENOSYS),
-	"EAGAIN": seccomp.ActionErrno | seccomp.Action(unix.EAGAIN),
-	"EPERM":  seccomp.ActionErrno | seccomp.Action(unix.EPERM),
-	"EACCES": seccomp.ActionErrno | seccomp.Action(unix.EACCES),
-	"EINVAL": seccomp.ActionErrno | seccomp.Action(unix.EINVAL),
-	"kill":   seccomp.ActionKillProcess,
-	"trap":   seccomp.ActionTrap,
+var actions = map[string]uint32{
+	"ENOSYS": seccomp.Errno(unix.ENOSYS),
+	"EAGAIN": seccomp.Errno(unix.EAGAIN),
+	"EPERM":  seccomp.Errno(unix.EPERM),
+	"EACCES": seccomp.Errno(unix.EACCES),
+	"EINVAL": seccomp.Errno(unix.EINVAL),
+	"kill":   seccomp.Kill,
+	"trap":   seccomp.Trap,
 }
 
 func main() {
@@ -32,31 +33,20 @@ func main() {
 	if !other {
 		calls = "rseq"
 	}
-	group := seccomp.SyscallGroup{Action: actions[action]}
+	var rules []seccomp.Rule
 	for call := range strings.SplitSeq(calls, ",") {
 		name, condition, conditional := strings.Cut(call, "/")
-		if !conditional {
-			group.Names = append(group.Names, name)
-			continue
+		rule := seccomp.Rule{Call: name}
+		if conditional {
+			value, err := strconv.ParseUint(condition[2:], 10, 64)
+			if err != nil {
+				panic(err)
+			}
+			rule.Condition = &seccomp.Condition{Argument: uint32(condition[0] - '0'), Below: condition[1] == '<', Value: value}
 		}
-		is := map[byte]seccomp.Operation{'<': seccomp.LessThan, '=': seccomp.Equal}[condition[1]]
-		value, err := strconv.ParseUint(condition[2:], 10, 64)
-		if err != nil {
-			panic(err)
-		}
-		group.NamesWithCondtions = append(group.NamesWithCondtions, seccomp.NameWithConditions{
-			Name:       name,
-			Conditions: []seccomp.Condition{{Argument: uint32(condition[0] - '0'), Operation: is, Value: value}},
-		})
+		rules = append(rules, rule)
 	}
-	err := seccomp.LoadFilter(seccomp.Filter{
-		NoNewPrivs: true,
-		Flag:       seccomp.FilterFlagTSync,
-		Policy: seccomp.Policy{
-			DefaultAction: seccomp.ActionAllow,
-			Syscalls:      []seccomp.SyscallGroup{group},
-		},
-	})
+	err := seccomp.Load(rules, actions[action], seccomp.Allow, unix.SECCOMP_FILTER_FLAG_TSYNC)
 	if err == nil {
 		var path string
 		if path, err = exec.LookPath(os.Args[2]); err == nil {

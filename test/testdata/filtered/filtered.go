@@ -10,10 +10,10 @@ import (
 	"os"
 	"runtime"
 
-	"github.com/elastic/go-seccomp-bpf"
 	"golang.org/x/sys/unix"
 
 	"github.com/rseq-go/rseq"
+	"github.com/rseq-go/rseq/test/testdata/seccomp"
 )
 
 // watched is true if a live check is made before sections may run. That makes threads, whose
@@ -22,11 +22,8 @@ const watched = runtime.GOARCH == "arm64"
 
 func main() {
 	if len(os.Args) > 1 {
-		action := map[string]seccomp.Action{"kill": seccomp.ActionKillProcess, "EPERM": seccomp.ActionErrno | seccomp.Action(unix.EPERM)}[os.Args[1]]
-		onFilteredThread(seccomp.Policy{
-			DefaultAction: seccomp.ActionAllow,
-			Syscalls:      []seccomp.SyscallGroup{{Action: action, Names: []string{"rseq"}}},
-		}, func() error {
+		action := map[string]uint32{"kill": seccomp.Kill, "EPERM": seccomp.Errno(unix.EPERM)}[os.Args[1]]
+		onFilteredThread([]seccomp.Rule{{Call: "rseq"}}, action, seccomp.Allow, func() error {
 			for range 3 {
 				info, err := rseq.Query()
 				if err != nil || info.Confirmed != rseq.CouldNotAsk || info.Reason == "" || info.CriticalSections == watched {
@@ -54,15 +51,15 @@ func main() {
 		fmt.Println("the kernel could not be asked")
 		return
 	}
-	strict := seccomp.Policy{
-		DefaultAction: seccomp.ActionKillProcess,
-		Syscalls: []seccomp.SyscallGroup{{Action: seccomp.ActionAllow, Names: []string{
-			"futex", "nanosleep", "clock_nanosleep", "sched_yield", "rt_sigreturn", "rt_sigprocmask", "sigaltstack",
-			"tgkill", "getpid", "gettid", "mmap", "munmap", "madvise", "mprotect", "epoll_pwait",
-			"clone", "clone3", "exit", "set_robust_list", "write", "exit_group",
-		}}},
+	var few []seccomp.Rule
+	for _, name := range []string{
+		"futex", "nanosleep", "clock_nanosleep", "sched_yield", "rt_sigreturn", "rt_sigprocmask", "sigaltstack",
+		"tgkill", "getpid", "gettid", "mmap", "munmap", "madvise", "mprotect", "epoll_pwait",
+		"clone", "clone3", "exit", "set_robust_list", "write", "exit_group",
+	} {
+		few = append(few, seccomp.Rule{Call: name})
 	}
-	onFilteredThread(strict, func() error {
+	onFilteredThread(few, seccomp.Allow, seccomp.Kill, func() error {
 		t, err := rseq.LockThread()
 		if err != nil {
 			return err
@@ -81,7 +78,7 @@ func main() {
 	if info, err := rseq.Query(); err != nil || info.Confirmed != rseq.Confirmed {
 		fatal(fmt.Errorf("%+v, %w", info, err))
 	}
-	onFilteredThread(strict, func() error {
+	onFilteredThread(few, seccomp.Allow, seccomp.Kill, func() error {
 		for range 100000 {
 			if info, err := rseq.Query(); err != nil || info.Confirmed != rseq.Confirmed {
 				return fmt.Errorf("%+v, %w", info, err)
@@ -92,11 +89,12 @@ func main() {
 	fmt.Println("no system call was made")
 }
 
-func onFilteredThread(policy seccomp.Policy, f func() error) {
+// onFilteredThread calls f on a thread with a filter: see seccomp.Load.
+func onFilteredThread(rules []seccomp.Rule, matched, other uint32, f func() error) {
 	done := make(chan error)
 	go func() {
 		runtime.LockOSThread() // not unlocked: the thread and its filter end with the goroutine
-		err := seccomp.LoadFilter(seccomp.Filter{NoNewPrivs: true, Policy: policy})
+		err := seccomp.Load(rules, matched, other, 0)
 		if err == nil {
 			err = f()
 		}
