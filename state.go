@@ -8,10 +8,10 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
-	"time"
 	"unsafe"
 
 	"github.com/rseq-go/rseq/internal/abi"
+	"github.com/rseq-go/rseq/internal/kernel"
 	"github.com/rseq-go/rseq/internal/section"
 )
 
@@ -134,7 +134,7 @@ var (
 	gates = []*section.Gate{&section.Here}
 
 	// When to ask again who the owner is, and whether critical sections may run.
-	ownerRetry, sectionsRetry backoff
+	ownerRetry, sectionsRetry kernel.Backoff
 )
 
 func init() {
@@ -197,7 +197,7 @@ func register(insist bool) int32 {
 	if current.Load().info.Owner == OwnerNone {
 		mu.Lock()
 		defer mu.Unlock()
-		if s := current.Load(); s.areas == areasUnavailable || s.areas == areasFailed && !insist && !ownerRetry.due() {
+		if s := current.Load(); s.areas == areasUnavailable || s.areas == areasFailed && !insist && !ownerRetry.Due() {
 			return section.Uninitialized
 		}
 	}
@@ -205,7 +205,7 @@ func register(insist bool) int32 {
 	if s := current.Load(); s.areas == areasUnasked || s.areas == areasFailed {
 		found := discover()
 		if found.areas == areasFailed {
-			ownerRetry.later()
+			ownerRetry.Later()
 		}
 		publish(found)
 	}
@@ -237,11 +237,11 @@ func (s state) askAndDecide() (next, reported state) {
 	if !s.final() {
 		next, reported = s.ask()
 	}
-	if next.hasOwner() && next.sections == sectionsUndecided && (next.sectionsErr == nil || sectionsRetry.due()) {
-		sectionsRetry.hold() // meanwhile other threads have the last answer
+	if next.hasOwner() && next.sections == sectionsUndecided && (next.sectionsErr == nil || sectionsRetry.Due()) {
+		sectionsRetry.Hold() // meanwhile other threads have the last answer
 		err, final := refusal(&next.info)
 		if !final {
-			sectionsRetry.later()
+			sectionsRetry.Later()
 		}
 		next = next.decided(err, final)
 	}
@@ -324,7 +324,7 @@ func CriticalSections(x Index) error { return criticalSections(x, &section.Here)
 // inlined into a plugin, the plugin's.
 func criticalSections(x Index, gate *section.Gate) error {
 	adopt(gate)
-	if s := current.Load(); s.areas == areasUnavailable || s.areas == areasFailed && !ownerRetry.due() {
+	if s := current.Load(); s.areas == areasUnavailable || s.areas == areasFailed && !ownerRetry.Due() {
 		return s.err
 	}
 	runtime.LockOSThread()
@@ -368,7 +368,7 @@ var errNotRegistered = errors.New("rseq: critical sections: the calling thread i
 // known, or could not be decided some time ago. The goroutine is locked to its thread.
 func decideSections() *state {
 	known := func(s *state) bool {
-		return s.err != nil || s.sections != sectionsUndecided || s.sectionsErr != nil && !sectionsRetry.due()
+		return s.err != nil || s.sections != sectionsUndecided || s.sectionsErr != nil && !sectionsRetry.Due()
 	}
 	if s := current.Load(); known(s) {
 		return s
@@ -386,25 +386,4 @@ func decideSections() *state {
 // is locked to its thread.
 func field(offset int) *int32 {
 	return (*int32)(unsafe.Add(section.ThreadPointer(), current.Load().info.Offset+offset))
-}
-
-// A backoff spaces out attempts: 50 ms after the first failure, twice as long after each
-// further one, a minute at most. mu guards it, but for due.
-type backoff struct {
-	until atomic.Int64 // nanoseconds since loaded
-	wait  time.Duration
-}
-
-var loaded = time.Now() // has a monotonic reading
-
-// due reports whether it is time for an attempt.
-func (b *backoff) due() bool { return int64(time.Since(loaded)) >= b.until.Load() }
-
-// hold keeps others from an attempt until later is called or this one succeeded.
-func (b *backoff) hold() { b.until.Store(math.MaxInt64) }
-
-// later says that an attempt failed.
-func (b *backoff) later() {
-	b.wait = min(max(2*b.wait, 50*time.Millisecond), time.Minute)
-	b.until.Store(int64(time.Since(loaded) + b.wait))
 }

@@ -54,14 +54,14 @@ func watching(t *testing.T, check func() (aborted, survived int, err error)) {
 		mu.Lock()
 		defer mu.Unlock()
 		mustCheck, seenToAbort, liveCheck = must, did, live
-		sectionsRetry.wait = 0
-		sectionsRetry.until.Store(0)
+		sectionsRetry.Wait = 0
+		sectionsRetry.Until.Store(0)
 		publish(before)
 	})
 	publish(before.forgetSections())
 	mustCheck, seenToAbort = true, false
-	sectionsRetry.wait = 0
-	sectionsRetry.until.Store(0)
+	sectionsRetry.Wait = 0
+	sectionsRetry.Until.Store(0)
 	liveCheck = func(section.Disturbance, int, bool) (int, int, error) { return check() }
 }
 
@@ -116,7 +116,7 @@ func TestWatchAgain(t *testing.T) {
 			t.Error(s)
 		}
 	}
-	again := func() { sectionsRetry.until.Store(0) }
+	again := func() { sectionsRetry.Until.Store(0) }
 	start := time.Now()
 	for range 1000 {
 		inconclusive()
@@ -134,19 +134,19 @@ func TestWatchAgain(t *testing.T) {
 	if checks.Load() == 0 {
 		t.Fatal("not checked again")
 	}
-	sectionsRetry.wait = 0
-	sectionsRetry.later()
+	sectionsRetry.Wait = 0
+	sectionsRetry.Later()
 	for _, want := range []time.Duration{50, 100, 200, 400} {
-		if sectionsRetry.wait != want*time.Millisecond {
-			t.Errorf("waits %v, want %d ms", sectionsRetry.wait, want)
+		if sectionsRetry.Wait != want*time.Millisecond {
+			t.Errorf("waits %v, want %d ms", sectionsRetry.Wait, want)
 		}
-		sectionsRetry.later()
+		sectionsRetry.Later()
 	}
 	for range 20 {
-		sectionsRetry.later()
+		sectionsRetry.Later()
 	}
-	if sectionsRetry.wait != time.Minute {
-		t.Errorf("waits %v", sectionsRetry.wait)
+	if sectionsRetry.Wait != time.Minute {
+		t.Errorf("waits %v", sectionsRetry.Wait)
 	}
 	checks.Store(0)
 	blocks.Store(1)

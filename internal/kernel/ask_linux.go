@@ -6,7 +6,6 @@ import (
 	"runtime"
 	"sync"
 	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -19,8 +18,7 @@ type question struct {
 	mu       sync.Mutex
 	answered bool
 	answer   error // nil: no filter kills
-	next     time.Time
-	wait     time.Duration
+	retry    Backoff
 }
 
 // Survives returns nil if no seccomp filter of the calling thread kills the process for
@@ -43,15 +41,14 @@ func (q *question) ask() error {
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.answered || time.Now().Before(q.next) {
+	if q.answered || !q.retry.Due() {
 		return q.answer
 	}
 	status, err := inChild(q.calls)
 	switch {
 	case err != nil:
 		q.answer = fmt.Errorf("%w: %w", errNoChild, err)
-		q.wait = min(max(2*q.wait, 50*time.Millisecond), time.Minute)
-		q.next = time.Now().Add(q.wait)
+		q.retry.Later()
 	case status.Signaled():
 		q.answered, q.answer = true, ErrKills
 	default:

@@ -37,23 +37,23 @@ func TestQuestion(t *testing.T) {
 	fails = unix.EAGAIN
 	want(1, errNoChild)
 	want(1, unix.EAGAIN)
-	wait := q.wait
-	q.next = time.Now()
+	wait := q.retry.Wait
+	q.retry.Until.Store(0)
 	want(2, errNoChild)
-	if q.wait <= wait || q.next.Before(time.Now()) {
-		t.Errorf("asks again after %v, then after %v, at %v", wait, q.wait, q.next)
+	if q.retry.Wait <= wait || q.retry.Due() {
+		t.Errorf("asks again after %v, then after %v, at %v", wait, q.retry.Wait, time.Duration(q.retry.Until.Load()))
 	}
 	may = false // a thread without a filter asks
 	want(2, nil)
 	may = true
-	q.next = time.Now()
+	q.retry.Until.Store(0)
 	fails = nil
 	want(3, nil)
 	want(3, nil)
 	*q = question{}
 	status = unix.WaitStatus(unix.SIGSYS)
 	want(4, ErrKills)
-	q.next = time.Now()
+	q.retry.Until.Store(0)
 	want(4, ErrKills)
 }
 
