@@ -64,6 +64,7 @@ var _ = [...][0]int{
 	[C.RSEQGO_RACED - abi.Raced]int{},
 	[C.RSEQGO_OUT_OF_RANGE - abi.OutOfRange]int{},
 	[C.RSEQGO_NOT_REGISTERED - abi.NotRegistered]int{},
+	[C.RSEQGO_TRIES - abi.Tries]int{},
 	[C.RSEQGO_BY_CPU - ByCPU]int{},
 	[C.RSEQGO_BY_CONCURRENCY_ID - ByConcurrencyID]int{},
 	[unsafe.Offsetof(C.struct_rseqgo_cells{}.base) - abi.CellsBase]int{},

@@ -52,6 +52,9 @@ enum rseqgo_index {
 	RSEQGO_BY_CONCURRENCY_ID, /* Linux 6.3 */
 };
 
+/* How often rseqgo_cells_add tries before it answers RSEQGO_RACED. */
+enum { RSEQGO_TRIES = 128 };
+
 /* Words, one for each index, to which threads add: type Cells of package rseq. */
 struct rseqgo_cells {
 	int64_t *base;    /* the word of index 0 */
@@ -671,7 +674,7 @@ rseqgo_cells_add(enum rseqgo_index by, const struct rseqgo_cells *cells, int64_t
 {
 	enum rseqgo_status status = RSEQGO_RACED;
 
-	for (int tries = 0; tries < 128 && status == RSEQGO_RACED; tries++) {
+	for (int tries = 0; tries < RSEQGO_TRIES && status == RSEQGO_RACED; tries++) {
 		int i = rseqgo_current(by);
 
 		if (i < 0)
