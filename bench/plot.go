@@ -66,7 +66,7 @@ func (r *report) plot() ([]byte, error) {
 	}
 	var rows []row
 	for k := range kinds {
-		for i, name := range r.of(k) {
+		for i, name := range namesOf(r.Scenarios, k) {
 			if i == 0 {
 				rows = append(rows, row{k.String(), true})
 			}
@@ -149,7 +149,7 @@ func (r *report) lines() ([]byte, error) {
 	const panel, height = 300, 330
 	var panels []kind
 	for k := range kinds {
-		if len(r.scaled(k)) > 0 {
+		if len(namesOf(r.Scaling, k)) > 0 {
 			panels = append(panels, k)
 		}
 	}
@@ -188,7 +188,7 @@ func (r *report) lines() ([]byte, error) {
 		}
 		cpus.Color, cpus.Dashes = color.Gray{0x88}, []vg.Length{1, 3}
 		p.Add(cpus)
-		for n, name := range r.scaled(k) {
+		for n, name := range namesOf(r.Scaling, k) {
 			var points plotter.XYs
 			for _, m := range r.Scaling {
 				points = append(points, plotter.XY{X: math.Log2(float64(m.Workers)), Y: throughput(m.result(name))})

@@ -123,7 +123,7 @@ func (r *report) text() string {
 	}
 	fmt.Fprintln(w)
 	for k := range kinds {
-		for i, name := range r.of(k) {
+		for i, name := range namesOf(r.Scenarios, k) {
 			if i == 0 {
 				fmt.Fprintf(w, "%v%s\n", k, strings.Repeat("\t\t", len(r.Scenarios)))
 			}
@@ -136,7 +136,7 @@ func (r *report) text() string {
 	}
 	w.Flush()
 	for k := range kinds {
-		names := r.scaled(k)
+		names := namesOf(r.Scaling, k)
 		if len(names) == 0 {
 			continue
 		}
@@ -219,25 +219,12 @@ func cells(x result) string {
 	return fmt.Sprintf("\t%s (%s %s)\t%s", show(x.Ns[1]), show(x.Ns[0]), show(x.Ns[2]), showRatio(x.Ratio))
 }
 
-// of returns the names of the contenders of a kind that ran.
-func (r *report) of(k kind) (names []string) {
-	if len(r.Scenarios) == 0 {
+// namesOf returns the names of the contenders of a kind that ran in these measurements.
+func namesOf(measurements []measurement, k kind) (names []string) {
+	if len(measurements) == 0 {
 		return nil
 	}
-	for _, x := range r.Scenarios[0].Results {
-		if x.Kind == k {
-			names = append(names, x.Name)
-		}
-	}
-	return names
-}
-
-// scaled returns the names of the scalers of a kind that ran.
-func (r *report) scaled(k kind) (names []string) {
-	if len(r.Scaling) == 0 {
-		return nil
-	}
-	for _, x := range r.Scaling[0].Results {
+	for _, x := range measurements[0].Results {
 		if x.Kind == k {
 			names = append(names, x.Name)
 		}
@@ -376,7 +363,7 @@ func (r *report) page() string {
 		p("![operations in a second, by goroutines](scaling.svg)")
 	}
 	for k := range kinds {
-		names := r.scaled(k)
+		names := namesOf(r.Scaling, k)
 		if len(names) == 0 {
 			continue
 		}
@@ -419,7 +406,7 @@ func (r *report) tables(p func(format string, args ...any), before string) {
 		p("\n## %s%s\n\n%d rounds, ns for one operation.%s\n", before, m.Name, m.Rounds, r.showSpeedup(m))
 		p("| contender | median | lower quartile | upper quartile | ratio |\n| --- | --- | --- | --- | --- |")
 		for k := range kinds {
-			for i, name := range r.of(k) {
+			for i, name := range namesOf(r.Scenarios, k) {
 				x := m.result(name)
 				if i == 0 {
 					p("| *%v* | | | | |\n| **%s** | **%s** | %s | %s | %s |", k, name, show(x.Ns[1]), show(x.Ns[0]), show(x.Ns[2]), showRatio(x.Ratio))

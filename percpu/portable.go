@@ -144,10 +144,13 @@ func share(n int) int {
 	return hash(n)
 }
 
+// golden is 2^64 divided by the golden ratio, odd: a product with it spreads its bits.
+const golden = 0x9E3779B97F4A7C15
+
 // hash returns a number below n by the address of the goroutine's stack.
 func hash(n int) int {
 	var here byte
 	// Stacks are at least 2 KiB. The upper bits of the product depend on all bits.
-	hash := uint64(uintptr(unsafe.Pointer(&here))>>11) * 0x9E3779B97F4A7C15 // 2^64 / golden ratio
+	hash := uint64(uintptr(unsafe.Pointer(&here))>>11) * golden
 	return int(hash >> 32 * uint64(n) >> 32)
 }

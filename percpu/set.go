@@ -28,7 +28,7 @@ func newSet(n int, list *FreeList) *set {
 // hash returns where a value at this address stands, if no other does; then it stands in the
 // next slot that is free.
 func (s *set) hash(at uintptr) uint64 {
-	return uint64(at) * 0x9E3779B97F4A7C15 >> (s.shift & 63) // 2^64 / golden ratio
+	return uint64(at) * golden >> (s.shift & 63)
 }
 
 func (s *set) slot(i uint64) *unsafe.Pointer { return &s.slots[i&uint64(len(s.slots)-1)] }
