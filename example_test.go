@@ -52,7 +52,7 @@ func ExampleInfo() {
 func ExampleQuery() {
 	info, err := rseq.Query()
 	if errors.Is(err, rseq.ErrNotSupported) {
-		fmt.Println("no area:", err) // the calls below answer all the same
+		fmt.Println("no area:", err) // the calls below need none
 	}
 	fmt.Println(info.Owner, info.Libc, info.Confirmed, info.Features)
 	if cpu, err := rseq.CPU(); err == nil {

@@ -104,6 +104,6 @@ func TestInternalLinking(t *testing.T) {
 	}
 	t.Log(stderr)
 	if _, e := os.Stat(out); e == nil {
-		t.Error("a program was built all the same")
+		t.Error("the linker failed, and left a program")
 	}
 }

@@ -34,7 +34,7 @@ func checkArea(info rseq.Info, err error) check {
 	if err != nil {
 		advice := "allow rseq(2), or use Linux 4.18 or later; until then CPU and node come from elsewhere"
 		if info.Libc == "" {
-			advice = "build it with cgo; `rseq inspect` and `rseq run` work for other programs all the same"
+			advice = "build it with cgo; `rseq inspect` and `rseq run` need no cgo to look at other programs"
 		}
 		return check{name, fail, strings.TrimPrefix(err.Error(), "rseq: "), advice}
 	}

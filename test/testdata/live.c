@@ -95,7 +95,7 @@ int main(int argc, char **argv)
 		aborted = -1;
 	} else if (!strcmp(what, "no proc")) {
 		no_proc = 1;
-		error = -1; /* the signal may have come all the same */
+		error = -1; /* the signal may have come before the file was opened */
 		aborted = -1;
 	} else if (!strcmp(what, "pin")) {
 		how = RSEQGO_PREEMPTED;
