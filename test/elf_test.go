@@ -34,8 +34,52 @@ func sectionNames(machine elf.Machine) (names []string) {
 	return append(names, "spin")
 }
 
+// ordering is how many instructions of a function, up to its commit, order memory: a load that
+// acquires, a store that releases, and on riscv64 a fence between two stores.
+type ordering struct{ acquire, release, stores int }
+
+// wantOrdering has what arm64 and riscv64 need; docs/architecture.md says why. An emulator does
+// not reorder, nor does a guest on amd64, so no other test notices that one is missing.
+var wantOrdering = map[string]ordering{
+	"count":                          {acquire: 1},
+	"count_float":                    {acquire: 1},
+	"observe":                        {acquire: 2, release: 1, stores: 1},
+	"read_lock":                      {acquire: 1},
+	"push":                           {acquire: 1},
+	"pop":                            {acquire: 1},
+	"push_batch":                     {acquire: 1},
+	"pop_batch":                      {acquire: 1},
+	"load_cbne_store":                {acquire: 1},
+	"load_cbeq_store_add_load_store": {acquire: 1},
+	"load_cbne_load_cbne_store":      {acquire: 2},
+	"load_cbne_store_store":          {acquire: 1},
+	"load_cbne_store_store_release":  {acquire: 1, release: 1},
+	"load_cbne_memcpy_store":         {acquire: 1},
+	"load_cbne_memcpy_store_release": {acquire: 1, release: 1},
+}
+
+// ordering counts them in an image for arm64 or riscv64.
+func (i *image) ordering(t *testing.T, from, commit uint64) (n ordering) {
+	t.Helper()
+	for at := from; at < commit; at += 4 {
+		switch code := i.ByteOrder.Uint32(i.bytes(t, at, 4)); {
+		case i.Machine == elf.EM_AARCH64 && code&^0x3ff == 0xc8dffc00: // ldar
+			n.acquire++
+		case i.Machine == elf.EM_AARCH64 && code&^0x3ff == 0xc89ffc00: // stlr
+			n.release++
+		case i.Machine == elf.EM_RISCV && code == 0x0230000f: // fence r, rw
+			n.acquire++
+		case i.Machine == elf.EM_RISCV && code == 0x0310000f: // fence rw, w
+			n.release++
+		case i.Machine == elf.EM_RISCV && code == 0x0110000f: // fence w, w
+			n.stores++
+		}
+	}
+	return n
+}
+
 // TestELF reads linked programs: the metadata of each critical section is complete and right, in
-// each way of linking, for each architecture.
+// each way of linking, for each architecture. So are its instructions that order memory.
 func TestELF(t *testing.T) {
 	testutil.NeedCompilers(t)
 	for arch, cc := range map[string]string{"amd64": "x86_64-linux-gnu-gcc", "arm64": "aarch64-linux-gnu-gcc", "riscv64": "riscv64-linux-gnu-gcc"} {
@@ -154,6 +198,7 @@ func checkELF(t *testing.T, path string) {
 	var descriptors []uint64
 	functions := map[uint64]elf.Symbol{} // by the section's start
 	for _, name := range sectionNames(i.Machine) {
+		op := strings.TrimSuffix(strings.TrimSuffix(name, "_cpu_id"), "_mm_cid")
 		name = "rseqgo_v1_cs_" + name
 		symbol := func(suffix string) elf.Symbol {
 			s, ok := i.symbols[name+suffix]
@@ -186,6 +231,13 @@ func checkELF(t *testing.T, path string) {
 			t.Errorf("%s: %x in front of the abort address", name, i.bytes(t, abort-4, 4))
 		case framed[f.Value] != f.Size:
 			t.Errorf("%s: %d bytes, unwind information for %d", name, f.Size, framed[f.Value])
+		}
+		want := wantOrdering[op]
+		if i.Machine == elf.EM_AARCH64 {
+			want.stores = 0 // a release and a later acquire are ordered there
+		}
+		if got := i.ordering(t, f.Value, commit); i.Machine != elf.EM_X86_64 && got != want {
+			t.Errorf("%s: instructions that order memory: %+v: expected %+v", name, got, want)
 		}
 	}
 	// The array has the descriptors of all code in the program. The C library has none.
