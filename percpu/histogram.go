@@ -2,6 +2,7 @@ package percpu
 
 import (
 	"fmt"
+	"iter"
 	"math"
 	"slices"
 	"sort"
@@ -36,20 +37,29 @@ type Histogram struct {
 //  1. closes the words: a section that begins now takes the slow path, to a share;
 //  2. locks the shares, until it holds the locks of all that there are;
 //  3. copies the shares and unlocks them;
-//  4. reads the words, and opens them.
+//  4. reads the words until two passes in turn find the same counts, and opens them.
 //
 // A bucket in the words has a count and two sums: the first one belongs to an even count, the
 // second one to an odd count. A section stores the new sum where it does not count yet, and
 // then the new count, by one store. So an observation that is interrupted has not happened. A
-// section that loaded the state before it was closed may still store, and so may a processor
-// whose stores wait, but these are few. The snapshot reads a bucket until the count is the same
-// before and after its sum.
+// snapshot reads a bucket until the count is the same before and after its sum.
+//
+// A section that loaded the state before it was closed may still store, and what a section
+// stored may still wait in its processor's store buffer. These are few, so the passes end.
+// Counts only grow: if two passes find the same, the words had these counts at one moment, M,
+// between the passes.
 //
 // Why a snapshot is of one moment: if it has an observation Y, it has every observation X that
-// ended before Y began. If Y is in the words, its section found them open, so X ended before
-// they were closed, and the snapshot reads everything later than that. If Y is in a share, it
-// was there when the share was locked. X ended earlier, so it is in the words, which are read
-// later, or in a share, which was there by then and so was locked with X in it.
+// happened before Y, in the Go memory model. There are four cases.
+//
+//   - Both are in the words. Y's count was visible at M, and so was X's, since a store that commits
+//     becomes visible after all that happened before it.
+//   - Both are in shares. Y was there when its share was locked. X's share was made by then, so it
+//     was locked too, with X in it.
+//   - X is in the words, Y in a share. X was visible when Y's share was locked, and the words are
+//     read later.
+//   - X is in a share, Y in the words. Y's section found them open. If X had come to its share
+//     after the snapshot had all locks, Y's section would have found them closed.
 
 // bucket is one of a CPU's: internal/abi.
 type bucket struct {
@@ -149,17 +159,49 @@ func (h *Histogram) Snapshot() HistogramSnapshot {
 	for share := range shares {
 		share.mu.Unlock()
 	}
-	for index := range h.used() {
-		for i := range s.Counts {
-			n, sum := (*bucket)(unsafe.Pointer(h.word(index, i*bucketWords))).read()
-			s.Counts[i] += n
-			s.Sum += sum
-		}
-	}
+	h.addWords(&s)
 	for _, n := range s.Counts {
 		s.Count += n
 	}
 	return s
+}
+
+// addWords adds what the words had at one moment.
+func (h *Histogram) addWords(s *HistogramSnapshot) {
+	counts := make([]uint64, len(s.Counts))
+	for {
+		before, after, sum := uint64(0), uint64(0), 0.0
+		for _, b := range h.buckets() {
+			before += atomic.LoadUint64(&b.count)
+		}
+		clear(counts)
+		for i, b := range h.buckets() {
+			n, x := b.read()
+			counts[i] += n
+			after += n
+			sum += x
+		}
+		if before == after { // counts only grow, so none changed
+			for i, n := range counts {
+				s.Counts[i] += n
+			}
+			s.Sum += sum
+			return
+		}
+	}
+}
+
+// buckets yields each bucket of each index in use, with its number.
+func (h *Histogram) buckets() iter.Seq2[int, *bucket] {
+	return func(yield func(int, *bucket) bool) {
+		for index := range h.used() {
+			for i := range len(h.bounds) + 1 {
+				if !yield(i, (*bucket)(unsafe.Pointer(h.word(index, i*bucketWords)))) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // lockShares locks all shares: when it returns it has all locks, and no other share was there

@@ -329,6 +329,37 @@ func TestStormHistogram(t *testing.T) {
 	})
 }
 
+// TestLateStores: of two observations that become visible while the words are read, the snapshot
+// has neither, the first, or both.
+func TestLateStores(t *testing.T) {
+	bounds := make([]float64, 1000)
+	for i := range bounds {
+		bounds[i] = float64(i)
+	}
+	h := histogramOf(bounds, rseq.ByCPU, 1)
+	h.use(1)
+	first, second := h.word(0, 0), h.word(0, bucketWords*len(bounds))
+	for round := range testutil.Repeat(20_000) {
+		var begun atomic.Bool
+		var wg sync.WaitGroup
+		wg.Go(func() { // as a processor whose stores waited
+			for !begun.Load() {
+				runtime.Gosched()
+			}
+			for i := round % 5000; i > 0; i-- {
+			}
+			atomic.AddInt64(first, 1)
+			atomic.AddInt64(second, 1)
+		})
+		begun.Store(true)
+		s := h.Snapshot()
+		wg.Wait()
+		if a, b := s.Counts[0], s.Counts[len(bounds)]; a < b {
+			t.Fatalf("round %d: %d of the first and %d of the second", round, a, b)
+		}
+	}
+}
+
 // TestBucket: what is read of a bucket that changes belongs together.
 func TestBucket(t *testing.T) {
 	reads := testutil.Repeat(30_000_000)
