@@ -9,7 +9,9 @@
 #include "internal.h"
 
 #include <dlfcn.h>
+#include <link.h>
 #include <stdio.h>
+#include <sys/auxv.h>
 #ifdef __GLIBC__
 #include <gnu/libc-version.h>
 #endif
@@ -63,6 +65,19 @@ static void read_claim(void)
 	}
 }
 
+static int has_headers(struct dl_phdr_info *info, size_t size, void *headers)
+{
+	(void)size;
+	return info->dlpi_phdr == headers;
+}
+
+/* in_static_program says whether a static program loaded this library, and with it another
+ * C library than its own. That one's dl_iterate_phdr leaves the program out. */
+static int in_static_program(void)
+{
+	return !dl_iterate_phdr(has_headers, (void *)getauxval(AT_PHDR));
+}
+
 void rseqgo_find_symbols(struct rseqgo_info *f)
 {
 	const ptrdiff_t *offset = dlsym(RTLD_DEFAULT, "__rseq_offset");
@@ -89,10 +104,10 @@ void rseqgo_find_symbols(struct rseqgo_info *f)
 		f->libc_size = *size;
 		f->flags = *flags;
 		f->size = usable_size(*size);
-	} else if (offset && size && !*offset && !*size && !rseqgo_filter_kills()) {
-		/* The symbols exist and were never set: this library, with its
-		 * own C library, was loaded by a static program, whose C
-		 * library registered the thread. */
+	} else if (offset && size && !*offset && !*size && in_static_program() &&
+		   !rseqgo_filter_kills()) {
+		/* The symbols exist and were never set. The program's C library
+		 * may have registered the thread. */
 		struct rseqgo_registration r = rseqgo_look(rseqgo_claimed_offset());
 
 		if (r.state == RSEQGO_REGISTERED) {

@@ -54,6 +54,7 @@ func TestDiscoveryElsewhere(t *testing.T) {
 	}{
 		{"no symbols, Linux 6.12", -1, 28, 0},
 		{"tunable off", 0, 28, 0},
+		{"2.40 on riscv64", -2, 28, 0}, // symbols that it never sets
 		{"2.35 on 5.10", 32, 0, 20},
 		{"2.40 on 5.10", 20, 0, 20},
 		{"2.35 on 6.12", 32, 28, 28},

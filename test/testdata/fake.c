@@ -1,7 +1,8 @@
 /* Simulates C libraries and kernels that this machine does not have, by including the C
  * files with the functions that they call replaced.
  *
- * fake LIBC_SIZE FEATURE_SIZE ALIGN: if LIBC_SIZE is negative the C library has no symbols.
+ * fake LIBC_SIZE FEATURE_SIZE ALIGN: if LIBC_SIZE is -1 the C library has no symbols, and if
+ * it is -2 their values were never set.
  * Prints owner, via, libc_size, size, kernel_feature_size, kernel_align. With one more
  * argument it registers an area for this thread, and prints owner, len and size. */
 #define getauxval fake_getauxval
@@ -16,22 +17,26 @@
 #undef getauxval
 #undef dlsym
 
-static long libc_size = -1, feature_size, align;
+unsigned long getauxval(unsigned long type);
+
+static long libc_size = -1;
+static unsigned long feature_size, align;
 
 unsigned long fake_getauxval(unsigned long type)
 {
-	return type == 27 ? feature_size : type == 28 ? align : 0;
+	return type == 27 ? feature_size : type == 28 ? align : getauxval(type);
 }
 
 void *fake_dlsym(void *handle, const char *name)
 {
-	static ptrdiff_t offset = -160;
+	static ptrdiff_t offset;
 	static unsigned int size, flags;
 
 	(void)handle;
-	size = libc_size;
-	if (libc_size < 0)
+	if (libc_size == -1)
 		return NULL;
+	offset = libc_size < 0 ? 0 : -160;
+	size = libc_size < 0 ? 0 : libc_size;
 	return !strcmp(name, "__rseq_offset") ? (void *)&offset :
 	       !strcmp(name, "__rseq_size")   ? (void *)&size :
 	       !strcmp(name, "__rseq_flags")  ? (void *)&flags :
