@@ -5,13 +5,25 @@ package rseq
 import (
 	"errors"
 	"runtime"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/rseq-go/rseq/internal/abi"
 	"github.com/rseq-go/rseq/internal/section"
 )
+
+// TestAtThreadPointer: sections are refused, and not asked about again, if the areas are at the
+// distance zero, as they may be on riscv64.
+func TestAtThreadPointer(t *testing.T) {
+	i := Info{Owner: OwnerForeign, Confirmed: Confirmed, RegisteredLen: 32, Signature: abi.Signature[runtime.GOARCH], Size: 28}
+	why, final := refusal(&i)
+	if !errors.Is(why, ErrNotSupported) || !strings.Contains(why.Error(), "thread pointer") || !final {
+		t.Errorf("%v, final: %v", why, final)
+	}
+}
 
 // TestJudge: what a live check means on kernels and machines that are not here.
 func TestJudge(t *testing.T) {
