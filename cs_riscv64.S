@@ -106,7 +106,8 @@
 	READERS a0, a1
 
 /* INJECT is a delay loop in a build for tests, and nothing in any other. It takes as many
- * rounds as a word says, or until that becomes zero. It clobbers s2 to s4. */
+ * rounds as a word says, or until that becomes zero. It clobbers s2 to s4, in which no
+ * operation has an argument. */
 	.macro	INJECT point
 	.ifdef	RSEQGO_INJECT
 	lla	s2, rseqgo_v1_inject + 4 * \point

@@ -166,7 +166,7 @@ func setGate(g *section.Gate, i *Info) {
 		return uintptr(i.Offset)
 	}
 	set := atomic.StoreUintptr
-	if i.CriticalSections { // first, and it stays: see _range in cs_arm64.s
+	if i.CriticalSections { // first, and it stays: see _range in cs_arm64.s and cs_riscv64.S
 		atomic.StoreUint64(&g.Possible, uint64(PossibleCPUs()))
 	}
 	set(&g.ReadNodeID, area(i.Features.Has(FeatureNodeID)))

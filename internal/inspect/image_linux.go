@@ -385,7 +385,7 @@ func (im *image) owner(address, tp uint64) (Owner, *object) {
 }
 
 // dtvOffset is the distance from the thread pointer to the address of the DTV (glibc's
-// tcbhead_t, and musl's on amd64). On riscv64 it is negative.
+// tcbhead_t, and musl's on amd64). On riscv64 it is -16.
 var dtvOffset = map[string]uint64{"amd64": 8, "arm64": 0, "riscv64": ^uint64(15)}
 
 // programTLS returns the addresses of the main program's thread-local variables. Its block
