@@ -147,6 +147,8 @@ func TestGuest(t *testing.T) {
 		{"panic", good + "say start off/test; echo '[    1.0] Kernel panic - not syncing: oops'",
 			[]string{"Kernel panic - not syncing: oops, while it ran off/test; it printed since then:"}},
 		{"before init", "echo 'SeaBIOS'", []string{"the guest ended by itself, before its first process ran", "SeaBIOS"}},
+		{"panics twice before init", "echo x >>\"$0.boots\"; [ $(wc -l <\"$0.boots\") -gt 2 ] || { echo 'Kernel panic - boot'; exit; }\n" + good + "say done", nil},
+		{"always panics before init", "echo 'Kernel panic - boot'", []string{"Kernel panic - boot, before its first process ran"}},
 		{"another kernel", strings.Replace(good, "7.2.12", "6.1.3", 1) + "say done", []string{"the guest runs Linux 6.1.3-test: expected 7.2+"}},
 		{"hangs", good + "say start off/test; say at TestA/b; echo 'rcu: stalls'; exec sleep 1000",
 			[]string{"the guest said nothing for 5s, while it ran off/test, last seen in TestA/b; it printed since then:\nrcu: stalls"}},
