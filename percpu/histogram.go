@@ -2,7 +2,6 @@ package percpu
 
 import (
 	"fmt"
-	"iter"
 	"math"
 	"slices"
 	"sort"
@@ -47,19 +46,21 @@ type Histogram struct {
 // A section that loaded the state before it was closed may still store, and what a section
 // stored may still wait in its processor's store buffer. These are few, so the passes end.
 // Counts only grow: if two passes find the same, the words had these counts at one moment, M,
-// between the passes.
+// between the passes. An index that was taken into use meanwhile has zeros, or the passes differ.
 //
 // Why a snapshot is of one moment: if it has an observation Y, it has every observation X that
 // happened before Y, in the Go memory model. There are four cases.
 //
-//   - Both are in the words. Y's count was visible at M, and so was X's, since a store that commits
-//     becomes visible after all that happened before it.
+//   - Both are in the words. Y's count was visible at M, and so was X's, since the store of a count
+//     becomes visible after all that happened before it: amd64 keeps the order of stores, and
+//     elsewhere it releases.
 //   - Both are in shares. Y was there when its share was locked. X's share was made by then, so it
 //     was locked too, with X in it.
 //   - X is in the words, Y in a share. X was visible when Y's share was locked, and the words are
 //     read later.
-//   - X is in a share, Y in the words. Y's section found them open. If X had come to its share
-//     after the snapshot had all locks, Y's section would have found them closed.
+//   - X is in a share, Y in the words. Y's section found them open. If the snapshot lacked X, X
+//     would have come to its share after the snapshot looked for that share or unlocked it, so
+//     after the words were closed, and Y's section would have found them closed.
 
 // bucket is one of a CPU's: internal/abi.
 type bucket struct {
@@ -168,40 +169,28 @@ func (h *Histogram) Snapshot() HistogramSnapshot {
 
 // addWords adds what the words had at one moment.
 func (h *Histogram) addWords(s *HistogramSnapshot) {
-	counts := make([]uint64, len(s.Counts))
-	for {
-		before, after, sum := uint64(0), uint64(0), 0.0
-		for _, b := range h.buckets() {
-			before += atomic.LoadUint64(&b.count)
-		}
+	counts, sum, last := make([]uint64, len(s.Counts)), 0.0, uint64(0)
+	for pass := 1; ; pass++ {
+		n := uint64(0)
 		clear(counts)
-		for i, b := range h.buckets() {
-			n, x := b.read()
-			counts[i] += n
-			after += n
-			sum += x
-		}
-		if before == after { // counts only grow, so none changed
-			for i, n := range counts {
-				s.Counts[i] += n
-			}
-			s.Sum += sum
-			return
-		}
-	}
-}
-
-// buckets yields each bucket of each index in use, with its number.
-func (h *Histogram) buckets() iter.Seq2[int, *bucket] {
-	return func(yield func(int, *bucket) bool) {
+		sum = 0
 		for index := range h.used() {
-			for i := range len(h.bounds) + 1 {
-				if !yield(i, (*bucket)(unsafe.Pointer(h.word(index, i*bucketWords)))) {
-					return
-				}
+			for i := range counts {
+				count, x := (*bucket)(unsafe.Pointer(h.word(index, i*bucketWords))).read()
+				counts[i] += count
+				n += count
+				sum += x
 			}
 		}
+		if pass > 1 && n == last { // counts only grow, so none has changed
+			break
+		}
+		last = n
 	}
+	for i, count := range counts {
+		s.Counts[i] += count
+	}
+	s.Sum += sum
 }
 
 // lockShares locks all shares: when it returns it has all locks, and no other share was there
