@@ -228,7 +228,7 @@ func (x Index) LoadCBNEMemcpyStoreRelease(v *int64, expect int64, dst, src unsaf
 // cannot fence one concurrency id, so all CPUs are fenced for it. The first fence of a
 // process takes some 20 milliseconds longer, to register for membarrier.
 //
-// Where membarrier is missing, forbidden or no fence, a thread binds itself to the CPU, by
+// Where membarrier is missing, forbidden, or does not fence, a thread binds itself to the CPU, by
 // sched_setaffinity(2); for all CPUs, to each on which a thread of the process ran last.
 // Afterwards its affinity is what it was. That takes as long as the scheduler takes, and
 // some milliseconds for hundreds of threads. If it may not bind itself to a CPU, it waits

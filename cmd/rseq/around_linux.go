@@ -29,7 +29,7 @@ func checkFence() check {
 		return check{name, ok, "on one CPU, and on all", ""}
 	case errors.Is(err, unix.EINVAL):
 		return check{name, warn, fmt.Sprintf("this kernel does not have that (%v)", err),
-			"nothing, or use Linux 5.10 or later: until then free lists and pools visit each CPU instead, which takes longer"}
+			"nothing, or use Linux 5.10 or later (on riscv64 6.9): until then free lists and pools visit each CPU instead, which takes longer"}
 	}
 	return check{name, warn, fmt.Sprintf("it is refused (%v)", err),
 		"allow membarrier in the seccomp profile: until then free lists and pools visit each CPU instead, which takes longer"}

@@ -54,7 +54,7 @@ func Membarrier(cpu int) error {
 			return e
 		}
 		if commands&membarrierSyncCore == 0 {
-			return errMissesThreads
+			return unix.EINVAL // as from a kernel without the command
 		}
 	}
 	flags := uintptr(membarrierFlagCPU)
@@ -73,13 +73,11 @@ func Membarrier(cpu int) error {
 	return nil
 }
 
-// mayMissThreads says that the kernel is asked whether its membarrier(2) is a fence. On riscv64
-// it skips, before Linux 6.9, a CPU that is switching to a thread of this process, although
-// what that thread loads may be older (mended by d6cfd1770f20). The command SYNC_CORE came in
-// the same series (cd9b29014dc6). A variable for the tests.
+// mayMissThreads says that membarrier(2) may be no fence here. On riscv64 before Linux 6.9 it skips
+// a CPU that is switching to a thread of this process, although what that thread loads may be
+// older (mended by d6cfd1770f20). The command SYNC_CORE came later in the same series
+// (cd9b29014dc6), so a kernel that has it is mended. A variable for the tests.
 var mayMissThreads = runtime.GOARCH == "riscv64"
-
-var errMissesThreads = errors.New("this kernel's can miss a thread that a CPU is switching to (Linux 6.9 cannot)")
 
 // membarrier calls membarrier(2). A variable for the tests.
 var membarrier = func(command, flags, cpu uintptr) (uintptr, unix.Errno) {

@@ -139,6 +139,7 @@ func TestFilters(t *testing.T) {
 	}{
 		{[]string{"kill:membarrier"}, kills, works},
 		{[]string{"trap:membarrier"}, kills, works},
+		{[]string{"kill:membarrier/0=0"}, kills, works}, // kills for MEMBARRIER_CMD_QUERY only
 		{[]string{"kill:membarrier/1=1"}, kills, works}, // kills for MEMBARRIER_CMD_FLAG_CPU only
 		{[]string{"kill:membarrier,sched_setaffinity"}, kills, kills},
 		{[]string{"EPERM:membarrier"}, unix.EPERM.Error(), works},
