@@ -72,7 +72,8 @@ static int has_headers(struct dl_phdr_info *info, size_t size, void *headers)
 }
 
 /* in_static_program says whether a static program loaded this library, and with it another
- * C library than its own. That one's dl_iterate_phdr leaves the program out. */
+ * C library than its own. That one's dl_iterate_phdr leaves the program out. (So it does in a
+ * namespace that dlmopen made, where the symbols are set if the C library sets them.) */
 static int in_static_program(void)
 {
 	return !dl_iterate_phdr(has_headers, (void *)getauxval(AT_PHDR));

@@ -28,7 +28,7 @@ func refusal(i *Info) (why error, final bool) {
 		return errors.New("rseq: critical sections: another library registers threads, but no thread was seen that it registered"), false
 	}
 	if i.Offset == 0 { // riscv64; see own.c
-		return notSupportedError("critical sections: the areas are at the thread pointer itself, and the distance 0 says that there is none"), true
+		return notSupportedError("critical sections: the areas are at the thread pointer itself, and the distance 0 stands for no area"), true
 	}
 	if (i.Confirmed == Confirmed || !signatureKnown()) && i.Signature == 0 {
 		return notSupportedError("critical sections: the areas are registered with another signature than %#x, the kernel would kill", C.RSEQGO_SIG), true

@@ -38,8 +38,8 @@ func sectionNames(machine elf.Machine) (names []string) {
 // acquires, a store that releases, and on riscv64 a fence between two stores.
 type ordering struct{ acquire, release, stores int }
 
-// wantOrdering has what arm64 and riscv64 need; docs/architecture.md says why. An emulator does
-// not reorder, nor does a guest on amd64, so no other test notices that one is missing.
+// wantOrdering has what arm64 and riscv64 need; docs/architecture.md says why. No emulator
+// reorders, so no other test notices that one is missing.
 var wantOrdering = map[string]ordering{
 	"count":                          {acquire: 1},
 	"count_float":                    {acquire: 1},

@@ -246,7 +246,7 @@ func long(cells []cell) (n int) {
 	return n
 }
 
-// boots is how often a guest is booted whose kernel panics before its first process runs. That
+// boots is how often at most a guest is booted whose kernel panics before its first process runs. That
 // is the emulator's fault: some amd64 kernels change their code while they boot, and then the other
 // CPU rarely runs into half of the change.
 const boots = 3
