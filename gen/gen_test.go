@@ -17,6 +17,19 @@ import (
 	"github.com/rseq-go/rseq/internal/testutil"
 )
 
+// TestKernelConstants: the headers define what Go code gets from them. Another name would be 0.
+func TestKernelConstants(t *testing.T) {
+	recorded, err := os.ReadFile(filepath.Base(recordFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range kernelConstants {
+		if !strings.Contains(string(recorded), `"Name": "`+c.c+`"`) {
+			t.Errorf("no header has %s", c.c)
+		}
+	}
+}
+
 // small is a minimal tree of headers, written for these tests.
 var small = map[string]string{
 	"features.h":         "#define __GLIBC__ 2\n#define __GLIBC_MINOR__ 44\n",
