@@ -350,12 +350,10 @@ func slowRLock(lock unsafe.Pointer, _ int64, gate *section.Gate) bool {
 		}
 		return lastRLock(lock, 1, nil)
 	}
-	if l.count() && l.hot() {
-		l.rw.RLock()
-		l.open()
-		return true
-	}
 	l.rw.RLock()
+	if l.count() && l.hot() {
+		l.open()
+	}
 	return true
 }
 
@@ -367,11 +365,10 @@ func slowTryRLock(lock unsafe.Pointer, _ int64, gate *section.Gate) bool {
 		}
 		return lastTryRLock(lock, 1, nil)
 	}
-	hot := l.count() && l.hot()
 	if !l.rw.TryRLock() {
 		return false
 	}
-	if hot {
+	if l.count() && l.hot() {
 		l.open()
 	}
 	return true
