@@ -228,11 +228,11 @@ func (x Index) LoadCBNEMemcpyStoreRelease(v *int64, expect int64, dst, src unsaf
 // cannot fence one concurrency id, so all CPUs are fenced for it. The first fence of a
 // process takes some 20 milliseconds longer, to register for membarrier.
 //
-// Where membarrier is missing, forbidden, or does not fence, a thread binds itself to the CPU, by
-// sched_setaffinity(2); for all CPUs, to each on which a thread of the process ran last.
-// Afterwards its affinity is what it was. That takes as long as the scheduler takes, and
-// some milliseconds for hundreds of threads. If it may not bind itself to a CPU, it waits
-// up to two seconds until it has seen each thread on another CPU or switched out.
+// Where membarrier is missing, forbidden, or does not fence, a thread binds itself to the
+// CPU, by sched_setaffinity(2); for all CPUs, to each on which a thread of the process ran
+// last. Afterwards its affinity is what it was. That takes as long as the scheduler takes,
+// and some milliseconds for hundreds of threads. If it may not bind itself to a CPU, it
+// waits up to two seconds until it has seen each thread on another CPU or switched out.
 //
 // Under a seccomp filter a child process makes these calls first, once. If the filter
 // kills it, or no child can be made, this process does not make the calls; in the second

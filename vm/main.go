@@ -246,9 +246,9 @@ func long(cells []cell) (n int) {
 	return n
 }
 
-// boots is how often at most a guest is booted whose kernel panics before its first process runs. That
-// is the emulator's fault: some amd64 kernels change their code while they boot, and then the other
-// CPU rarely runs into half of the change.
+// boots is how often at most a guest is booted whose kernel panics before its first process
+// runs. That is the emulator's fault: some amd64 kernels change their code while they boot, and
+// then the other CPU rarely runs into half of the change.
 const boots = 3
 
 // runGuest runs the cells of one guest.
@@ -280,18 +280,19 @@ func runGuest(ctx context.Context, cells []cell, im images, says *tool.Progress,
 	var c console
 	var err error
 	left := cells
+	started := func(job string) {
+		how, _, _ := strings.Cut(job, "/")
+		if len(left) > 1 && how == left[1].how { // the cell before it has ended
+			end(c.judge(left[0]))
+			left = left[1:]
+		}
+		if len(c.jobs) == 0 || !strings.HasPrefix(c.jobs[len(c.jobs)-1].name, how+"/") {
+			task.Say("%s starts", how)
+		}
+	}
 	for range boots {
 		c = console{at: task.At}
-		err = c.run(ctx, k, im.kernels[k.name()], im.initramfs[s.name()], suite, hows, func(job string) {
-			how, _, _ := strings.Cut(job, "/")
-			if len(left) > 1 && how == left[1].how { // the cell before it has ended
-				end(c.judge(left[0]))
-				left = left[1:]
-			}
-			if len(c.jobs) == 0 || !strings.HasPrefix(c.jobs[len(c.jobs)-1].name, how+"/") {
-				task.Say("%s starts", how)
-			}
-		})
+		err = c.run(ctx, k, im.kernels[k.name()], im.initramfs[s.name()], suite, hows, started)
 		if c.panicked == "" || c.release != "" {
 			break
 		}
